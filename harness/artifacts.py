@@ -1,0 +1,34 @@
+"""Small files methods compute once and keep: looked up in the user's cache, then in what packages ship."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from . import registry
+from .errors import UsageError
+from .paths import cache_dir
+
+
+def find(kind: str, name: str) -> Path | None:
+    """The file ``<kind>/<name>`` in the cache or in a folder named by a ``harness.artifacts`` entry point."""
+    folders = [cache_dir()]
+    folders += [Path(point.load()()) for point in registry.entry_points("artifacts").values()]
+    return next((path for folder in folders if (path := folder / kind / name).is_file()), None)
+
+
+def store(kind: str, name: str, text: str) -> Path:
+    """Write ``<kind>/<name>`` into the cache, whole or not at all; returns its path."""
+    path = cache_dir() / kind / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}; set HARNESS_CACHE to a folder with room"
+        ) from None
+    return path

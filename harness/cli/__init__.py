@@ -1,0 +1,91 @@
+"""The command line: a file a verb, imported only when that verb is typed."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import rich_click as click
+
+from ..errors import HarnessError
+
+VERBS = {
+    "run": "Run a method on tasks and show its scores, its compression and its cost.",
+    "list": "List methods, tasks or models with their options.",
+    "score": "Score predictions made anywhere, without a model.",
+    "data": "Show prompts, and fetch data and models.",
+}
+
+
+class Verbs(click.RichGroup):
+    """Verbs by name. Helping with the list of them imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        if ctx.params.get("help") or _only_help(sys.argv[1:]):
+            return click.Command(name, help=VERBS[name])
+        module = importlib.import_module(f".{name}", __package__)
+        command: click.Command = getattr(module, "list_" if name == "list" else name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from ..errors import unknown_name
+
+        if args and args[0] not in VERBS:
+            raise unknown_name("command", args[0], VERBS)
+        return super().resolve_command(ctx, args)
+
+
+def _only_help(args: list[str]) -> bool:
+    return not args or args[0] in ("-h", "--help")
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="long-context-harness", prog_name="harness")
+def cli() -> None:
+    """Evaluate any long-context method, with every number proven by measurement."""
+
+
+def main() -> None:
+    """Entry point: whatever the user got wrong is one line on standard error, and exit status 2."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(args: list[str]) -> int:
+    """Run one command line and return its exit status; with HARNESS_DEBUG=1 tracebacks are shown."""
+    debug = os.environ.get("HARNESS_DEBUG") == "1"
+    try:
+        status = cli.main(args=args, prog_name="harness", standalone_mode=False)
+        return int(status) if isinstance(status, int) else 0
+    except click.ClickException as error:
+        return complain(error.format_message(), 2)
+    except HarnessError as error:
+        if debug:
+            raise
+        return complain(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return complain("interrupted; the same command resumes where it stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        return complain(
+            f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:500]} "
+            "(a defect of the harness; HARNESS_DEBUG=1 shows where)",
+            1,
+        )
+
+
+def complain(message: str, status: int) -> int:
+    """Print one line to standard error; returns `status`."""
+    sys.stderr.write(f"harness: {' '.join(message.split())}\n")
+    return status

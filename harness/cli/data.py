@@ -1,0 +1,142 @@
+"""``harness data``: look at what a task asks, and get data and models ahead of a run without network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+from click.core import ParameterSource
+
+from .. import registry
+from ..errors import UsageError, unknown_name
+from .run import task_settings
+
+if TYPE_CHECKING:
+    from ..models import LanguageModel
+    from ..prompt import Prompt
+    from ..task import Sample, TaskEnvironment
+
+SHOWN = 1000
+"""Characters shown of each end of a long part."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def data() -> None:
+    """Look at a task's samples, and fetch data and models."""
+
+
+@data.command()
+@click.argument("task")
+@click.option("--limit", default=1, show_default=True, type=click.IntRange(min=1), help="Samples to show.")
+@click.option("--model", default="smollm2", show_default=True, help="Whose tokens to count.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the task's data files.")
+@click.option("--seed", default=42, show_default=True, help="Source of everything random in the task.")
+@click.option("--set", "settings", multiple=True, metavar="TASK.OPTION=VALUE", help="Set a task's option.")
+@click.option("--offline", is_flag=True, help="Fetch nothing.")
+@click.option("--full", is_flag=True, help="Show long texts whole.")
+@click.pass_context
+def show(
+    ctx: click.Context,
+    task: str,
+    limit: int,
+    model: str,
+    data_dir: Path | None,
+    seed: int,
+    settings: tuple[str, ...],
+    offline: bool,
+    full: bool,
+) -> None:
+    """Print samples of TASK: prompt in its parts, accepted answers, facts.
+
+    A model that was not asked for and cannot be had costs the token counts only, unless the task needs them.
+    """
+    chosen = registry.tasks([task], task_settings(settings))
+    asked_for = ctx.get_parameter_source("model") is not ParameterSource.DEFAULT
+    env, missing = _environment(model, asked_for, seed, data_dir, offline, limit)
+    for each in chosen:
+        for number, sample in enumerate(each.samples(env), start=1):
+            tokens = missing or f"{env.count(sample.prompt, sample.chat, sample.answer_prefix):,} for {model}"
+            click.echo("\n".join(_lines(f"{each.name}, sample {number}: {sample.id}", sample, tokens, full)))
+            if number == limit:
+                break
+
+
+@data.command()
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Get the data of a task family, or a model, so that later runs can be --offline."""
+    from .. import models
+
+    families = registry.entry_points("tasks")
+    family = name.partition("/")[0]
+    if family in families:
+        plugin, _ = registry.task_class(name)
+        getter: Any = getattr(plugin.cls, "fetch", None)
+        if getter is None:
+            raise UsageError(f"task {family} makes its samples itself: nothing to fetch")
+        click.echo(str(getter(offline=False)))
+        return
+    known = [*families, *(model.name for model in models.known_models())]
+    if "/" not in name and name not in known and not Path(name).exists():
+        raise unknown_name("task or model", name, known)
+    model = models.load(name, notify=lambda line: click.echo(line, err=True))
+    click.echo(str(model.folder))
+
+
+def _environment(
+    name: str, asked_for: bool, seed: int, data_dir: Path | None, offline: bool, limit: int
+) -> tuple[TaskEnvironment, str]:
+    """The environment, and why it cannot count tokens (empty if it can)."""
+    from .. import models
+    from ..environment import task_environment
+    from ..task import TaskEnvironment
+
+    try:
+        model: LanguageModel = models.load(name, offline=offline, device="cpu")
+        _ = model.tokenizer  # made on first use: now, while a failure can still be answered
+    except UsageError as error:
+        if asked_for:
+            raise
+        reason = f"unknown: {error}"
+    else:
+        return task_environment(model, seed=seed, data_dir=data_dir, offline=offline, limit=limit), ""
+
+    def count(prompt: Prompt, chat: bool, answer_prefix: str) -> int:
+        raise UsageError(f"this task counts tokens, and they are {reason}")
+
+    return TaskEnvironment(None, 0, count, seed, data_dir, offline, limit), reason
+
+
+def _lines(title: str, sample: Sample, tokens: str, full: bool) -> list[str]:
+    prompt = sample.prompt
+    lines = [click.style(title, bold=True)]
+    for name, text in (("prefix", prompt.prefix), ("context", prompt.context), ("suffix", prompt.suffix)):
+        lines += [_mark(f"{name}, {len(text):,} characters"), text if full else _elided(text)]
+    lines.append(_mark("end of prompt"))
+    facts = {
+        "references": sample.references,
+        "metadata": sample.metadata,
+        "chat template": "as the model has it" if sample.chat else "never",
+        "answer prefix": sample.answer_prefix,
+        "new tokens": sample.new_tokens,
+        "fewest new tokens": sample.min_new_tokens,
+        "stop": sample.stop,
+    }
+    for name, value in facts.items():
+        text = json.dumps(value, ensure_ascii=False)
+        lines.append(f"{name}: {text if full else _elided(text)}")
+    return [*lines, f"prompt tokens: {tokens}", ""]
+
+
+def _mark(text: str) -> str:
+    return click.style(f"--- {text} ---", dim=True)
+
+
+def _elided(text: str) -> str:
+    """`text` with the middle left out, if it is long."""
+    left_out = len(text) - 2 * SHOWN
+    if left_out <= 0:
+        return text
+    return f"{text[:SHOWN]}\n{_mark(f'{left_out:,} characters left out; --full shows them')}\n{text[-SHOWN:]}"

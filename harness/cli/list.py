@@ -1,0 +1,121 @@
+"""``harness list``: what there is, with every option, its type, range and default."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import rich_click as click
+
+KINDS = ("methods", "tasks", "models")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("kind", type=click.Choice(KINDS))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(kind: str, as_json: bool) -> None:
+    """List methods, tasks or models with their options."""
+    rows = {"methods": methods, "tasks": tasks, "models": models}[kind]()
+    if as_json:
+        click.echo(json.dumps(rows, default=str))
+        return
+    from rich.console import Console
+
+    console = Console()
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/bold]  {row['description']}", highlight=False)
+        for note in row.get("notes", ()):
+            console.print(f"    [dim]{note}[/dim]", highlight=False)
+        for option in row.get("options", ()):
+            limits = f" {option['range']}" if option["range"] else ""
+            default = "" if option["default"] is None else f", default {option['default']}"
+            console.print(
+                f"    {row.get('flag', '')}{option['name'] if row.get('flag') != '--' else option['name'].replace('_', '-')}"
+                f" [dim]({option['type']}{limits}{default})[/dim] {option['description']}",
+                highlight=False,
+                soft_wrap=False,
+            )
+
+
+def methods() -> list[dict[str, Any]]:
+    """A row for each method. One that cannot be imported is listed with the reason."""
+    from .. import registry
+    from ..errors import UsageError
+    from ..options import describe
+
+    rows: list[dict[str, Any]] = []
+    for name in registry.method_names():
+        try:
+            plugin = registry.method(name)
+        except UsageError as error:
+            rows.append({"name": name, "description": f"BROKEN: {error}", "options": []})
+            continue
+        cls = plugin.cls
+        rows.append(
+            {
+                "name": name,
+                "description": first_line(cls),
+                "origin": plugin.origin,
+                "version": cls.version,
+                "sees_question": cls.sees_question,
+                "trainable": cls.trainable,
+                "flag": "--",
+                "notes": [
+                    f"from {plugin.origin}; {'sees' if cls.sees_question else 'does not see'} the question; "
+                    f"{'trainable' if cls.trainable else 'nothing to train'}"
+                ],
+                "options": describe(cls.Options),
+            }
+        )
+    return rows
+
+
+def tasks() -> list[dict[str, Any]]:
+    """A row for each family of tasks and each of its variants."""
+    from .. import registry
+    from ..errors import UsageError
+    from ..options import describe
+
+    rows: list[dict[str, Any]] = []
+    for name in registry.entry_points("tasks"):
+        try:
+            plugin, _ = registry.task_class(name)
+        except UsageError as error:
+            rows.append({"name": name, "description": f"BROKEN: {error}", "options": []})
+            continue
+        cls = plugin.cls
+        rows.append(
+            {
+                "name": name,
+                "description": first_line(cls),
+                "origin": plugin.origin,
+                "version": cls.version,
+                "metrics": list(cls.metrics),
+                "variants": [f"{name}/{v}" for v in cls.variants],
+                "group": [f"{name}/{v}" for v in cls.group],
+                "flag": f"--set {name}.",
+                "notes": [f"variants: {', '.join(cls.variants)}"] if cls.variants else [],
+                "options": describe(cls.Options),
+            }
+        )
+    return rows
+
+
+def models() -> list[dict[str, Any]]:
+    """A row for each model known by a short name."""
+    from dataclasses import asdict
+
+    from ..models import known_models
+
+    return [
+        *(asdict(model) for model in known_models()),
+        {
+            "name": "ORG/NAME, FOLDER or FILE.gguf",
+            "description": "any Hub id, local folder or GGUF file of the Llama, Mistral, Qwen2 and Qwen3 families",
+        },
+    ]
+
+
+def first_line(cls: type) -> str:
+    """The first line of a class's docstring."""
+    return (cls.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,148 @@
+"""``harness run``: one method on one or more tasks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from ..errors import UsageError
+
+METHOD_PANEL = "Options of the method"
+
+
+class RunCommand(click.RichCommand):
+    """`run`, with the options of whatever ``--method`` names as flags of its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["method_params"] = _method_params(args)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *ctx.meta.get("method_params", ())]
+
+
+def _value(args: list[str], *flags: str) -> list[str]:
+    """Values of an option in a raw command line, before it is parsed."""
+    found = []
+    for i, word in enumerate(args):
+        name, equals, value = word.partition("=")
+        if name in flags:
+            if equals:
+                found.append(value)
+            elif i + 1 < len(args):
+                found.append(args[i + 1])
+        elif len(word) > 2 and word[:2] in flags and not word.startswith("--"):
+            found.append(word[2:])
+    return found
+
+
+def _method_params(args: list[str]) -> list[click.Parameter]:
+    """The options of the method named in `args`, as flags."""
+    names = _value(args, "-m", "--method")
+    if not names:
+        return []
+    from .. import registry
+    from ..options import describe
+
+    for path in _value(args, "--plugin"):
+        registry.register_file(Path(path))
+    params: list[click.Parameter] = []
+    for row in describe(registry.method(names[-1]).cls.Options):
+        limits = f" [{row['type']}{', ' + row['range'] if row['range'] else ''}]"
+        default = "" if row["default"] is None else f" (default {row['default']})"
+        flag = f"--{row['name'].replace('_', '-')}"
+        boolean = row["type"] == "bool"
+        params.append(
+            click.RichOption(
+                [f"{flag}/--no-{flag[2:]}" if boolean else flag, f"option_{row['name']}"],
+                default=None,
+                help=row["description"] + limits + default,
+                panel=METHOD_PANEL,
+                **({} if boolean else {"metavar": "VALUE"}),
+            )
+        )
+    return params
+
+
+@click.command(cls=RunCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-m", "--method", required=True, help="Method to run; `harness list methods` shows them.")
+@click.option("-t", "--task", "tasks", multiple=True, help="Task or family, repeatable (default passkey).")
+@click.option("--model", default="smollm2", show_default=True, help="Name, Hub id, folder or .gguf file.")
+@click.option("--adapter", type=click.Path(path_type=Path), help="Folder of trained weights for the method.")
+@click.option("--context-length", type=int, help="Treat the model's window as smaller than it is, in tokens.")
+@click.option("--max-context", type=int, help="Truncate raw prompts to so many tokens.")
+@click.option(
+    "--truncate", default="middle", show_default=True, help="middle, left, right, context-end or none."
+)
+@click.option(
+    "--chat", default="auto", show_default=True, help="Use the model's chat template: auto or never."
+)
+@click.option("--limit", type=int, help="At most so many samples of each task.")
+@click.option("--seed", type=int, default=42, show_default=True, help="Seed of the tasks' samples.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
+@click.option("--batch-size", type=int, default=1, show_default=True, help="Samples asked together.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data files, `<dataset>.jsonl`.")
+@click.option("--offline", is_flag=True, help="Fetch nothing.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="TASK.OPTION=VALUE", help="Option of a task, repeatable."
+)
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="Python file with a method."
+)
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Run code that comes with a model. Only for one you trust."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def run(
+    method: str,
+    tasks: tuple[str, ...],
+    settings: tuple[str, ...],
+    plugins: tuple[Path, ...],
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Run a method on tasks; a run that was interrupted goes on where it stopped.
+
+    The options of a method are shown by `harness run --method NAME --help`.
+    """
+    from ..display import RunDisplay, closing_lines, summary_table
+    from ..runner import RunSettings, execute, plan_run
+
+    options = {k.removeprefix("option_"): flags.pop(k) for k in list(flags) if k.startswith("option_")}
+    wanted = RunSettings(
+        method=method,
+        options={k: v for k, v in options.items() if v is not None},
+        tasks=tasks or ("passkey",),
+        task_settings=task_settings(settings),
+        **flags,
+    )
+    display = RunDisplay()
+    with display:
+        plan = plan_run(wanted, display.note)
+        result = execute(plan, display)
+    if as_json:
+        click.echo(json.dumps({"folder": str(result.folder.path), "ran": result.ran, **result.summary}))
+    else:
+        display.show(summary_table(result.summary, plan))
+        display.show(closing_lines(result, plan, sys.argv[1:]))
+    return 1 if result.failed else 0
+
+
+def task_settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """``("passkey.lengths=1,2",)`` to ``{"passkey": {"lengths": "1,2"}}``. Raises UsageError for another form."""
+    found: dict[str, dict[str, str]] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        task, dot, option = name.rpartition(".")
+        if not (equals and dot and task and option):
+            raise UsageError(f"--set {pair}: write TASK.OPTION=VALUE, for instance passkey.lengths=4096,8192")
+        found.setdefault(task, {})[option] = value
+    return found

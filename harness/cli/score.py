@@ -1,0 +1,40 @@
+"""``harness score``: score predictions that were made elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import rich_click as click
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print scores of all lines and means as one JSON object."
+)
+def score(file: Path, as_json: bool) -> None:
+    """Score the predictions in FILE.
+
+    FILE has one JSON object a line: task (as `harness list tasks` names it; or dataset, a bare variant name),
+    prediction, answers, and all_classes for classification sets. No model is loaded.
+
+    With --json: {"scores": [0..1 for each line], "tasks": {task: mean x 100}}.
+    """
+    from ..scoring import score_file
+
+    result = score_file(file)
+    means = result.means()
+    if as_json:
+        click.echo(json.dumps({"scores": result.scores, "tasks": means}))
+        return
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task")
+    table.add_column("n", justify="right")
+    table.add_column("score", justify="right")
+    for task, n in result.counts().items():
+        table.add_row(task, str(n), f"{means[task]:.2f}")
+    Console().print(table)

@@ -1,0 +1,178 @@
+"""The contract of a method: everything a long-context method has to say to be run, compared and trusted.
+
+A method reads prompts that may be far longer than the model's window and answers them. It implements
+either the two halves `compress` and `generate` (so that one compressed context can serve many questions)
+or, if it cannot work in halves, `compress_and_generate` as a whole. It never measures itself: the runner
+watches the model's forward passes and holds what it saw against what the method declares.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .errors import UsageError
+from .options import Options as BaseOptions
+
+if TYPE_CHECKING:
+    from .models import LanguageModel
+    from .prompt import TokenizedPrompt
+    from .training import FitReport, Schedule, TrainingData
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are decoded. Greedy always: the harness compares methods, not samplers.
+
+    Attributes
+    ----------
+    max_new_tokens
+        Most tokens an answer may have.
+    min_new_tokens
+        Fewest tokens before an end token is allowed.
+    stop_ids
+        Token ids that end an answer besides the model's own end tokens (LongBench's newline).
+    """
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    stop_ids: tuple[int, ...] = ()
+
+
+@dataclass
+class Generation:
+    """One answer, and what the method declares about how it came about.
+
+    Attributes
+    ----------
+    text
+        The decoded new tokens, special tokens skipped, otherwise untouched.
+    token_ids
+        The new tokens, the end token (if one was produced) included.
+    stop_reason
+        ``"eos"`` (an end token of the model), ``"stop"`` (one of `Decoding.stop_ids`) or ``"length"``.
+    prompt_tokens
+        Tokens of the prompt the method was given.
+    kv_tokens
+        KV entries of this sample resident when the answer began: what the prompt was compressed to. The
+        runner fails the run if the model was seen attending to another number.
+    details
+        JSON-ready facts for the record: ratio of each interval, relevance, and so on.
+    """
+
+    text: str
+    token_ids: list[int]
+    stop_reason: str
+    prompt_tokens: int
+    kv_tokens: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+Announce = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Shows a long preparation: ``with announce("calibrating") as progress: progress(done, total)``."""
+
+
+@contextmanager
+def _silent(what: str) -> Iterator[Callable[[int, int], None]]:
+    yield lambda done, total: None
+
+
+class Method(ABC):
+    """A way to read more than the model's window. Subclass it, name it in an entry point, and it runs.
+
+    Class attributes
+    ----------------
+    Options
+        A pydantic model; each field becomes a flag of ``harness run``. Ranges and types are checked there.
+    version
+        Changes whenever answers may change; part of the run's hash.
+    sees_question
+        True if compression depends on the question. Such methods are never ranked unmarked beside
+        query-agnostic ones.
+    trainable
+        True if `fit` works.
+
+    Attributes
+    ----------
+    announce
+        Set by the runner: how to show the user that something long is under way in `prepare`.
+    """
+
+    Options: ClassVar[type[BaseOptions]] = BaseOptions
+    version: ClassVar[str] = "1"
+    sees_question: ClassVar[bool] = False
+    trainable: ClassVar[bool] = False
+
+    def __init__(self, model: LanguageModel, options: BaseOptions) -> None:
+        self.model = model
+        self.options = options
+        self.announce: Announce = _silent
+
+    def context_limit(self) -> int | None:
+        """Most tokens (prompt and answer together) the method can read; None: no limit.
+
+        Must not need the model's weights: it is asked before they are loaded.
+        """
+        return self.model.context_length
+
+    def default_max_context(self) -> int | None:
+        """Prompt tokens the literature gives this method on this model; None: whatever fits."""
+        return None
+
+    def prepare(self, prompts: Sequence[TokenizedPrompt], decoding: Decoding) -> None:  # noqa: B027
+        """Called once with everything that will be asked, before the first sample (and its clock) starts.
+
+        For what is shared by all samples and expensive: a calibration, for instance. Optional.
+        """
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-ready facts about this method as configured (trained or not, calibration); kept in run.json."""
+        return {}
+
+    def compress(self, contexts: Sequence[Sequence[int]], reserve: Sequence[int]) -> list[Any]:
+        """First half: token ids of each context to one state each, without seeing the question.
+
+        Parameters
+        ----------
+        contexts
+            Token ids of everything before the question, a sequence a sample; lengths may differ.
+        reserve
+            For each context the number of question tokens that will follow.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} neither implements compress nor overrides the whole"
+        )
+
+    def generate(
+        self, states: Sequence[Any], questions: Sequence[Sequence[int]], decoding: Decoding
+    ) -> list[Generation]:
+        """Second half: answer one question (token ids, never empty) from each state, leaving the state intact."""
+        raise NotImplementedError(
+            f"{type(self).__name__} neither implements generate nor overrides the whole"
+        )
+
+    def compress_and_generate(
+        self, prompts: Sequence[TokenizedPrompt], decoding: Decoding
+    ) -> list[Generation]:
+        """Answer a batch of prompts; one `Generation` each, in order. The default joins the two halves."""
+        from .measure import phase
+
+        with phase("compress"):
+            states = self.compress([p.head_ids for p in prompts], [len(p.suffix_ids) for p in prompts])
+        return self.generate(states, [p.suffix_ids for p in prompts], decoding)
+
+    def fit(self, data: TrainingData, schedule: Schedule) -> FitReport:
+        """Train or calibrate the method on `data`."""
+        raise UsageError(f"method {type(self).__name__} has nothing to fit")
+
+    def save(self, folder: Path) -> None:
+        """Write what `fit` learned into `folder`: safetensors and JSON only."""
+        raise UsageError(f"method {type(self).__name__} has nothing to save")
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote. Raises UsageError, naming the file, if it is not for this model."""
+        raise UsageError(f"method {type(self).__name__} takes no adapter (given {folder})")

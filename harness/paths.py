@@ -1,0 +1,55 @@
+"""Where the harness keeps what it may throw away: converted models, fetched data, hashes of large files."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import UsageError
+
+_UNWRITABLE = frozenset(
+    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+)
+
+
+def cache_dir() -> Path:
+    """The user's cache folder: ``HARNESS_CACHE``, else the XDG cache's or ``~/.cache``'s own sub-folder.
+
+    The folder is not created here. Everything in it can be made again, so it may be deleted at any time.
+    """
+    if own := os.environ.get("HARNESS_CACHE"):
+        return Path(own).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    # The XDG specification says that a relative path is to be ignored.
+    root = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
+    return root / "long-context-harness"
+
+
+@contextmanager
+def cache_writes() -> Iterator[None]:
+    """Turn "the cache cannot be written" (disk full, read-only, no permission) into one line for the user.
+
+    Raises
+    ------
+    UsageError
+        Naming the cache folder, the system's reason, and the variable that moves it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if (reason := unwritable(error)) is None:
+            raise
+        raise UsageError(
+            f"the cache folder {cache_dir()} cannot be written ({reason}); make room there or set "
+            "HARNESS_CACHE to another folder"
+        ) from error
+
+
+def unwritable(error: BaseException) -> str | None:
+    """The system's words if `error` says that a folder cannot be written (full, read-only), else None."""
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
+        return os.strerror(error.errno)
+    return None

@@ -1,0 +1,128 @@
+"""Prompts in three parts, as text and as tokens.
+
+Truncation, retrieval and compression each need to know where the question is, so a prompt keeps its
+instruction (`prefix`), the long text (`context`) and the question (`suffix`) apart until the very end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from .models import LanguageModel
+
+_MARK = "\ue000prompt\ue000"  # private-use characters: in no template, and not trimmed as blanks
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as text. ``prefix + context + suffix`` is exactly what is tokenised."""
+
+    prefix: str
+    context: str
+    suffix: str
+
+    @property
+    def text(self) -> str:
+        return self.prefix + self.context + self.suffix
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """A rendered prompt as token ids, with the place of its context; what methods receive.
+
+    Attributes
+    ----------
+    prompt
+        The rendered text, chat template included.
+    ids
+        All token ids, special tokens included, in reading order.
+    context_start, context_end
+        ``ids[context_start:context_end]`` is the context. A token that straddles a border belongs to the
+        earlier part. At least one token always follows `context_end`.
+    """
+
+    prompt: Prompt
+    ids: tuple[int, ...]
+    context_start: int
+    context_end: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def head_ids(self) -> tuple[int, ...]:
+        """Everything before the question: prefix and context."""
+        return self.ids[: self.context_end]
+
+    @property
+    def suffix_ids(self) -> tuple[int, ...]:
+        """The question and whatever follows it; never empty."""
+        return self.ids[self.context_end :]
+
+
+def render(prompt: Prompt, model: LanguageModel, *, chat: bool, answer_prefix: str = "") -> Prompt:
+    """Wrap `prompt` in the model's chat template, if `chat` and the model has one.
+
+    The template's text before the user's words joins the prefix, the rest (assistant header and
+    `answer_prefix`) joins the suffix. A template that trims its content trims the outer edges here too.
+
+    Raises
+    ------
+    UsageError
+        If the template changes the user's words in any other way, so that their place is lost.
+    """
+    if not chat or not model.has_chat_template:
+        return Prompt(prompt.prefix, prompt.context, prompt.suffix + answer_prefix)
+    # The template is asked with a mark first: the words themselves may occur in it ("assistant", a newline).
+    before, mark, after = model.render_chat(_MARK).partition(_MARK)
+    rendered = model.render_chat(prompt.text)
+    content = rendered[len(before) : len(rendered) - len(after)]
+    left = len(prompt.text) - len(prompt.text.lstrip())
+    right = len(prompt.text) - len(prompt.text.rstrip())
+    for cut in ((0, 0), (left, right), (left, 0), (0, right)):
+        trimmed = trim(prompt, *cut)
+        if mark and trimmed.text == content and rendered == before + content + after:
+            return Prompt(before + trimmed.prefix, trimmed.context, trimmed.suffix + after + answer_prefix)
+    raise UsageError(f"model {model.name}: its chat template rewrites the prompt; do without the template")
+
+
+def trim(prompt: Prompt, left: int, right: int) -> Prompt:
+    """Remove `left` characters from the start and `right` characters from the end of the whole text."""
+    text = prompt.text[left : len(prompt.text) - right if right else None]
+    prefix_end = max(0, len(prompt.prefix) - left)
+    context_end = max(prefix_end, len(prompt.prefix) + len(prompt.context) - left)
+    return Prompt(text[:prefix_end], text[prefix_end:context_end], text[context_end:])
+
+
+def tokenize(prompt: Prompt, model: LanguageModel) -> TokenizedPrompt:
+    """Tokenise a rendered prompt once, as a whole, and find its context by character offsets.
+
+    A special token that the text already starts with (a chat template's BOS) is not added twice.
+
+    Raises
+    ------
+    UsageError
+        If there is not a single token.
+    """
+    tokenizer: Any = model.tokenizer
+    bos = tokenizer.bos_token
+    special = not (bos and prompt.text.startswith(bos))
+    encoded = tokenizer(prompt.text, add_special_tokens=special, return_offsets_mapping=True)
+    ids: Sequence[int] = encoded["input_ids"]
+    if not ids:
+        raise UsageError("the prompt is empty: there is nothing to answer")
+    offsets: Sequence[tuple[int, int]] = encoded["offset_mapping"]
+    border = len(prompt.prefix)
+    end = border + len(prompt.context)
+    # Special tokens have the empty span (0, 0); they never match `stop > start`, so they stay outside.
+    starts = [i for i, (start, stop) in enumerate(offsets) if stop > start and start >= border]
+    ends = [i for i, (start, stop) in enumerate(offsets) if stop > start and start >= end]
+    last = len(ids) - 1
+    context_end = min(ends[0] if ends else len(ids), last)
+    context_start = min(starts[0] if starts else len(ids), context_end)
+    return TokenizedPrompt(prompt, tuple(ids), context_start, context_end)

@@ -1,0 +1,73 @@
+"""Where a number came from: versions, commit, hardware, prompt protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .prompt import Prompt, render
+
+if TYPE_CHECKING:
+    from .models import LanguageModel
+    from .task import Task
+
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "rank_bm25", "rouge", "fuzzywuzzy")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and hardware, JSON-ready."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    return {
+        "harness": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+    }
+
+
+def commit() -> str | None:
+    """The checkout's commit, with ``+changes`` if files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    head = _git(root, "rev-parse", "HEAD")
+    return (
+        None if head is None else head + ("+changes" if _git(root, "status", "--porcelain", "-uno") else "")
+    )
+
+
+def _git(root: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def preset_hash(task: Task, model: LanguageModel) -> dict[str, str]:
+    """Name of the task's prompt protocol, and a hash of it together with the model's chat wrapper."""
+    wrapped = render(Prompt("prefix ", "context", " suffix"), model, chat=True).text
+    content = json.dumps([task.preset, task.version, wrapped, model.chat])
+    return {"preset": task.preset, "hash": hashlib.sha256(content.encode()).hexdigest()[:12]}

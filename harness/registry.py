@@ -1,0 +1,167 @@
+"""Methods, tasks and reports by name, through entry points: ours come in by the same door as anybody's.
+
+Nothing is imported until it is asked for by name. A plugin that cannot be imported is an error only for
+whoever asks for it, and the message names the distribution it came from.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from .errors import UsageError, unknown_name
+from .method import Method
+from .report import Report
+from .task import Task
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plugin(Generic[T]):
+    """A registered class: its name, where it came from, and the class itself."""
+
+    name: str
+    origin: str
+    cls: type[T]
+
+
+_local_methods: dict[str, Plugin[Method]] = {}
+
+
+def entry_points(group: str) -> dict[str, metadata.EntryPoint]:
+    """Entry points of ``harness.<group>`` by name; two distributions claiming one name are refused."""
+    found: dict[str, metadata.EntryPoint] = {}
+    for point in metadata.entry_points(group=f"harness.{group}"):
+        other = found.get(point.name)
+        if other is not None and other.value != point.value:
+            raise UsageError(
+                f"{group[:-1]} {point.name!r} is claimed by {origin(other)} and {origin(point)}; uninstall one"
+            )
+        found[point.name] = point
+    return found
+
+
+def origin(point: metadata.EntryPoint) -> str:
+    """The distribution an entry point belongs to, for messages."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+
+
+@cache
+def _load(kind: str, name: str, base: type[T]) -> Plugin[T]:
+    points = entry_points(f"{kind}s")
+    if name not in points:
+        raise unknown_name(kind, name, [*points, *(_local_methods if kind == "method" else ())])
+    point = points[name]
+    try:
+        cls = point.load()
+    except Exception as error:
+        raise UsageError(
+            f"{kind} {name!r} from {origin(point)} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise UsageError(f"{kind} {name!r} from {origin(point)} is no {base.__name__}: {point.value}")
+    return Plugin(name, origin(point), cls)
+
+
+def method(name: str) -> Plugin[Method]:
+    """The method of that name."""
+    return _local_methods.get(name) or _load("method", name, Method)
+
+
+def method_names() -> list[str]:
+    """Every method that can be asked for, sorted."""
+    return sorted({*entry_points("methods"), *_local_methods})
+
+
+def report(name: str) -> Plugin[Report]:
+    """The report of that name."""
+    return _load("report", name, Report)
+
+
+def task_class(name: str) -> tuple[Plugin[Task], str | None]:
+    """The class behind ``family`` or ``family/variant``, and the variant."""
+    family, _, variant = name.partition("/")
+    plugin = _load("task", family, Task)
+    if variant and variant not in plugin.cls.variants:
+        raise unknown_name("task", name, [f"{family}/{v}" for v in plugin.cls.variants] or [family])
+    return plugin, variant or None
+
+
+def task_names() -> list[str]:
+    """Every family, and every ``family/variant``, sorted."""
+    names = []
+    for family in sorted(entry_points("tasks")):
+        names.append(family)
+        names += [f"{family}/{v}" for v in _load("task", family, Task).cls.variants]
+    return names
+
+
+def tasks(names: list[str], settings: dict[str, dict[str, Any]]) -> list[Task]:
+    """Build the tasks asked for, families expanded to their group, in order and without repetition.
+
+    Parameters
+    ----------
+    names
+        As given to ``--task``.
+    settings
+        ``{family: {option: value}}`` from ``--set``.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name or option, or a setting for a family that is not asked for.
+    """
+    built: dict[str, Task] = {}
+    families = {name.partition("/")[0] for name in names}
+    for family in settings:
+        if family not in families:
+            raise unknown_name("task to --set options of", family, families)
+    for name in names:
+        plugin, variant = task_class(name)
+        options = plugin.cls.Options.parse(settings.get(plugin.name, {}), f"task {plugin.name}")
+        if variant is None and plugin.cls.group:
+            members = [f"{plugin.name}/{v}" for v in plugin.cls.group]
+        else:
+            members = [name]
+        for member in members:
+            built.setdefault(member, plugin.cls(options, member, member.partition("/")[2] or None))
+    return list(built.values())
+
+
+def register_file(path: Path) -> list[str]:
+    """Make the methods defined in a Python file available under their class names, in snake case.
+
+    Returns the names, so that a file with one method can be run without naming it.
+    """
+    if not path.is_file():
+        raise UsageError(f"--plugin {path}: no such file")
+    name = f"harness_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--plugin {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"--plugin {path}: {type(error).__name__}: {error}") from error
+    names = []
+    for cls in vars(module).values():
+        if isinstance(cls, type) and issubclass(cls, Method) and cls.__module__ == name:
+            key = getattr(cls, "name", None) or snake_case(cls.__name__)
+            _local_methods[key] = Plugin(key, f"file {path}", cls)
+            names.append(key)
+    if not names:
+        raise UsageError(f"--plugin {path}: defines no subclass of harness.Method")
+    return names
+
+
+def snake_case(name: str) -> str:
+    """``TwoPass`` to ``two_pass``."""
+    return "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))

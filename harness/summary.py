@@ -1,0 +1,112 @@
+"""From sample records to the rows of a table. Reads records only; a mean is over what finished, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .statistics import bootstrap, confidence_interval, mean
+from .task import ScoredSample, Task
+
+Records = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def summarise(tasks: Sequence[Task], planned: Sequence[tuple[str, str]], records: Records) -> dict[str, Any]:
+    """Rows for each task, averages of each family, and totals.
+
+    Parameters
+    ----------
+    tasks
+        The tasks of the run.
+    planned
+        (task, id) of every sample that was asked for.
+    records
+        Records by the same keys; failed and missing ones count as not finished.
+
+    Returns
+    -------
+    dict
+        ``tasks``: a row for each task (see `row`); ``averages``: for each family the averages its papers
+        report, with an interval; ``total``: samples planned, finished, failed. Scores are 0..1.
+    """
+    rows, scores = [], {}
+    for task in tasks:
+        keys = [key for key in planned if key[0] == task.name]
+        mine = [records[key] for key in keys if key in records]
+        finished = [r for r in mine if r["status"] == "ok"]
+        rows.append(row(task, len(keys), mine))
+        scores[task.name] = [float(r["scores"][task.metrics[0]]) for r in finished]
+    failed = sum(r["n"] - r["n_ok"] for r in rows)
+    planned_n = len(planned)
+    return {
+        "tasks": rows,
+        "averages": _averages(tasks, rows, scores),
+        "total": {"n": planned_n, "n_ok": planned_n - failed, "failed": failed},
+    }
+
+
+def row(task: Task, n: int, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One task's row: score and interval, what was truncated, what was measured, what it cost.
+
+    Costs and token counts are means over finished samples; ``compression`` is all prompt tokens over all KV
+    entries that stood for them; ``peak_bytes`` is the highest.
+    """
+    ok = [r for r in records if r["status"] == "ok"]
+    metric = task.metrics[0]
+    main = [float(r["scores"][metric]) for r in ok]
+    scored = [ScoredSample(r["id"], r["scores"], r["metadata"]) for r in ok]
+    kept = sum(r["measured"]["kv_tokens"] for r in ok)
+    lost = [r for r in ok if r["truncation"]["answer_survives"] is not None]
+
+    def average(pick: Callable[[Mapping[str, Any]], Any]) -> float | None:
+        values = [v for r in ok if (v := pick(r)) is not None]
+        return mean(values)
+
+    return {
+        "task": task.name,
+        "metric": metric,
+        "n": n,
+        "n_ok": len(ok),
+        "statuses": {
+            s: sum(r["status"] == s for r in records) for s in sorted({r["status"] for r in records})
+        },
+        "score": mean(main),
+        "interval": confidence_interval(main),
+        "scores": task.aggregate(scored) if scored else {},
+        "breakdown": task.breakdown(scored) if scored else {},
+        "truncated": average(lambda r: float(r["truncation"]["truncated"])),
+        "answer_lost": mean([float(not r["truncation"]["answer_survives"]) for r in lost]),
+        "hit_limit": average(lambda r: float(r["stop_reason"] == "length")),
+        "prompt_tokens": average(lambda r: r["prompt_tokens"]),
+        "compression": sum(r["prompt_tokens"] - 1 for r in ok) / kept if kept else None,
+        "verified": all(r["measured"]["verified"] for r in ok) if ok else None,
+        "kv_bytes": average(lambda r: r["cost"]["kv_bytes"]),
+        "peak_bytes": max((r["cost"]["peak_bytes"] or 0 for r in ok), default=0) or None,
+        **{
+            f"{name}_seconds": average(lambda r, name=name: r["cost"][f"{name}_seconds"])  # type: ignore[misc]
+            for name in ("compress", "prefill", "decode")
+        },
+    }
+
+
+def _averages(
+    tasks: Sequence[Task], rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[float]]
+) -> dict[str, dict[str, Any]]:
+    """Averages of each family over its variants, with a bootstrap interval stratified by dataset."""
+    families: dict[str, list[tuple[Task, Mapping[str, Any]]]] = {}
+    for task, r in zip(tasks, rows):
+        families.setdefault(task.name.partition("/")[0], []).append((task, r))
+    found: dict[str, dict[str, Any]] = {}
+    for family, members in families.items():
+        means = {t.variant: r["score"] for t, r in members if t.variant and r["score"] is not None}
+        values = members[0][0].averages(means)
+        if not values:
+            continue
+        complete = all(r["n_ok"] == r["n"] for _, r in members)
+        strata = [scores[t.name] for t, r in members if t.variant in means]
+        found[family] = {
+            "values": values,
+            "interval": bootstrap(strata) if all(len(s) > 1 for s in strata) else None,
+            "complete": complete,
+        }
+    return found

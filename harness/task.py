@@ -1,0 +1,161 @@
+"""The contract of a task: where samples come from, how an answer is scored, how scores are averaged."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .errors import UsageError
+from .options import Options as BaseOptions
+from .prompt import Prompt
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question.
+
+    Attributes
+    ----------
+    id
+        Stable within the task: the same seed, tokenizer and options give the same id for the same text.
+    prompt
+        The raw prompt, before any chat template.
+    references
+        Accepted answers.
+    new_tokens
+        Most tokens of the answer.
+    chat
+        False where the official protocol forbids the chat template (LongBench's few-shot and code sets).
+    answer_prefix
+        Text put after the assistant's header, to begin the answer with.
+    stop
+        Strings whose last token ends the answer.
+    min_new_tokens
+        Fewest tokens of the answer.
+    metadata
+        JSON-ready facts: length, depth, classes; copied into the record.
+    """
+
+    id: str
+    prompt: Prompt
+    references: tuple[str, ...]
+    new_tokens: int
+    chat: bool = True
+    answer_prefix: str = ""
+    stop: tuple[str, ...] = ()
+    min_new_tokens: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskEnvironment:
+    """What a task may look at to make its samples: never the model's weights.
+
+    Attributes
+    ----------
+    tokenizer
+        The model's tokenizer.
+    context_length
+        The model's window, in tokens (after ``--context-length``).
+    count
+        Tokens of a prompt as the model will read it: template, special tokens and answer prefix included.
+        Called as ``count(prompt, chat, answer_prefix)``.
+    seed
+        Everything random in a task comes from it.
+    data_dir
+        The folder of ``--data-dir``, if given.
+    offline
+        If true, nothing may be fetched.
+    limit
+        At most this many samples will be taken; making more is wasted work, not an error.
+    """
+
+    tokenizer: Any
+    context_length: int
+    count: Callable[[Prompt, bool, str], int]
+    seed: int = 42
+    data_dir: Path | None = None
+    offline: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class ScoredSample:
+    """A finished sample as `Task.aggregate` sees it: scores are 0..1, `metadata` is the sample's own."""
+
+    id: str
+    scores: Mapping[str, float]
+    metadata: Mapping[str, Any]
+
+
+class Task(ABC):
+    """Something to measure methods on. Subclass it and name it in an entry point.
+
+    One class may serve a family: with `variants` ``("trec", "lcc")`` the entry point ``longbench`` offers
+    the tasks ``longbench/trec`` and ``longbench/lcc``, and the name ``longbench`` alone stands for `group`.
+
+    Class attributes
+    ----------------
+    Options
+        Set with ``--set NAME.option=value``.
+    version, changelog
+        The version changes whenever a prompt or a score may change; the changelog says why, newest last.
+    metrics
+        Names of the scores, the main one first.
+    variants, group
+        Members of the family, and those that the bare name stands for.
+    preset
+        Name and version of the prompt protocol, recorded with each run.
+    """
+
+    Options: ClassVar[type[BaseOptions]] = BaseOptions
+    version: ClassVar[str] = "1"
+    changelog: ClassVar[tuple[str, ...]] = ("1: first version",)
+    metrics: ClassVar[tuple[str, ...]] = ("score",)
+    variants: ClassVar[tuple[str, ...]] = ()
+    group: ClassVar[tuple[str, ...]] = ()
+    preset: str = "default@1"
+
+    def __init__(self, options: BaseOptions, name: str, variant: str | None = None) -> None:
+        self.options = options
+        self.name = name
+        self.variant = variant
+
+    def max_context(self) -> int | None:
+        """Prompt tokens the literature truncates this task to for context-extended methods; None: no habit."""
+        return None
+
+    @abstractmethod
+    def samples(self, env: TaskEnvironment) -> Iterable[Sample]:
+        """Yield samples, always the same and in the same order for the same (seed, tokenizer, options)."""
+
+    @abstractmethod
+    def score(self, sample: Sample, prediction: str) -> dict[str, float]:
+        """Score one answer: a value 0..1 for each metric."""
+
+    def aggregate(self, scored: Sequence[ScoredSample]) -> dict[str, float]:
+        """The task's scores over its finished samples: the mean of each metric. Values are 0..1."""
+        return {
+            metric: sum(s.scores[metric] for s in scored) / len(scored) for metric in self.metrics if scored
+        }
+
+    def breakdown(self, scored: Sequence[ScoredSample]) -> dict[str, float]:
+        """Further named means worth a row of their own (a length, a depth, a bucket); may be empty."""
+        return {}
+
+    @classmethod
+    def averages(cls, means: Mapping[str, float]) -> dict[str, float]:
+        """Averages over the family from the main score of each variant that was run; may be empty."""
+        return {}
+
+    @classmethod
+    def sample_from_row(cls, variant: str | None, row: Mapping[str, Any]) -> Sample:
+        """A sample good enough for `score`, from a line of ``harness score``: needs `answers`."""
+        answers = row.get("answers")
+        if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
+            raise UsageError("field 'answers' must be a list of strings")
+        meta = {"all_classes": row.get("all_classes")}
+        return Sample(str(row.get("id", "")), Prompt("", "", ""), tuple(answers), 1, metadata=meta)

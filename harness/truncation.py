@@ -1,0 +1,150 @@
+"""Truncation: a rule with a name, applied once, and recorded for every sample.
+
+``middle`` is LongBench's: the raw prompt (before any chat template, special tokens counted) is tokenised;
+if it is longer than the limit, its first and last half of the limit are decoded and joined, and that text
+is wrapped and tokenised again. The joined text may drift from the limit by a token or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from .errors import UsageError
+from .prompt import Prompt
+
+Rule = Literal["middle", "left", "right", "context-end", "none"]
+RULES: tuple[str, ...] = get_args(Rule)
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What was done to one prompt; goes into its record.
+
+    Attributes
+    ----------
+    rule
+        The declared rule.
+    limit
+        Most tokens the raw prompt could keep; None: it was not limited.
+    tokens_before, tokens_after
+        Tokens of the raw prompt, special tokens included.
+    answer_in_context
+        Whether a reference answer stood in the context before; None if there is none to look for.
+    answer_survives
+        Whether one still does; None where there was none to lose.
+    """
+
+    rule: str
+    limit: int | None
+    tokens_before: int
+    tokens_after: int
+    answer_in_context: bool | None
+    answer_survives: bool | None
+
+    @property
+    def truncated(self) -> bool:
+        return self.tokens_after != self.tokens_before
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.__dict__, "truncated": self.truncated}
+
+
+def truncate(
+    prompt: Prompt, rule: str, limit: int | None, tokenizer: Any, references: Sequence[str] = ()
+) -> tuple[Prompt, Truncation]:
+    """Cut a raw prompt to `limit` tokens by `rule`; `references` are looked for before and after.
+
+    Raises
+    ------
+    UsageError
+        If rule ``none`` meets a prompt over the limit, or ``context-end`` cannot cut enough because
+        instruction and question alone are over it. The line shows the arithmetic.
+    """
+    ids = _ids(tokenizer, prompt.text)
+    before = len(ids)
+    cut = prompt
+    if limit is not None and before > limit:
+        if rule == "none":
+            raise UsageError(
+                f"a prompt of {before} tokens is over the limit of {limit} and --truncate none forbids cutting; "
+                "choose another rule or a method that reads more"
+            )
+        cut = (
+            _context_end(prompt, limit, tokenizer)
+            if rule == "context-end"
+            else _ends(prompt, ids, rule, limit, tokenizer)
+        )
+    after = before if cut is prompt else len(_ids(tokenizer, cut.text))
+    there = _holds(prompt.context, references)
+    survives = _holds(cut.context, references) if there else None
+    return cut, Truncation(rule, limit, before, after, there, survives)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text)["input_ids"])
+
+
+def _holds(text: str, references: Sequence[str]) -> bool | None:
+    wanted = [r for r in references if r.strip()]
+    return any(r in text for r in wanted) if wanted else None
+
+
+def _ends(prompt: Prompt, ids: list[int], rule: str, limit: int, tokenizer: Any) -> Prompt:
+    """``middle``, ``left`` or ``right`` on the whole raw prompt."""
+    half = limit // 2
+    kept = {
+        "middle": (ids[:half], ids[len(ids) - half :]),
+        "left": ([], ids[len(ids) - limit :]),
+        "right": (ids[:limit], []),
+    }[rule]
+    head, tail = (tokenizer.decode(part, skip_special_tokens=True) for part in kept)
+    return split_again(prompt, head, tail)
+
+
+def split_again(prompt: Prompt, head: str, tail: str) -> Prompt:
+    """The three parts of ``head + tail``, the two ends that were kept of `prompt`.
+
+    What remains of the prefix is at the start of `head`, what remains of the suffix at the end of `tail`.
+    An end shorter than that part holds only a piece of it. Decoding may lose a blank at a border, so the
+    parts are matched by length where they do not match literally.
+    """
+    text = head + tail
+    if not head:  # cut from the left: the prefix went first
+        kept_prefix = max(0, len(text) - len(prompt.context) - len(prompt.suffix))
+    elif head.startswith(prompt.prefix):
+        kept_prefix = len(prompt.prefix)
+    else:
+        kept_prefix = min(len(prompt.prefix), len(head))
+    if not tail:  # cut from the right: the suffix went first
+        kept_suffix = max(0, len(text) - len(prompt.prefix) - len(prompt.context))
+    else:
+        kept_suffix = min(len(prompt.suffix), len(tail))
+    kept_suffix = min(kept_suffix, len(text) - kept_prefix)
+    border = len(text) - kept_suffix
+    return Prompt(text[:kept_prefix], text[kept_prefix:border], text[border:])
+
+
+def _context_end(prompt: Prompt, limit: int, tokenizer: Any) -> Prompt:
+    """Cut the end of the context only; instruction and question stay whole."""
+    context = list(tokenizer(prompt.context, add_special_tokens=False)["input_ids"])
+    low, high = 0, len(context)
+    fixed = len(_ids(tokenizer, prompt.prefix + prompt.suffix))
+    if fixed > limit:
+        raise UsageError(
+            f"instruction and question take {fixed} tokens, over the limit of {limit}: the context cannot be cut enough"
+        )
+
+    def shortened(kept: int) -> Prompt:
+        return Prompt(
+            prompt.prefix, tokenizer.decode(context[:kept], skip_special_tokens=True), prompt.suffix
+        )
+
+    while low < high:  # the joined text may tokenise a little shorter or longer than the sum of its parts
+        middle = (low + high + 1) // 2
+        if len(_ids(tokenizer, shortened(middle).text)) <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    return shortened(low)

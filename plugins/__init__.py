@@ -1,0 +1,1 @@
+"""The methods that ship with the harness; each is one file, found through entry points."""

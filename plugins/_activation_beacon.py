@@ -1,0 +1,330 @@
+"""Activation Beacon v1: the engine shared by every method that condenses windows into beacons.
+
+Source: Zhang et al., "Soaring from 4K to 400K" (arXiv 2401.03462v1), and the behaviour of its official
+code at FlagOpen/FlagEmbedding commit 6747f708.
+
+Two observations make it ordinary `transformers` code, with no copied model file:
+
+* Raw tokens never see the beacons of their own window, so a window is two plain forward passes: the raw
+  tokens through the model as it is, then the beacons with q, k, v, o swapped for the beacon projections
+  (`torch.func.functional_call`, which puts everything back whatever happens).
+* An entry's final place in the memory never changes once it is condensed. A beacon's key is computed at
+  the position after its last raw token and needs one more rotation, to its rank, to become an entry like
+  any other. The compressed cache is then an ordinary one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from harness import UsageError
+from harness.kvcache import KVCache, decode, feed, stack
+from harness.measure import phase
+
+from ._ratios import RAW, entries
+
+EMBEDDING = "model.beacon_embed_tokens.weight"
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+class BeaconWeights(Protocol):
+    """What turns a token position into a beacon: an embedding, and other attention projections."""
+
+    def embedding(self, ratio: int) -> Tensor:
+        """The beacon embedding ``[hidden]`` for that ratio."""
+        ...
+
+    def projections(self, ratio: int) -> Mapping[str, Tensor]:
+        """Parameters that replace the base model's at beacon positions, by their names in the base model."""
+        ...
+
+
+class MultiHeadBeacon:
+    """MHA^b: one beacon embedding and one copy of q, k, v, o, for all ratios.
+
+    Parameters
+    ----------
+    network
+        The base model.
+    tensors
+        By the official checkpoint's names (``model.beacon_embed_tokens.weight``,
+        ``model.layers.0.self_attn.beacon_q_proj.weight`` …). None: the state before training, which is the
+        end token's embedding and the base model's own projections; that copies nothing.
+
+    Raises
+    ------
+    UsageError
+        If a tensor has no place in the model, or another shape than the place.
+    """
+
+    def __init__(self, network: Any, tensors: Mapping[str, Tensor] | None = None) -> None:
+        self.trained = tensors is not None
+        self._projections: dict[str, Tensor] = {}
+        eos = network.config.eos_token_id
+        first = eos[0] if isinstance(eos, list) else eos or 0
+        self._embedding: Tensor = network.model.embed_tokens.weight[first]
+        places = {name: p.shape for name, p in network.model.named_parameters()}
+        for name, tensor in (tensors or {}).items():
+            value = tensor.to(device=network.device, dtype=network.dtype)
+            if name == EMBEDDING:
+                self._embedding = value[0]
+                continue
+            place = name.removeprefix("model.").replace("beacon_", "")
+            if places.get(place) != value.shape:
+                raise UsageError(f"the adapter's {name} {tuple(value.shape)} has no place in this model")
+            self._projections[place] = value
+
+    def embedding(self, ratio: int) -> Tensor:
+        return self._embedding
+
+    def projections(self, ratio: int) -> Mapping[str, Tensor]:
+        return self._projections
+
+    def tensors(self, network: Any) -> dict[str, Tensor]:
+        """Everything by the official names; the base model's own values where nothing was learned."""
+        found = {EMBEDDING: self._embedding[None]}
+        for name, parameter in network.model.named_parameters():
+            owner, projection, leaf = name.rsplit(".", 2)[-3:] if name.count(".") >= 2 else ("", "", "")
+            if projection in PROJECTIONS and owner.endswith("self_attn"):
+                found[f"model.{owner}.beacon_{projection}.{leaf}"] = self._projections.get(name, parameter)
+        return found
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How far one sequence has been read: condensed memory, then the raw entries of the open window.
+
+    Attributes
+    ----------
+    cache
+        ``memory + raw`` entries, rotated for their ranks.
+    memory, raw
+        Entries of each kind; ``raw`` is less than the interval.
+    ratios
+        The ratio of every window closed so far, in order (0: kept raw).
+    counts
+        Entries each of those windows holds in the memory.
+    """
+
+    cache: KVCache = KVCache()
+    memory: int = 0
+    raw: int = 0
+    ratios: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+ChooseRatio = Callable[[int, int], int]
+"""``(row, window index) -> ratio`` for the window of that row that has just filled."""
+
+
+class ActivationBeacon:
+    """Reads sequences interval by interval and condenses each full one.
+
+    Parameters
+    ----------
+    network
+        A `transformers` causal language model of the Llama family tree. Never changed.
+    weights
+        Embedding and projections of the beacons.
+    interval
+        Raw tokens of a window; a ratio r leaves ``interval / r`` beacons of them.
+    """
+
+    def __init__(self, network: Any, weights: BeaconWeights, interval: int) -> None:
+        self.network = network
+        self.weights = weights
+        self.interval = interval
+
+    def read(
+        self,
+        readings: Sequence[Reading],
+        tokens: Sequence[Sequence[int]],
+        ratio: ChooseRatio,
+        on_hidden: Callable[[int, int, Tensor], None] | None = None,
+    ) -> list[Reading]:
+        """Read `tokens` after each reading; every window that fills is condensed at once.
+
+        Parameters
+        ----------
+        readings, tokens
+            A state and its new token ids for each row; lengths may differ, empty ones are passed through.
+        ratio
+            Called for each window as it fills.
+        on_hidden
+            Called as ``(row, offset, hidden)`` with the last hidden states ``[chunk, hidden]`` of each
+            chunk of raw tokens, `offset` counted in the row's new tokens.
+        """
+        states = list(readings)
+        done = [0] * len(states)
+        while active := [i for i, t in enumerate(tokens) if done[i] < len(t)]:
+            chunks = [tokens[i][done[i] : done[i] + self.interval - states[i].raw] for i in active]
+            caches, hidden = feed(self.network, [states[i].cache for i in active], chunks)
+            for i, cache, chunk, rows in zip(active, caches, chunks, hidden):
+                if on_hidden is not None:
+                    on_hidden(i, done[i], rows[len(rows) - len(chunk) :])
+                done[i] += len(chunk)
+                states[i] = _with(states[i], cache=cache, raw=states[i].raw + len(chunk))
+            self._close_full(states, active, ratio)
+        return states
+
+    def probe(self, states: Sequence[Reading], last_tokens: Sequence[int], attention_probe: Any) -> None:
+        """Read one more token a row only to see what it attends to; the states stay as they are."""
+        feed(
+            self.network,
+            [s.cache for s in states],
+            [[t] for t in last_tokens],
+            attention_probe=attention_probe,
+        )
+
+    def _close_full(self, states: list[Reading], rows: Sequence[int], ratio: ChooseRatio) -> None:
+        """Close the window of each of `rows` that is full; rows of one ratio share a forward pass."""
+        groups: dict[int, list[int]] = {}
+        for i in rows:
+            if states[i].raw == self.interval:
+                groups.setdefault(ratio(i, len(states[i].ratios)), []).append(i)
+        for r, members in groups.items():
+            for i, state in zip(members, self.condense([states[i] for i in members], r)):
+                states[i] = state
+
+    def condense(self, states: Sequence[Reading], ratio: int) -> list[Reading]:
+        """Close full windows, all by one ratio: raw entries give way to ``interval / ratio`` beacons."""
+        beacons = entries(ratio, self.interval)
+        caches = [s.cache for s in states] if ratio == RAW else self._beacon_pass(states, ratio)
+        return [
+            Reading(c, s.memory + beacons, 0, (*s.ratios, ratio), (*s.counts, beacons))
+            for s, c in zip(states, caches)
+        ]
+
+    def _beacon_pass(self, states: Sequence[Reading], ratio: int) -> list[KVCache]:
+        """One forward pass of the beacons over memory and raw entries; returns memory plus new beacons.
+
+        Beacon j (from 1) sees the whole memory, raw offsets below ``j * ratio``, and of the beacons only
+        itself; its position is ``memory + j * ratio`` (step expansion).
+        """
+        device = self.network.device
+        number = self.interval // ratio
+        step = torch.arange(1, number + 1, device=device)
+        batch = stack([s.cache for s in states])
+        seen = torch.zeros(len(states), 1, number, batch.width + number, dtype=torch.bool, device=device)
+        offsets = torch.arange(self.interval, device=device)
+        for row, state in enumerate(states):
+            seen[row, 0, :, batch.width - len(state.cache) : batch.width - self.interval] = True
+            seen[row, 0, :, batch.width - self.interval : batch.width] = offsets < step[:, None] * ratio
+        seen[:, 0, :, batch.width :] = torch.eye(number, dtype=torch.bool, device=device)
+        dtype = self.network.dtype
+        mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, torch.finfo(dtype).min)
+        memory = torch.tensor([s.memory for s in states], device=device)
+        embedding = self.weights.embedding(ratio).to(dtype)
+        functional_call(
+            self.network.model,
+            dict(self.weights.projections(ratio)),
+            kwargs={
+                "inputs_embeds": embedding.expand(len(states), number, -1),
+                "attention_mask": mask,
+                "position_ids": memory[:, None] + step * ratio,
+                "past_key_values": batch.cache,
+                "use_cache": True,
+            },
+        )
+        shift = step - 1 - step * ratio  # from the position it was computed at to its rank in the memory
+        cos, sin = rotation(self.network, shift)
+        caches = []
+        for row, state in enumerate(states):
+            fresh = batch.row(row, number).slice(len(state.cache), len(state.cache) + number)
+            keys = tuple(rotate(k, cos, sin) for k in fresh.keys)
+            caches.append(state.cache.slice(0, state.memory).append(KVCache(keys, fresh.values)))
+        return caches
+
+    def generate(
+        self,
+        model: Any,
+        states: Sequence[Reading],
+        last_tokens: Sequence[int],
+        decoding: Any,
+        ratio: ChooseRatio,
+    ) -> tuple[list[Reading], list[list[int]]]:
+        """Answer greedily from each state; a window that fills on the way is condensed like any other.
+
+        `last_tokens` holds for each row the one token not yet read. Returns the final states and the new
+        tokens, the end token (if any) included.
+        """
+        rows = list(states)
+        last = list(last_tokens)
+        answers: list[list[int]] = [[] for _ in rows]
+        active = list(range(len(rows)))
+        with phase("decode"):
+            while active:
+                room = min(self.interval - rows[i].raw for i in active)
+                produced = len(answers[active[0]])
+                caches, fresh = decode(
+                    model,
+                    [rows[i].cache for i in active],
+                    [last[i] for i in active],
+                    decoding,
+                    produced=produced,
+                    at_most=room,
+                )
+                for i, cache, tokens in zip(active, caches, fresh):
+                    read = len(cache) - len(rows[i].cache)
+                    rows[i] = _with(rows[i], cache=cache, raw=rows[i].raw + read)
+                    answers[i] += tokens
+                    last[i] = tokens[-1]
+                ends = {*model.end_ids, *decoding.stop_ids}
+                active = [
+                    i for i in active if last[i] not in ends and len(answers[i]) < decoding.max_new_tokens
+                ]
+                with torch.no_grad():
+                    self._close_full(rows, active, ratio)
+        return rows, answers
+
+    def loss(
+        self, input_ids: Sequence[int], labels: Sequence[int], ratios: Sequence[int]
+    ) -> tuple[Tensor, int]:
+        """Sum of next-token cross-entropies over one sequence read window by window, and how many they are.
+
+        Labels are unshifted (-100: ignored) and are shifted here over the whole sequence, so a window's
+        last token predicts the next window's first. The memory is not detached: gradients flow back
+        through every later window (full back-propagation through time). `ratios` are those of the full
+        windows, in order.
+        """
+        shifted = torch.as_tensor([*labels[1:], -100], dtype=torch.long, device=self.network.device)
+        sums: list[Tensor] = []
+
+        def add(_: int, offset: int, hidden: Tensor) -> None:
+            target = shifted[offset : offset + len(hidden)]
+            logits = self.network.lm_head(hidden).float()
+            sums.append(F.cross_entropy(logits, target, ignore_index=-100, reduction="sum"))
+
+        self.read([Reading()], [input_ids], lambda _, window: ratios[window], add)
+        return torch.stack(sums).sum(), int((shifted != -100).sum())
+
+
+def _with(state: Reading, *, cache: KVCache, raw: int) -> Reading:
+    return Reading(cache, state.memory, raw, state.ratios, state.counts)
+
+
+def rotation(network: Any, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """RoPE's cosines and sines ``[n, head_dim]``, float32, for moving keys by `shift` ``[n]`` positions.
+
+    The attention scaling some RoPE variants fold into both is taken out: a key must get it only once.
+    """
+    rotary = network.model.rotary_emb
+    like = torch.empty(0, dtype=torch.float32, device=shift.device)
+    cos, sin = rotary(like, shift[None])
+    scale = getattr(rotary, "attention_scaling", 1.0)
+    return cos[0] / scale, sin[0] / scale
+
+
+def rotate(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate ``[heads, n, head_dim]`` keys (half-split RoPE), in float32 whatever their type."""
+    x = keys.float()
+    half = x.shape[-1] // 2
+    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+    return (x * cos + turned * sin).to(keys.dtype)

@@ -1,0 +1,106 @@
+"""From relevance to ratios: how many beacons each interval gets, never more than the window holds.
+
+Source: Li, "Improving LLM Long Context Understanding via Synthetic Data and Adaptive Compression" (MIT,
+May 2024), sections 3.2.3 and 3.2.4, and Table 4.4 for the top-k variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import UsageError
+
+from ._ratios import entries
+
+CLAMP = 3.0
+"""z-scores are clamped to ± this many standard deviations."""
+
+
+def z_scores(relevance: Sequence[float], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float64]:
+    """Standardise each interval's relevance by its calibration, clamped to ±3.
+
+    An interval whose calibration never varied (a lone interval always has all of the attention) gets 0.
+    """
+    x, m, s = (np.asarray(v, dtype=np.float64) for v in (relevance, mean, std))
+    varied = s > 1e-12
+    z = np.divide(x - m, s, out=np.zeros_like(x), where=varied)
+    return np.asarray(np.clip(z, -CLAMP, CLAMP))
+
+
+def targets(scores: Sequence[float], alpha: float, budget: int) -> NDArray[np.float64]:
+    """Beacons each interval should get before rounding: ``scores ** alpha``, scaled to sum to `budget`."""
+    powered = np.asarray(scores, dtype=np.float64) ** alpha
+    return np.asarray(powered / powered.sum() * budget)
+
+
+def allocate(
+    scores: Sequence[float], alpha: float, budget: int, interval: int, ratios: Sequence[int]
+) -> list[int]:
+    """A ratio for each interval, by relevance, within `budget` entries in all.
+
+    Parameters
+    ----------
+    scores
+        Positive, one an interval (``2 ** z``).
+    alpha
+        Exponent: 0 treats all alike, a high one gives the most relevant nearly everything.
+    budget
+        Memory entries there is room for.
+    interval
+        Raw tokens of an interval.
+    ratios
+        What may be chosen (0: raw).
+
+    Returns
+    -------
+    list of int
+        Each target is rounded to the nearest number of entries some ratio leaves (ties: the smaller). If
+        that oversteps the budget, the interval rounded up the furthest above its target, relative to the
+        target, gives way by one step, until everything fits.
+
+    Raises
+    ------
+    UsageError
+        If even the highest ratio everywhere does not fit.
+    """
+    counts = sorted({entries(r, interval): r for r in sorted(ratios, reverse=True)}.items())
+    sizes = np.array([size for size, _ in counts])
+    if sizes[0] * len(scores) > budget:
+        raise UsageError(
+            f"{len(scores)} intervals need at least {sizes[0] * len(scores)} entries, {budget} are free; "
+            "lower --max-context"
+        )
+    wanted = targets(scores, alpha, budget)
+    chosen = np.abs(wanted[:, None] - sizes).argmin(axis=1)
+    while sizes[chosen].sum() > budget:
+        above = np.where(chosen > 0, sizes[chosen] / np.maximum(wanted, 1e-9), -np.inf)
+        chosen[above.argmax()] -= 1
+    return [counts[i][1] for i in chosen]
+
+
+def allocate_top(
+    relevance: Sequence[float],
+    top_k: int,
+    relevant_ratio: int,
+    budget: int,
+    interval: int,
+    ratios: Sequence[int],
+) -> list[int]:
+    """`relevant_ratio` for the `top_k` most relevant intervals, for the rest the lowest ratio that fits.
+
+    Where not even the highest ratio for the rest leaves room for all of them, as many of the most relevant
+    get `relevant_ratio` as fit. Ties go to the earlier interval.
+    """
+    order = sorted(range(len(relevance)), key=lambda i: (-relevance[i], i))
+    lighter = [r for r in sorted(ratios) if r >= relevant_ratio]  # raw, being 0, only beside raw
+    for kept in range(min(top_k, len(order)), -1, -1):
+        free = budget - kept * entries(relevant_ratio, interval)
+        rest = len(order) - kept
+        for ratio in lighter:
+            if rest * entries(ratio, interval) <= free:
+                top = set(order[:kept])
+                return [relevant_ratio if i in top else ratio for i in range(len(order))]
+    raise UsageError(f"{len(order)} intervals do not fit {budget} entries at any ratio; lower --max-context")

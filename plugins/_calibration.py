@@ -1,0 +1,191 @@
+"""The natural attention over intervals, whatever the context says: what relevance is held against.
+
+A model attends more to the first and the last interval than to the middle, relevant or not. For each
+number of intervals, the mean and standard deviation of the attention each interval gets on contexts of no
+particular interest tell how surprising an observed attention is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness import Prompt, UsageError, artifacts
+
+if TYPE_CHECKING:
+    from harness.models import LanguageModel
+
+    from ._activation_beacon import ActivationBeacon
+
+TEXT_VERSION = 1
+"""Changes whenever `sentences` or `calibrate` would give other numbers."""
+
+_FORMS = (
+    "The {a} {n} was kept beside the {m} near the {p}.",
+    "Nobody in the {p} had ever seen such a {a} {n}.",
+    "When the {n} was moved, the {m} stayed where it had always been.",
+    "A {a} {m} is worth little without a {n}, as they say in the {p}.",
+    "In the year {y} the {p} bought a {n} and sold its {a} {m}.",
+    "The {m} of the {p} is {a}, and its {n} is older than {y}.",
+)
+_QUESTIONS = (
+    "What is said about the {n}?",
+    "Where was the {n} kept?",
+    "What is the {n} in the text above?",
+    "Which {m} belongs to the {n}?",
+)
+
+
+@dataclass
+class Calibration:
+    """Mean and standard deviation of the normalised attention, for each number of intervals.
+
+    Attributes
+    ----------
+    key
+        What the numbers depend on: model, beacon weights, interval, ratio, text.
+    contexts
+        How many contexts they were computed on.
+    mean, std
+        ``{number of intervals: [value of interval 0, 1, ...]}``; the standard deviation is the population's.
+    """
+
+    key: dict[str, Any]
+    contexts: int
+    mean: dict[int, list[float]] = field(default_factory=dict)
+    std: dict[int, list[float]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The file name it is stored under: a hash of its key."""
+        return file_name(self.key)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, where: Path) -> Calibration:
+        """Raises UsageError, naming the file, if it is damaged."""
+        try:
+            raw = json.loads(text)
+            mean, std = ({int(n): v for n, v in raw[side].items()} for side in ("mean", "std"))
+            if any(len(mean[n]) != n or len(std[n]) != n for n in mean):
+                raise ValueError("a row has the wrong length")
+            return cls(raw["key"], int(raw["contexts"]), mean, std)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(
+                f"calibration {where} is damaged ({error}); delete it to have it made anew"
+            ) from None
+
+
+def file_name(key: dict[str, Any]) -> str:
+    """Name of the file for a key."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24] + ".json"
+
+
+def load(key: dict[str, Any]) -> Calibration | None:
+    """The calibration for `key` from the cache or from what ships with the harness; None if there is none."""
+    path = artifacts.find("calibrations", file_name(key))
+    return None if path is None else Calibration.from_json(path.read_text(encoding="utf-8"), path)
+
+
+def store(calibration: Calibration) -> Path:
+    """Put a calibration into the cache, whole or not at all."""
+    return artifacts.store("calibrations", calibration.name, calibration.to_json())
+
+
+def sentences(seed: int) -> Iterator[str]:
+    """Endless plain sentences about random nouns: text of no particular interest, the same for one seed."""
+    adjectives, nouns = _words()
+    rng = np.random.default_rng([seed, TEXT_VERSION])
+    while True:
+        yield _fill(_FORMS[int(rng.integers(len(_FORMS)))], rng, adjectives, nouns)
+
+
+def question(seed: int) -> str:
+    """A question about a random noun, in the same style."""
+    adjectives, nouns = _words()
+    rng = np.random.default_rng([seed, TEXT_VERSION, 1])
+    return _fill(_QUESTIONS[int(rng.integers(len(_QUESTIONS)))], rng, adjectives, nouns)
+
+
+def _words() -> tuple[list[str], list[str]]:
+    from wonderwords import RandomWord
+
+    source = RandomWord()
+    pick: Callable[[str], list[str]] = lambda kind: sorted(  # noqa: E731
+        w for w in source.filter(include_categories=[kind]) if w.isalpha()
+    )
+    return pick("adjective"), pick("noun")
+
+
+def _fill(form: str, rng: np.random.Generator, adjectives: Sequence[str], nouns: Sequence[str]) -> str:
+    a, n, m, p = (words[int(rng.integers(len(words)))] for words in (adjectives, nouns, nouns, nouns))
+    return form.format(a=a, n=n, m=m, p=p, y=rng.integers(1000, 2000))
+
+
+def context(model: LanguageModel, tokens: int, seed: int) -> tuple[list[int], list[int]]:
+    """Token ids of a context of at least `tokens`, as a user's turn, and of the question after it."""
+    from harness.prompt import render, tokenize
+
+    parts: list[str] = []
+    source, size = sentences(seed), 0
+    while size <= tokens + 64:
+        part = " ".join(next(source) for _ in range(50))
+        parts.append(part)
+        size += len(model.tokenizer(part, add_special_tokens=False)["input_ids"])
+    raw = Prompt("Read the following text.\n\n", "\n".join(parts), f"\n\nQuestion: {question(seed)}\nAnswer:")
+    whole = tokenize(render(raw, model, chat=True), model)
+    return list(whole.head_ids), list(whole.suffix_ids)
+
+
+def calibrate(
+    model: LanguageModel,
+    engine: ActivationBeacon,
+    key: dict[str, Any],
+    ratio: int,
+    numbers: Sequence[int],
+    contexts: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Measure the natural attention for each number of intervals in `numbers`.
+
+    One reading of the longest context serves every smaller number too: at each of its borders a branch
+    reads a random part of the next interval and a question, and the last token's attention is taken.
+    """
+    import torch
+
+    from ._activation_beacon import Reading
+    from ._relevance import BeaconAttention
+
+    wanted = sorted(set(numbers))
+    seen: dict[int, list[list[float]]] = {n: [] for n in wanted}
+    for number in range(contexts):
+        ids, asked = context(model, (wanted[-1] + 1) * engine.interval, seed=number)
+        state = Reading()
+        with torch.no_grad():
+            for n in wanted:
+                start, stop = len(state.ratios) * engine.interval, n * engine.interval
+                state = engine.read([state], [ids[start:stop]], lambda row, window: ratio)[0]
+                # The draw depends on n alone, so that numbers computed together or apart are the same.
+                room = np.random.default_rng([number, n, TEXT_VERSION]).integers(
+                    max(1, engine.interval - len(asked))
+                )
+                tail = [*ids[stop : stop + int(room)], *asked][-engine.interval :]
+                branch = engine.read([state], [tail[:-1]], lambda row, window: ratio)
+                probe = BeaconAttention(branch)
+                engine.probe(branch, [asked[-1]], probe)
+                seen[n].append(probe.relevance()[0])
+                if progress is not None:
+                    progress(number * wanted[-1] + n, contexts * wanted[-1])
+    made = Calibration(key, contexts)
+    for n, rows in seen.items():
+        made.mean[n] = np.mean(rows, axis=0).tolist()
+        made.std[n] = np.std(rows, axis=0).tolist()
+    return made

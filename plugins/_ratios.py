@@ -1,0 +1,73 @@
+"""Condensing ratios: which there are, what they leave of an interval, and how much then fits a window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness import UsageError
+
+if TYPE_CHECKING:
+    from harness.models import LanguageModel
+
+RAW = 0
+"""The ratio that stands for "not condensed": the interval's raw entries stay as they are."""
+
+RATIOS = (RAW, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def parse_ratio(text: str) -> int:
+    """``"raw"`` or a number, as a ratio. Raises ValueError for one that is not in `RATIOS`."""
+    text = text.strip()
+    ratio = RAW if text == "raw" else int(text) if text.isdecimal() else -1
+    if ratio not in RATIOS:
+        raise ValueError(f"{text!r} is no ratio; choose from raw, {', '.join(map(str, RATIOS[1:]))}")
+    return ratio
+
+
+def usable(interval: int) -> tuple[int, ...]:
+    """Ratios that divide `interval`, ratio 1 left out: it costs what raw entries cost and loses more."""
+    return tuple(r for r in RATIOS if r == RAW or (r != 1 and interval % r == 0))
+
+
+def check_interval(model: LanguageModel, interval: int, ratios: Sequence[int]) -> None:
+    """Refuse an interval that the window cannot hold or that a ratio does not divide."""
+    if interval >= model.context_length:
+        raise UsageError(
+            f"--interval {interval} must be smaller than the window of {model.context_length} tokens"
+        )
+    for ratio in ratios:
+        if ratio != RAW and interval % ratio:
+            raise UsageError(f"--ratio {ratio} does not divide the interval of {interval} tokens")
+
+
+def entries(ratio: int, interval: int) -> int:
+    """Memory entries an interval leaves when condensed by `ratio`."""
+    return interval if ratio == RAW else interval // ratio
+
+
+def capacity(ratios: int | Sequence[int], window: int, interval: int) -> int:
+    """Tokens that fit a model of `window` positions, every full interval condensed.
+
+    One interval of positions is kept for the raw tokens of the open interval; for one ratio r this is the
+    paper's ``(window - interval) * r + interval``, in whole intervals. With all intervals raw it is the
+    window itself. Of a sequence of ratios the last is repeated.
+    """
+    listed = [ratios] if isinstance(ratios, int) else list(ratios)
+    if not any(listed):
+        return window
+    budget, last = window - interval, entries(listed[-1], interval)
+    spent = 0
+    for number, ratio in enumerate(listed):
+        spent += entries(ratio, interval)
+        if spent > budget:
+            return (number + 1) * interval
+    return (len(listed) + (budget - spent) // last + 1) * interval
+
+
+def smallest_ratio(tokens: int, window: int, interval: int, ratios: Sequence[int]) -> int:
+    """The lowest of `ratios` under which `tokens` fit (raw being lowest); the highest if none does."""
+    for ratio in sorted(ratios):
+        if capacity(ratio, window, interval) >= tokens:
+            return ratio
+    return max(ratios)

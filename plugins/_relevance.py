@@ -1,0 +1,78 @@
+"""How relevant each interval of a context is to its question: by attention, by BM25, or at random."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._activation_beacon import Reading
+
+_WORD = re.compile(r"\w+")
+
+
+class BeaconAttention:
+    """An attention probe: what the last token attends to, summed over each interval's memory entries.
+
+    Pass it to a forward pass as ``attention_probe`` (see `harness.attention`); it costs one query row a
+    layer, never a full attention matrix.
+
+    Parameters
+    ----------
+    readings
+        The state of each row before the pass; rows are stacked with padding on the left.
+    """
+
+    def __init__(self, readings: Sequence[Reading]) -> None:
+        self.readings = readings
+        self._sums: list[Tensor] = [torch.zeros(len(r.counts), dtype=torch.float64) for r in readings]
+        self._layers = 0
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
+        """Add one layer: query ``[batch, heads, head_dim]``, key ``[batch, kv_heads, keys, head_dim]``."""
+        batch, heads, dim = query.shape
+        grouped = query.view(batch, key.shape[1], heads // key.shape[1], dim)
+        scores = (grouped @ key.transpose(2, 3)).float() * scaling
+        for row, reading in enumerate(self.readings):
+            own = scores[row, ..., key.shape[2] - len(reading.cache) - 1 :]
+            heads_mean = own.softmax(-1).flatten(0, 1).mean(0)[: reading.memory].double().cpu()
+            parts = torch.split(heads_mean, list(reading.counts))
+            self._sums[row] += torch.stack([part.mean() for part in parts])
+        self._layers += 1
+
+    def relevance(self) -> list[list[float]]:
+        """For each row the mean over layers, heads and the interval's entries, normalised to sum to 1."""
+        means = [total / max(self._layers, 1) for total in self._sums]
+        return [(mean / mean.sum()).tolist() if len(mean) else [] for mean in means]
+
+
+def bm25(intervals: Sequence[str], question: str) -> list[float]:
+    """BM25 score of each interval for the question, by lower-case words (Okapi, `rank_bm25`'s defaults)."""
+    from rank_bm25 import BM25Okapi
+
+    documents = [_WORD.findall(text.lower()) or [""] for text in intervals]
+    scores: Any = BM25Okapi(documents).get_scores(_WORD.findall(question.lower()))
+    return [float(s) for s in scores]
+
+
+def random(count: int, seed: int, ids: Sequence[int]) -> list[float]:
+    """Relevance drawn uniformly from (0, 1), always the same for the same seed and prompt."""
+    import hashlib
+
+    digest = hashlib.sha256(np.asarray(ids, dtype=np.int64).tobytes()).digest()
+    drawn = np.random.default_rng([seed, int.from_bytes(digest[:8], "little")]).random(count)
+    return [float(value) for value in drawn]
+
+
+def standardise(relevance: Sequence[float]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of one sample's own relevances, repeated for each interval.
+
+    BM25 and random relevance have no position bias to calibrate away, so they are compared within the
+    sample.
+    """
+    values = np.asarray(relevance, dtype=np.float64)
+    return [float(values.mean())] * len(values), [float(values.std())] * len(values)

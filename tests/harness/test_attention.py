@@ -1,0 +1,102 @@
+"""The probe must hear exactly what attention computes, in every family, and change nothing by listening."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from harness import attention, models
+
+from ..conftest import make_model
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def folder(request, tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("families") / request.param, request.param)
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return models.load(str(folder), device="cpu")
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(4, 300, (2, 12), generator=torch.Generator().manual_seed(1))
+
+
+class Listener:
+    def __init__(self):
+        self.heard = []
+
+    def __call__(self, layer, query_last, key, scaling):
+        self.heard.append((layer, query_last.clone(), key.clone(), scaling))
+
+    def weights(self):
+        """Each layer's attention of the last position: [batch, heads, keys]."""
+        for _, query, key, scaling in self.heard:
+            key = key.repeat_interleave(query.shape[1] // key.shape[1], dim=1)
+            yield torch.softmax(torch.einsum("bhd,bhkd->bhk", query, key) * scaling, dim=-1)
+
+
+def eager(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+
+
+def test_the_probe_is_called_once_a_layer_with_the_documented_shapes(model, ids):
+    listener = Listener()
+    model.network.model(ids, attention_probe=listener)
+    config = model.config
+    assert [layer for layer, *_ in listener.heard] == list(range(config.num_hidden_layers))
+    for _, query, key, scaling in listener.heard:
+        assert query.shape == (2, config.num_attention_heads, 16)
+        assert key.shape == (2, config.num_key_value_heads, 12, 16)
+        assert scaling == pytest.approx(16**-0.5)
+
+
+def test_what_the_probe_hears_gives_the_attention_weights(model, folder, ids):
+    listener = Listener()
+    model.network.model(ids, attention_probe=listener)
+    expected = eager(folder)(ids, output_attentions=True).attentions
+    for weights, layer in zip(listener.weights(), expected, strict=True):
+        torch.testing.assert_close(weights, layer[:, :, -1], atol=1e-5, rtol=1e-4)
+        assert weights.std() > 1e-3, "uniform attention would match by accident"
+
+
+def test_keys_in_the_cache_are_heard_too(model, folder, ids):
+    listener = Listener()
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model.network.model(ids[:, :7], past_key_values=cache)
+        model.network.model(ids[:, 7:], past_key_values=cache, attention_probe=listener)
+    expected = eager(folder)(ids, output_attentions=True).attentions
+    for weights, layer in zip(listener.weights(), expected, strict=True):
+        torch.testing.assert_close(weights, layer[:, :, -1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("padding", [0, 4])
+def test_logits_are_those_of_plain_sdpa_whether_or_not_anyone_listens(model, folder, ids, padding):
+    mask = torch.ones_like(ids)
+    mask[1, :padding] = 0
+    stock = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa").eval()
+    with torch.no_grad():
+        expected = stock(ids, attention_mask=mask).logits
+        silent = model.network(ids, attention_mask=mask).logits
+        heard = model.network(ids, attention_mask=mask, attention_probe=Listener()).logits
+    assert torch.equal(silent, expected) and torch.equal(heard, expected)
+
+
+def test_nothing_is_left_on_the_modules(model, ids):
+    listener = Listener()
+    model.network.model(ids, attention_probe=listener)
+    calls = len(listener.heard)
+    model.network.model(ids)
+    assert len(listener.heard) == calls
+
+
+def test_registering_again_changes_nothing(model, ids):
+    before = model.network.model(ids).last_hidden_state
+    attention.register()
+    attention.register()
+    assert torch.equal(model.network.model(ids).last_hidden_state, before)

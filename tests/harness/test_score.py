@@ -1,0 +1,147 @@
+"""``harness score``: predictions from anywhere, scored by the tasks; broken lines named."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from harness import Sample, Task, UsageError, registry, scoring
+from harness.cli.score import score
+from harness.registry import Plugin
+
+TREC = {
+    "task": "longbench/trec",
+    "prediction": "Food, Date",
+    "answers": ["Food"],
+    "all_classes": ["Food", "Date"],
+}
+QASPER = {"dataset": "qasper", "prediction": "blue sky", "answers": ["blue"], "all_classes": None}
+
+
+def write(folder, *lines):
+    path = folder / "predictions.jsonl"
+    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines), encoding="utf-8")
+    return path
+
+
+def run(path, *flags):
+    return CliRunner().invoke(score, [str(path), *flags])
+
+
+def test_json(tmp_path):
+    passkey = {"task": "passkey", "prediction": "12345", "answers": ["12345"]}
+    other = QASPER | {"prediction": "red"}
+    result = run(write(tmp_path, TREC, QASPER, "", passkey, other), "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {
+        "scores": [0.5, pytest.approx(2 / 3), 1.0, 0.0],
+        "tasks": {"longbench/trec": 50.0, "longbench/qasper": 33.33, "passkey": 100.0},
+    }
+
+
+def test_table(tmp_path):
+    result = run(write(tmp_path, TREC, QASPER, QASPER))
+    assert result.exit_code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines()]
+    assert ["longbench/trec", "1", "50.00"] in rows
+    assert ["longbench/qasper", "2", "66.67"] in rows
+
+
+def test_a_full_name_in_dataset_and_a_task_that_overrules_it(tmp_path):
+    named = {key: value for key, value in TREC.items() if key != "task"}
+    result = run(write(tmp_path, named | {"dataset": "longbench/trec"}, TREC | {"dataset": "lcc"}), "--json")
+    assert json.loads(result.stdout)["tasks"] == {"longbench/trec": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("{", "not JSON"),
+        ("3", "not a JSON object"),
+        ({"task": "longbench/trec", "answers": ["a"]}, "field 'prediction' must be a string"),
+        (TREC | {"prediction": None}, "field 'prediction' must be a string"),
+        (TREC | {"answers": None}, "field 'answers' must be a list of strings"),
+        (TREC | {"all_classes": None}, "field 'all_classes' must be a list of strings"),
+        (TREC | {"task": 3}, "field 'task' must be a string"),
+        (TREC | {"task": None}, "field 'task' is missing"),
+        (TREC | {"task": "longbench/trek"}, "did you mean 'longbench/trec'?"),
+        (TREC | {"task": "longbench"}, "'longbench' is a family of tasks"),
+        (QASPER | {"dataset": "qaspar"}, "no data set named 'qaspar'; did you mean 'qasper'?"),
+        (QASPER | {"dataset": "passage_retrieval_en"}, "names no paragraph"),
+        ({"task": "passkey", "prediction": "1"}, "field 'answers' must be a list of strings"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path, broken, message):
+    path = write(tmp_path, TREC, "", broken, TREC)
+    result = run(path, "--json")
+    assert isinstance(result.exception, UsageError) and result.exception.exit_code == 2
+    assert str(result.exception).startswith(f"{path}, line 3: ")
+    assert message in str(result.exception)
+    assert result.stdout == ""
+
+
+def test_no_file_and_no_lines(tmp_path):
+    with pytest.raises(UsageError, match=r"cannot read .*nowhere\.jsonl: No such file"):
+        scoring.score_file(tmp_path / "nowhere.jsonl")
+    with pytest.raises(UsageError, match="no lines to score"):
+        scoring.score_file(write(tmp_path, "", " "))
+
+
+class Family(Task):
+    variants = ("trec", "own")
+
+    def samples(self, env):
+        raise NotImplementedError
+
+    def score(self, sample: Sample, prediction: str) -> dict[str, float]:
+        return {"score": float(prediction in sample.references)}
+
+
+@pytest.fixture
+def second_family(monkeypatch):
+    """Another distribution's family ``other``, and one that cannot be imported."""
+    points, task_class = registry.entry_points("tasks"), registry.task_class
+
+    def find(name):
+        family, _, variant = name.partition("/")
+        if family == "broken":
+            raise UsageError("task 'broken' cannot be imported")
+        if family == "other":
+            return Plugin("other", "other 1.0", Family), variant or None
+        return task_class(name)
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: {**points, "other": None, "broken": None})
+    monkeypatch.setattr(registry, "task_class", find)
+
+
+def test_a_bare_name_may_belong_to_anybody(tmp_path, second_family):
+    line = {"dataset": "own", "prediction": "a", "answers": ["a"]}
+    assert scoring.score_file(write(tmp_path, line)).means() == {"other/own": 100.0}
+
+
+def test_a_name_in_two_families_is_refused(tmp_path, second_family):
+    line = {key: value for key, value in TREC.items() if key != "task"} | {"dataset": "trec"}
+    with pytest.raises(UsageError, match="line 1: dataset 'trec' is in longbench/trec and other/trec"):
+        scoring.score_file(write(tmp_path, line))
+
+
+def test_means_round_as_the_official_script():
+    scores = scoring.FileScores((1.0, 0.0, 0.0, 0.5), ("a", "a", "a", "b"))
+    assert scores.counts() == {"a": 3, "b": 1}
+    assert scores.means() == {"a": 33.33, "b": 50.0}
+
+
+def test_no_torch(tmp_path):
+    path = write(tmp_path, TREC, QASPER)
+    program = (
+        "import sys; from harness.cli.score import score; "
+        "score.main(sys.argv[1:], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path), "--json"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["tasks"] == {"longbench/trec": 50.0, "longbench/qasper": 66.67}
