@@ -64,7 +64,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def check(folder: Path, methods: tuple[str, ...], model: LanguageModel) -> dict[str, Any]:
-    """The card, if one of `methods` can use the adapter on this model; needs no weights.
+    """The card, if one of `methods` can use the adapter on this model; needs none of the model's weights.
 
     Raises
     ------
@@ -81,13 +81,19 @@ def check(folder: Path, methods: tuple[str, ...], model: LanguageModel) -> dict[
             f"--adapter {folder}: trained on {card.get('base_model')} ({str(card.get('base_hash'))[:12]}), "
             f"not on {model.name} ({model.content_hash[:12]})"
         )
+    weights = folder / WEIGHTS
+    try:
+        if _digest(weights) != card.get("weights_sha256"):
+            raise UsageError(f"--adapter {folder}: {WEIGHTS} is damaged: its hash is not the one in {CARD}")
+    except OSError as error:
+        raise UsageError(f"--adapter {folder}: {WEIGHTS} cannot be read: {error.strerror}") from None
     return card
 
 
 def read(
     folder: Path, methods: tuple[str, ...], model: LanguageModel
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Card and tensors of an adapter, checked as `check` does and against the hash in the card.
+    """Card and tensors of an adapter, checked as `check` does.
 
     Raises
     ------
@@ -100,8 +106,6 @@ def read(
     card = check(folder, methods, model)
     weights = folder / WEIGHTS
     try:
-        if _digest(weights) != card.get("weights_sha256"):
-            raise UsageError(f"--adapter {folder}: {WEIGHTS} is damaged: its hash is not the one in {CARD}")
         return card, load_file(weights)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"--adapter {folder}: {WEIGHTS} cannot be read: {error}") from None

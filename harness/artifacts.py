@@ -14,7 +14,14 @@ from .paths import cache_dir
 def find(kind: str, name: str) -> Path | None:
     """The file ``<kind>/<name>`` in the cache or in a folder named by a ``harness.artifacts`` entry point."""
     folders = [cache_dir()]
-    folders += [Path(point.load()()) for point in registry.entry_points("artifacts").values()]
+    for point in registry.entry_points("artifacts").values():
+        try:
+            folders.append(Path(point.load()()))
+        except Exception as error:
+            raise UsageError(
+                f"artifacts of {registry.origin(point)} cannot be found: {type(error).__name__}: {error}; "
+                "uninstall it or get a version that works"
+            ) from error
     return next((path for folder in folders if (path := folder / kind / name).is_file()), None)
 
 

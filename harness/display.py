@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from . import registry
+from .errors import UsageError
+from .options import describe
 
 if TYPE_CHECKING:
     from .runner import RunPlan, RunResult
@@ -71,12 +76,12 @@ class RunDisplay:
         rate = self._tokens[task] / self._seconds[task] if self._seconds[task] else 0.0
         self.progress.update(self._rows[task], advance=1, rate=f"{rate:,.0f} tok/s" if rate else "")
 
-    def show(self, renderable: RenderableType) -> None:
-        """Print a result to standard output; wide tables keep their width where no terminal limits it."""
+    def show(self, make: Callable[[int], RenderableType]) -> None:
+        """Print a result, made for the width there is, to standard output; a file or pipe gets a wide one."""
         console = Console()
         if not console.is_terminal:
             console = Console(width=180)
-        console.print(renderable)
+        console.print(make(console.width))
 
 
 def percent(value: float | None) -> str:
@@ -89,43 +94,54 @@ def number(value: float | None, form: str = ".1f", scale: float = 1.0) -> str:
     return "–" if value is None else format(value / scale, form)
 
 
-def score(value: float | None, interval: Sequence[float] | None) -> str:
+def score(value: float | None, interval: Sequence[float] | None, digits: int = 1) -> str:
     """A score ×100 with its interval: ``66.7 [20.8, 93.9]``."""
     if value is None:
         return "–"
     if interval is None:
-        return f"{100 * value:.1f}"
-    return f"{100 * value:.1f} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+        return f"{100 * value:.{digits}f}"
+    return f"{100 * value:.{digits}f} [{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}]"
 
 
-def summary_table(summary: dict[str, Any], plan: RunPlan) -> RenderableType:
+Column = tuple[str, Callable[[dict[str, Any]], str]]
+
+SCORES: tuple[Column, ...] = (
+    ("score [95 %]", lambda r: score(r["score"], r["interval"])),
+    ("n ok", lambda r: f"[red]{r['n_ok']}/{r['n']}[/red]" if r["n_ok"] < r["n"] else f"{r['n_ok']}/{r['n']}"),
+    ("cut", lambda r: percent(r["truncated"])),
+    ("lost", lambda r: percent(r["answer_lost"])),
+    ("at limit", lambda r: percent(r["hit_limit"])),
+    ("tokens", lambda r: number(r["prompt_tokens"], ",.0f")),
+    ("ratio", lambda r: number(r["compression"], ".2f") + ("" if r["verified"] is not False else "?")),
+)
+COSTS: tuple[Column, ...] = (
+    ("KV MiB", lambda r: number(r["kv_bytes"], ".1f", MIB)),
+    ("peak GiB", lambda r: number(r["peak_bytes"], ".2f", GIB)),
+    ("compress s", lambda r: number(r["compress_seconds"])),
+    ("prefill s", lambda r: number(r["prefill_seconds"])),
+    ("decode s", lambda r: number(r["decode_seconds"])),
+)
+WIDE = 130
+"""Terminal columns from which scores and costs stand side by side."""
+
+
+def summary_table(summary: dict[str, Any], plan: RunPlan, width: int) -> RenderableType:
     """The table at the end of a run, with what a reader must know to believe it below."""
-    table = Table(box=box.SIMPLE_HEAD, title=title(plan), title_justify="left", pad_edge=False)
-    table.add_column("task", overflow="fold")
-    for head in ("score [95 %]", "n ok", "cut", "lost", "at limit", "tokens", "ratio", "KV MiB", "peak GiB"):
-        table.add_column(head, justify="right")
-    table.add_column("s compress", justify="right")
-    table.add_column("prefill", justify="right")
-    table.add_column("decode", justify="right")
-    for r in summary["tasks"]:
-        failed = r["n_ok"] < r["n"]
-        table.add_row(
-            escape(r["task"]) + (f" ({r['metric']})" if r["metric"] != "score" else ""),
-            score(r["score"], r["interval"]),
-            f"[red]{r['n_ok']}/{r['n']}[/red]" if failed else f"{r['n_ok']}/{r['n']}",
-            percent(r["truncated"]),
-            percent(r["answer_lost"]),
-            percent(r["hit_limit"]),
-            number(r["prompt_tokens"], ",.0f"),
-            number(r["compression"], ".2f") + ("" if r["verified"] is not False else "?"),
-            number(r["kv_bytes"], ".1f", MIB),
-            number(r["peak_bytes"], ".2f", GIB),
-            number(r["compress_seconds"]),
-            number(r["prefill_seconds"]),
-            number(r["decode_seconds"]),
-        )
-    parts: list[RenderableType] = [table, *averages(summary), *notes(summary, plan)]
+    groups = [SCORES + COSTS] if width >= WIDE else [SCORES, COSTS]
+    tables = [_table(summary, columns) for columns in groups]
+    parts: list[RenderableType] = [title(plan), *tables, *averages(summary), *notes(summary, plan)]
     return Group(*parts)
+
+
+def _table(summary: dict[str, Any], columns: Sequence[Column]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("task", overflow="fold")
+    for head, _ in columns:
+        table.add_column(head, justify="right")
+    for r in summary["tasks"]:
+        name = escape(r["task"]) + (f" ({r['metric']})" if r["metric"] != "score" else "")
+        table.add_row(name, *(cell(r) for _, cell in columns))
+    return table
 
 
 def title(plan: RunPlan) -> str:
@@ -138,7 +154,8 @@ def averages(summary: dict[str, Any]) -> list[RenderableType]:
     """One line for each family that has averages, and for each task that has a breakdown."""
     lines: list[RenderableType] = []
     for family, found in summary["averages"].items():
-        values = "  ".join(f"{name} {100 * value:.2f}" for name, value in found["values"].items())
+        intervals = found["intervals"] or {}
+        values = "  ".join(f"{k} {score(v, intervals.get(k), digits=2)}" for k, v in found["values"].items())
         mark = "" if found["complete"] else "  (over finished samples only)"
         lines.append(Text(f"{family}: {values}{mark}"))
     for r in summary["tasks"]:
@@ -174,7 +191,8 @@ def notes(summary: dict[str, Any], plan: RunPlan) -> list[RenderableType]:
     lines.append(
         Text(
             "ratio = prompt tokens per KV entry the answer began from, measured; cut = share truncated "
-            f"({plan.settings.truncate}); lost = answers that truncation removed; at limit = stopped by the token limit",
+            f"({plan.settings.truncate}); lost = answers that truncation removed; "
+            "at limit = stopped by the token limit",
             style="dim",
         )
     )
@@ -187,23 +205,38 @@ def closing_lines(result: RunResult, plan: RunPlan, args: Sequence[str]) -> Rend
     if result.failed:
         following = f"{shlex.join(typed)}    # runs the {result.failed} failed samples again"
     else:
-        other = "plain" if plan.settings.method != "plain" else "two_pass"
-        own = {f"--{name.replace('_', '-')}" for name in type(plan.method.options).model_fields}
-        following = f"{shlex.join(_swap(typed, own, other))}    # the same samples under another method"
+        swapped = _swap(typed, describe(type(plan.method.options)), _other(plan.settings.method))
+        following = f"{shlex.join(swapped)}    # the same samples under another method"
     state = f"{result.ran} samples run" if result.ran else "nothing to do: this run is finished"
     return Text.assemble(f"{state}; records in ", (str(result.folder.path), "bold"), f"\nnext: {following}")
 
 
-def _swap(words: Sequence[str], own: set[str], method: str) -> list[str]:
-    """The same command line with another method, without the options that only the first one has."""
+def _other(method: str) -> str:
+    """Another method to compare with: one with nothing to train if there is one, for that is a baseline."""
+    others = [name for name in registry.method_names() if name != method]
+    for name in others:
+        with contextlib.suppress(UsageError):  # a plugin that cannot be imported is no suggestion
+            if not registry.method(name).cls.trainable:
+                return name
+    return others[0] if others else method
+
+
+def _swap(words: Sequence[str], options: Sequence[dict[str, Any]], method: str) -> list[str]:
+    """The same command line with another method, without what belongs to the first one alone."""
+    flags = {f"--{o['name'].replace('_', '-')}": o["type"] == "bool" for o in options}
+    switches = {flag for flag, boolean in flags.items() if boolean}
+    switches |= {f"--no-{flag[2:]}" for flag in switches}
+    valued = {*flags, "-m", "--method", "--adapter", "--plugin"} - switches
     kept: list[str] = []
     skip = False
     for word in words:
         flag = word.partition("=")[0]
         if skip:
             skip = False
-        elif flag in own or flag in ("-m", "--method", "--adapter"):
+        elif flag in valued:
             skip = "=" not in word
+        elif flag in switches or (word.startswith("-m") and word[1] != "-"):
+            continue
         else:
             kept.append(word)
     return [*kept[:2], "--method", method, *kept[2:]]

@@ -187,6 +187,28 @@ def feed(
     return [batch.row(i, n) for i, n in enumerate(new)], hidden
 
 
+def moved(network: Any, cache: KVCache, shift: Tensor) -> KVCache:
+    """The same entries for other positions: each key is turned by `shift` ``[entries]`` places (RoPE).
+
+    A key is stored for its rank in the cache; whoever drops or reorders entries must turn the keys of those
+    that get another rank. Computed in float32 whatever the cache's type. Assumes half-split RoPE, which all
+    supported families have; the attention scaling some variants fold in is not applied a second time.
+    """
+    rotary = network.model.rotary_emb
+    like = torch.empty(0, dtype=torch.float32, device=shift.device)
+    scale = getattr(rotary, "attention_scaling", 1.0)
+    cos, sin = (part[0] / scale for part in rotary(like, shift[None]))
+
+    def turn(keys: Tensor) -> Tensor:
+        x = keys.float()
+        half = x.shape[-1] // 2
+        turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+        result: Tensor = x * cos + turned * sin
+        return result.to(keys.dtype)
+
+    return KVCache(tuple(turn(k) for k in cache.keys), cache.values)
+
+
 def end_token_ids(model: LanguageModel, decoding: Decoding) -> list[int]:
     """Every token that ends an answer, each once."""
     return list(dict.fromkeys((*model.end_ids, *decoding.stop_ids)))

@@ -1,14 +1,14 @@
 """Measurement: what the model was seen doing, independent of what a method says about itself.
 
-While a method works, a hook on the model's forward pass notes how many KV entries each sequence attends
-to and how many bytes they occupy. What a method declares is held against that.
+While a method works, a hook on the model's forward pass notes how many KV entries each sequence holds and
+how many bytes they occupy. What a method declares is held against that.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +33,16 @@ _current: ContextVar[Meter | None] = ContextVar("meter", default=None)
 class Meter:
     """What was observed during one call of a method.
 
+    An answer begins before a forward pass of a single token: the first one of a ``decode`` phase, or, where
+    a method marks none, any that follows a longer pass. A method that answers a batch one by one begins as
+    often as there are samples.
+
     Attributes
     ----------
+    device
+        Where the model is, as torch writes it.
+    batch
+        Samples the method was given; None: as many as were seen.
     seconds
         Wall-clock time of each of `PHASES`, nested phases counted once, for the innermost.
     forwards
@@ -43,24 +51,44 @@ class Meter:
         Token positions those passes computed, padding included: the work that was done.
     resident
         KV entries of each row after the last forward pass (padding excluded); None if none was seen.
-    started
-        The same just before the first pass of the ``decode`` phase: what the answer began from.
-    kv_bytes
-        Bytes of the KV cache of the whole batch just before the first pass of the ``decode`` phase.
     peak_bytes
         Peak memory of the device during the call (of the process, on a CPU); None if not to be had.
     """
 
     device: str = "cpu"
+    batch: int | None = None
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     forwards: int = 0
     positions: int = 0
     resident: list[int] | None = None
-    started: list[int] | None = None
-    kv_bytes: int | None = None
     peak_bytes: int | None = None
+    _marked: list[tuple[list[int], int]] = field(default_factory=list)
+    _unmarked: list[tuple[list[int], int]] = field(default_factory=list)
+    _entered: bool = False
+    _read: dict[bool, bool] = field(default_factory=lambda: {True: True, False: True})
     _stack: list[str] = field(default_factory=list)
     _since: float = 0.0
+
+    @property
+    def started(self) -> list[int] | None:
+        """KV entries of each sample when its answer began; None if that was not seen of every sample."""
+        return self._begun()[0]
+
+    @property
+    def kv_bytes(self) -> int | None:
+        """Bytes of the KV cache of the whole batch when its answers began; None if that was not seen."""
+        return self._begun()[1]
+
+    def _begun(self) -> tuple[list[int] | None, int | None]:
+        begun = self._marked or self._unmarked
+        one_by_one = [entries for rows, _ in begun for entries in rows]
+        if begun and self.batch in (None, len(one_by_one)):
+            return one_by_one, sum(size for _, size in begun)
+        if begun and len(begun[-1][0]) == self.batch:
+            return begun[-1]
+        if not begun and self.resident is not None and self.batch in (None, len(self.resident)):
+            return self.resident, None  # an answer of one token: no pass followed the one that gave it
+        return None, None
 
     def _switch(self) -> None:
         """Book the time since the last switch on the innermost phase."""
@@ -74,20 +102,31 @@ class Meter:
         self._since = now
 
     def before(self, kwargs: dict[str, Any]) -> None:
-        """Note the cache a forward pass starts from."""
+        """Note the cache an answer begins from."""
+        if _width(kwargs) != 1:
+            self._read = {True: True, False: True}
+            return
+        marked = bool(self._stack) and self._stack[-1] == "decode"
+        # Not twice in a phase (reading may go on while answering), and not twice for one reading (a method
+        # may mark each token). Unmarked passes do not count against marked ones: they may be probes.
+        if not self._read[marked] or (marked and not self._entered):
+            return
+        self._read[marked] = False
+        if marked:
+            self._entered = False
         cache = kwargs.get("past_key_values")
-        if self._stack and self._stack[-1] == "decode" and self.started is None:
-            new = _width(kwargs)
-            self.started = _rows(kwargs, 0 if cache is None else int(cache.get_seq_length()), new, minus=new)
-            self.kv_bytes = _nbytes(cache)
+        rows = _rows(kwargs, 0 if cache is None else int(cache.get_seq_length()), minus=1)
+        (self._marked if marked else self._unmarked).append((rows, _nbytes(cache)))
 
-    def after(self, kwargs: dict[str, Any]) -> None:
+    def after(self, kwargs: dict[str, Any], output: Any) -> None:
         """Note what a forward pass left behind."""
         cache = kwargs.get("past_key_values")
+        if cache is None:  # the model made one of its own
+            cache = getattr(output, "past_key_values", None)
         self.forwards += 1
         self.positions += _width(kwargs) * _batch(kwargs)
         if cache is not None:
-            self.resident = _rows(kwargs, int(cache.get_seq_length()), _width(kwargs), minus=0)
+            self.resident = _rows(kwargs, int(cache.get_seq_length()), minus=0)
 
 
 def _tokens(kwargs: dict[str, Any]) -> Any:
@@ -103,15 +142,23 @@ def _batch(kwargs: dict[str, Any]) -> int:
     return int(_tokens(kwargs).shape[0])
 
 
-def _rows(kwargs: dict[str, Any], length: int, new: int, *, minus: int) -> list[int]:
-    """Entries each row may attend to: those its mask leaves, or all of them; `minus` are not counted."""
+def _rows(kwargs: dict[str, Any], length: int, *, minus: int) -> list[int]:
+    """Entries each row of a cache of `length` holds, the padding of shorter rows excluded.
+
+    The mask says by how much a row is shorter than the longest one. It does not say more: entries that are
+    merely hidden from every row take as much memory as any other, so they count. `minus` new tokens, which
+    the mask covers and the cache does not hold yet, are not counted.
+    """
     mask = kwargs.get("attention_mask")
-    if mask is None or mask.ndim not in (2, 4):
+    ndim = getattr(mask, "ndim", 0)
+    if mask is None or ndim not in (2, 4):
         return [length] * _batch(kwargs)
-    visible = mask.bool() if mask.dtype.is_floating_point is False else mask > -1
-    if mask.ndim == 4:  # the newest position's row; all heads see alike
+    visible = mask > -1 if mask.dtype.is_floating_point else mask.bool()
+    if ndim == 4:  # the newest position's row; all heads see alike
         visible = visible[:, 0, -1].expand(_batch(kwargs), -1)
-    return [int(n) - minus for n in visible.sum(-1).tolist()]
+    seen = [int(n) - minus for n in visible.sum(-1).tolist()]
+    hidden = length - max(seen)
+    return [n + hidden for n in seen]
 
 
 def _nbytes(cache: Any) -> int:
@@ -128,11 +175,14 @@ def _nbytes(cache: Any) -> int:
 @contextmanager
 def phase(name: str) -> Iterator[None]:
     """Book the time of the enclosed block as `name` (one of `PHASES`); without a meter it does nothing."""
+    if name not in PHASES:
+        raise ValueError(f"no phase named {name!r}; known: {', '.join(PHASES)}")
     meter = _current.get()
     if meter is None:
         yield
         return
     meter._switch()
+    meter._entered = meter._entered or name == "decode"
     meter._stack.append(name)
     try:
         yield
@@ -142,14 +192,24 @@ def phase(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def observe(network: Any, device: str) -> Iterator[Meter]:
-    """Watch every forward pass of `network`'s base model during the block; nothing is left behind."""
-    meter = Meter(device)
+def observe(network: Any, device: str, batch: int | None = None) -> Iterator[Meter]:
+    """Watch every forward pass of `network`'s base model during the block; nothing is left behind.
+
+    Parameters
+    ----------
+    network
+        A `transformers` causal language model.
+    device
+        Where it is: decides which memory is measured.
+    batch
+        Samples the method is given, so that what is seen is never booked on another sample.
+    """
+    meter = Meter(device, batch)
     before = network.model.register_forward_pre_hook(
         lambda module, args, kwargs: meter.before(_named(args, kwargs)), with_kwargs=True
     )
     after = network.model.register_forward_hook(
-        lambda module, args, kwargs, output: meter.after(_named(args, kwargs)), with_kwargs=True
+        lambda module, args, kwargs, output: meter.after(_named(args, kwargs), output), with_kwargs=True
     )
     token = _current.set(meter)
     reset_peak(device)
@@ -162,8 +222,8 @@ def observe(network: Any, device: str) -> Iterator[Meter]:
         meter.peak_bytes = peak(device)
 
 
-def check(generation: Generation, meter: Meter, row: int) -> dict[str, Any]:
-    """Hold what a method declares for one sample against what the model was seen attending to.
+def check(generation: Generation, meter: Meter, row: int, prompt_tokens: int | None = None) -> dict[str, Any]:
+    """Hold what a method declares for one sample against what the model was seen holding in its cache.
 
     Parameters
     ----------
@@ -173,6 +233,8 @@ def check(generation: Generation, meter: Meter, row: int) -> dict[str, Any]:
         What was observed while it was made.
     row
         The sample's row in the batch.
+    prompt_tokens
+        Tokens the method was given; None: what it says.
 
     Returns
     -------
@@ -183,27 +245,24 @@ def check(generation: Generation, meter: Meter, row: int) -> dict[str, Any]:
     Raises
     ------
     MeasurementError
-        If the model attended to more than was declared (it only pretended to compress), or to less.
+        If there was more than was declared (it only pretended to compress), or less.
     """
-    declared, answer = generation.kv_tokens, len(generation.token_ids)
-    seen: int | None = None
-    if meter.started is not None and row < len(meter.started):
-        seen = meter.started[row]
-    elif meter.resident is not None and row < len(meter.resident):
-        # No decode phase was marked. The last forward pass left the prompt and every new token but the newest.
-        seen = meter.resident[row] - answer
+    declared = generation.kv_tokens
+    given = generation.prompt_tokens if prompt_tokens is None else prompt_tokens
+    started = meter.started
+    seen = started[row] if started is not None and row < len(started) else None
     if seen is not None and abs(seen - declared) > max(TOLERANCE_TOKENS, TOLERANCE * declared):
         verb = "compressed" if seen > declared else "kept"
         raise MeasurementError(
-            f"the method says it {verb} {generation.prompt_tokens} prompt tokens {'to' if seen > declared else 'as'} "
-            f"{declared} KV entries, but the model was seen attending to {seen} when the answer began; "
+            f"the method says it {verb} {given} prompt tokens {'to' if seen > declared else 'as'} "
+            f"{declared} KV entries, but the model was seen holding {seen} when the answer began; "
             "the run is not to be believed"
         )
     kept = declared if seen is None else seen
     return {
         "kv_tokens": kept,
         "verified": seen is not None,
-        "compression": (generation.prompt_tokens - 1) / kept if kept > 0 else None,
+        "compression": (given - 1) / kept if kept > 0 else None,
     }
 
 
@@ -219,10 +278,8 @@ def reset_peak(device: str) -> None:
 
         torch.cuda.reset_peak_memory_stats()
         return
-    try:  # Linux: "5" resets the resident-set high-water mark of this process
+    with suppress(OSError):  # Linux: "5" resets the resident-set high-water mark of this process
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        pass
 
 
 def peak(device: str) -> int | None:

@@ -81,7 +81,7 @@ def _silent(what: str) -> Iterator[Callable[[int, int], None]]:
     yield lambda done, total: None
 
 
-class Method(ABC):
+class Method(ABC):  # noqa: B024  (either the two halves or the whole must be there, which ABC cannot say)
     """A way to read more than the model's window. Subclass it, name it in an entry point, and it runs.
 
     Class attributes
@@ -133,7 +133,9 @@ class Method(ABC):
         """JSON-ready facts about this method as configured (trained or not, calibration); kept in run.json."""
         return {}
 
-    def compress(self, contexts: Sequence[Sequence[int]], reserve: Sequence[int]) -> list[Any]:
+    def compress(
+        self, contexts: Sequence[Sequence[int]], reserve: Sequence[int], decoding: Decoding
+    ) -> list[Any]:
         """First half: token ids of each context to one state each, without seeing the question.
 
         Parameters
@@ -142,6 +144,8 @@ class Method(ABC):
             Token ids of everything before the question, a sequence a sample; lengths may differ.
         reserve
             For each context the number of question tokens that will follow.
+        decoding
+            How answers will be decoded: their length is something to leave room for.
         """
         raise NotImplementedError(
             f"{type(self).__name__} neither implements compress nor overrides the whole"
@@ -162,7 +166,8 @@ class Method(ABC):
         from .measure import phase
 
         with phase("compress"):
-            states = self.compress([p.head_ids for p in prompts], [len(p.suffix_ids) for p in prompts])
+            reserve = [len(p.suffix_ids) for p in prompts]
+            states = self.compress([p.head_ids for p in prompts], reserve, decoding)
         return self.generate(states, [p.suffix_ids for p in prompts], decoding)
 
     def fit(self, data: TrainingData, schedule: Schedule) -> FitReport:

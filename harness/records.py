@@ -21,6 +21,7 @@ from .paths import unwritable
 
 RUN = "run.json"
 SAMPLES = "samples.jsonl"
+FAILED = "samples-failed.jsonl"
 LOCK = ".lock"
 
 
@@ -133,6 +134,12 @@ class RunFolder:
             lines = [json.dumps(r, ensure_ascii=False) + "\n" for r in finished.values()]
             self._replace(SAMPLES, "".join(lines))
         return finished
+
+    def set_aside(self) -> None:
+        """Keep the samples of a failed run under another name, out of the way of a new start."""
+        with self._errors():
+            if self.samples_path.is_file():
+                self.samples_path.replace(self.path / FAILED)
 
     def _replace(self, name: str, text: str) -> None:
         target = self.path / name

@@ -6,6 +6,7 @@ whoever asks for it, and the message names the distribution it came from.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import sys
 from dataclasses import dataclass
@@ -24,11 +25,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Plugin(Generic[T]):
-    """A registered class: its name, where it came from, and the class itself."""
+    """A registered class: its name, where it came from, the class itself, and the hash of a loose file."""
 
     name: str
     origin: str
     cls: type[T]
+    file_hash: str | None = None
 
 
 _local_methods: dict[str, Plugin[Method]] = {}
@@ -118,7 +120,7 @@ def tasks(names: list[str], settings: dict[str, dict[str, Any]]) -> list[Task]:
         For an unknown name or option, or a setting for a family that is not asked for.
     """
     built: dict[str, Task] = {}
-    families = {name.partition("/")[0] for name in names}
+    families = {task_class(name)[0].name for name in names}
     for family in settings:
         if family not in families:
             raise unknown_name("task to --set options of", family, families)
@@ -152,10 +154,15 @@ def register_file(path: Path) -> list[str]:
     except Exception as error:
         raise UsageError(f"--plugin {path}: {type(error).__name__}: {error}") from error
     names = []
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     for cls in vars(module).values():
         if isinstance(cls, type) and issubclass(cls, Method) and cls.__module__ == name:
             key = getattr(cls, "name", None) or snake_case(cls.__name__)
-            _local_methods[key] = Plugin(key, f"file {path}", cls)
+            if key in entry_points("methods"):
+                raise UsageError(
+                    f"--plugin {path}: its method {key!r} has the name of an installed one; rename it"
+                )
+            _local_methods[key] = Plugin(key, f"file {path}", cls, digest)
             names.append(key)
     if not names:
         raise UsageError(f"--plugin {path}: defines no subclass of harness.Method")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+import math
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -31,6 +33,9 @@ from .task import Sample, Task
 from .truncation import RULES, Truncation, truncate
 
 SCHEMA = 1
+
+OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: can't allocate memory", "STATUS_ALLOC_FAILED")
+"""What a RuntimeError says when memory ran out."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,8 @@ def plan_run(settings: RunSettings, note: Any = None) -> RunPlan:
             raise UsageError(f"task {task.name} has no samples")
         samples += made
     identity = _identity(settings, model, method, tasks)
+    if plugin.file_hash is not None:  # a file has no version to go by: another text may give other answers
+        identity["method_file"] = plugin.file_hash
     name = folder_name(settings.method, settings.model, identity)
     return RunPlan(
         settings, model, method, plugin.origin, tasks, samples, identity, RunFolder(settings.out / name)
@@ -166,6 +173,10 @@ def _take(task: Task, env: Any, settings: RunSettings, method: Method) -> list[P
         if sample.id in ids:
             raise UsageError(f"task {task.name} gives the id {sample.id!r} twice")
         ids.add(sample.id)
+        try:
+            json.dumps(sample.metadata, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"task {task.name}: metadata of {sample.id} is not JSON: {error}") from None
         made.append(prepare(task, sample, method, settings))
     return made
 
@@ -208,10 +219,12 @@ def prepare(task: Task, sample: Sample, method: Method, settings: RunSettings) -
         excess = 0 if room is None else tokens + sample.new_tokens - room
         if excess <= 0:
             break
-        assert (
-            limit is not None
-        )  # joined halves may tokenise a little longer than the limit: cut that much more
-        limit -= excess
+        # Joined halves may tokenise a little longer than the limit: cut that much more.
+        limit = (bare if limit is None else limit) - excess
+        if limit < 1:
+            raise UsageError(
+                f"task {task.name}: {arithmetic} leave too little of the {room} tokens {settings.method} can read"
+            )
     stop = tuple(
         ids[-1]
         for text in sample.stop
@@ -277,15 +290,15 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
     """
     folder = plan.folder
     with folder.open():
+        _start_over_if_failed(folder)
         finished = folder.recover()
-        _same_prompts(plan, finished)
+        _same_samples(plan, finished)
         batches = list(_batches(plan))
         pending = [b for b in batches if any(p.key not in finished for p in b)]
         done = {t.name: sum(p.key in finished for p in plan.samples if p.task is t) for t in plan.tasks}
         watcher.start({t.name: sum(p.task is t for p in plan.samples) for t in plan.tasks}, done)
         if not pending:
-            summary = _summary(plan, finished)
-            return RunResult(folder, summary, 0)
+            return _finish(plan, finished)
         content = _run_content(plan)
         folder.write_run({**content, "status": "running"})
         _dump_prompts(plan)
@@ -320,11 +333,29 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
         return RunResult(folder, summary, ran)
 
 
-def _same_prompts(plan: RunPlan, finished: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """Refuse to mix answers to different prompts in one run."""
+def _finish(plan: RunPlan, finished: dict[tuple[str, str], dict[str, Any]]) -> RunResult:
+    """A run without work left. One killed between its last sample and its summary gets the summary now."""
+    summary = _summary(plan, finished)
+    found = plan.folder.read_run() or _run_content(plan)
+    if "summary" not in found or found.get("status") == "interrupted":
+        plan.folder.write_run({**found, "status": "finished", "summary": summary})
+    return RunResult(plan.folder, summary, 0)
+
+
+def _start_over_if_failed(folder: RunFolder) -> None:
+    """Set the samples of a run that was not to be believed aside, so that none of them is built upon."""
+    if (folder.read_run() or {}).get("status") == "failed":
+        folder.set_aside()
+
+
+def _same_samples(plan: RunPlan, finished: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Refuse to mix answers to different prompts, or scores by different references, in one run."""
     for prepared in plan.samples:
         record = finished.get(prepared.key)
-        if record is not None and record["prompt_hash"] != prepared.prompt_hash:
+        if record is None:
+            continue
+        head = json.loads(json.dumps(_record_head(prepared)))
+        if any(record.get(name) != head[name] for name in ("prompt_hash", "references", "metadata")):
             raise UsageError(
                 f"{plan.folder.path} holds an answer to another text of {prepared.task.name} {prepared.sample.id}: "
                 "the data changed since; choose another --out"
@@ -374,36 +405,48 @@ def _run_batch(
     """Records of a batch's unfinished samples. A batch that fails is tried again sample by sample."""
     try:
         answered = _ask(plan, batch)
-    except (MeasurementError, KeyboardInterrupt):
+    except MeasurementError:
         raise
     except Exception as error:
-        if len(batch) == 1:
-            return [{**_record_head(batch[0]), **_failure(error)}]
-        _release(plan)
-        records = []
-        for prepared in batch:
-            if prepared.key not in skip:
-                records += _run_batch(plan, [prepared], skip)
-        return records
-    return [record for prepared, record in zip(batch, answered) if prepared.key not in skip]
+        failure = _failure(error)
+    else:
+        return [record for prepared, record in zip(batch, answered) if prepared.key not in skip]
+    # Only out here is the error gone, and with it the frames that hold what had filled the memory.
+    if len(batch) == 1:
+        return [{**_record_head(batch[0]), **failure}]
+    _release(plan)
+    records = []
+    for prepared in batch:
+        if prepared.key not in skip:
+            records += _run_batch(plan, [prepared], skip)
+    return records
 
 
 def _ask(plan: RunPlan, batch: list[Prepared]) -> list[dict[str, Any]]:
     prompts = [tokenize(p.rendered, plan.model) for p in batch]
     began = time.perf_counter()
-    with observe(plan.model.network, plan.model.device) as meter:
+    with observe(plan.model.network, plan.model.device, len(batch)) as meter:
         generations = plan.method.compress_and_generate(prompts, batch[0].decoding)
     seconds = time.perf_counter() - began
     if len(generations) != len(batch):
         raise RuntimeError(f"the method returned {len(generations)} answers to {len(batch)} prompts")
     return [
-        {
-            **_record_head(p),
-            **_answer(p, g, check(g, meter, row)),
-            "cost": _cost(meter, seconds, len(batch), row),
-        }
+        _record(p, g, check(g, meter, row, p.tokens), _cost(meter, seconds, len(batch), row))
         for row, (p, g) in enumerate(zip(batch, generations))
     ]
+
+
+def _record(
+    prepared: Prepared, generation: Generation, measured: dict[str, Any], cost: dict[str, Any]
+) -> dict[str, Any]:
+    """The record of an answered sample. What cannot be scored or written down is a failure of that sample."""
+    head = _record_head(prepared)
+    try:
+        record = {**head, **_answer(prepared, generation, measured), "cost": cost}
+        json.dumps(record, allow_nan=False)
+    except Exception as error:
+        return {**head, **_failure(error)}
+    return record
 
 
 def _record_head(prepared: Prepared) -> dict[str, Any]:
@@ -422,13 +465,25 @@ def _record_head(prepared: Prepared) -> dict[str, Any]:
 def _answer(prepared: Prepared, generation: Generation, measured: dict[str, Any]) -> dict[str, Any]:
     return {
         "prediction": generation.text,
-        "scores": prepared.task.score(prepared.sample, generation.text),
+        "scores": _scores(prepared, generation.text),
         "new_tokens": len(generation.token_ids),
         "stop_reason": generation.stop_reason,
         "measured": measured,
         "declared": {"kv_tokens": generation.kv_tokens},
         "details": generation.details,
     }
+
+
+def _scores(prepared: Prepared, prediction: str) -> dict[str, float]:
+    """The task's scores of one answer, held to the contract: every metric, each 0..1."""
+    scores = {k: float(v) for k, v in prepared.task.score(prepared.sample, prediction).items()}
+    for metric in prepared.task.metrics:
+        if metric not in scores:
+            raise ValueError(f"task {prepared.task.name} gave no score {metric!r}")
+    for metric, value in scores.items():
+        if not (math.isfinite(value) and -1e-9 <= value <= 1 + 1e-9):
+            raise ValueError(f"task {prepared.task.name} gave {metric} = {value}, which is not 0..1")
+    return scores
 
 
 def _cost(meter: Meter, seconds: float, batch: int, row: int) -> dict[str, Any]:
@@ -450,7 +505,10 @@ def _failure(error: Exception) -> dict[str, Any]:
     """What a failed sample's record says: ``oom`` if memory ran out, else ``error`` and where it came from."""
     import torch
 
-    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    # On a CPU, and in CUDA's libraries, memory that cannot be had is an ordinary RuntimeError.
+    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    )
     where = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
     return {
         "status": "oom" if memory else "error",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 
@@ -46,15 +47,24 @@ def bootstrap(strata: Sequence[Sequence[float]], level: float = 0.95, seed: int 
 
     One stratum: the ordinary bootstrap of a mean. Several: an average over datasets.
     """
+    return percentiles(resampled_means(strata, seed).mean(axis=0), level)
+
+
+def resampled_means(strata: Sequence[Sequence[float]], seed: int = 0) -> NDArray[np.float64]:
+    """``[strata, RESAMPLES]``: the mean of each stratum, resampled again and again within itself."""
     rng = np.random.default_rng(seed)
-    total = np.zeros(RESAMPLES)
-    for stratum in strata:
+    means = np.empty((len(strata), RESAMPLES))
+    for row, stratum in zip(means, strata):
         values = np.asarray(stratum, dtype=np.float64)
         step = max(1, 2_000_000 // len(values))  # bounds memory: a block of resamples at a time
         for start in range(0, RESAMPLES, step):
             stop = min(start + step, RESAMPLES)
-            total[start:stop] += values[rng.integers(len(values), size=(stop - start, len(values)))].mean(
-                axis=1
-            )
-    low, high = np.quantile(total / len(strata), [(1 - level) / 2, (1 + level) / 2])
+            picked = rng.integers(len(values), size=(stop - start, len(values)))
+            row[start:stop] = values[picked].mean(axis=1)
+    return means
+
+
+def percentiles(values: Sequence[float] | NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
+    """The central interval that holds `level` of the resampled values."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

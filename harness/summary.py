@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .statistics import bootstrap, confidence_interval, mean
+from .statistics import confidence_interval, mean, percentiles, resampled_means
 from .task import ScoredSample, Task
 
 Records = Mapping[tuple[str, str], Mapping[str, Any]]
@@ -27,7 +27,7 @@ def summarise(tasks: Sequence[Task], planned: Sequence[tuple[str, str]], records
     -------
     dict
         ``tasks``: a row for each task (see `row`); ``averages``: for each family the averages its papers
-        report, with an interval; ``total``: samples planned, finished, failed. Scores are 0..1.
+        report, each with an interval; ``total``: samples planned, finished, failed. Scores are 0..1.
     """
     rows, scores = [], {}
     for task in tasks:
@@ -92,7 +92,7 @@ def row(task: Task, n: int, records: Sequence[Mapping[str, Any]]) -> dict[str, A
 def _averages(
     tasks: Sequence[Task], rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[float]]
 ) -> dict[str, dict[str, Any]]:
-    """Averages of each family over its variants, with a bootstrap interval stratified by dataset."""
+    """Averages of each family over its variants, with bootstrap intervals stratified by dataset."""
     families: dict[str, list[tuple[Task, Mapping[str, Any]]]] = {}
     for task, r in zip(tasks, rows):
         families.setdefault(task.name.partition("/")[0], []).append((task, r))
@@ -103,10 +103,22 @@ def _averages(
         if not values:
             continue
         complete = all(r["n_ok"] == r["n"] for _, r in members)
-        strata = [scores[t.name] for t, r in members if t.variant in means]
+        strata = {t.variant: scores[t.name] for t, _ in members if t.variant in means}
         found[family] = {
             "values": values,
-            "interval": bootstrap(strata) if all(len(s) > 1 for s in strata) else None,
+            "intervals": _intervals(members[0][0], strata),
             "complete": complete,
         }
     return found
+
+
+def _intervals(task: Task, strata: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]] | None:
+    """An interval for each average of a family, each over its own datasets; None with single samples.
+
+    Which datasets an average takes, and how, is the family's own affair: it is asked again for each resample.
+    """
+    if any(len(s) < 2 for s in strata.values()):
+        return None
+    means = resampled_means(list(strata.values()))
+    drawn = [task.averages(dict(zip(strata, column))) for column in means.T.tolist()]
+    return {name: percentiles([values[name] for values in drawn]) for name in drawn[0]}

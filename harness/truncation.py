@@ -30,6 +30,8 @@ class Truncation:
         Most tokens the raw prompt could keep; None: it was not limited.
     tokens_before, tokens_after
         Tokens of the raw prompt, special tokens included.
+    truncated
+        Whether anything was cut. (Tokens need not be fewer: a text cut and joined may tokenise a little longer.)
     answer_in_context
         Whether a reference answer stood in the context before; None if there is none to look for.
     answer_survives
@@ -40,15 +42,12 @@ class Truncation:
     limit: int | None
     tokens_before: int
     tokens_after: int
+    truncated: bool
     answer_in_context: bool | None
     answer_survives: bool | None
 
-    @property
-    def truncated(self) -> bool:
-        return self.tokens_after != self.tokens_before
-
     def to_json(self) -> dict[str, Any]:
-        return {**self.__dict__, "truncated": self.truncated}
+        return dict(self.__dict__)
 
 
 def truncate(
@@ -79,7 +78,7 @@ def truncate(
     after = before if cut is prompt else len(_ids(tokenizer, cut.text))
     there = _holds(prompt.context, references)
     survives = _holds(cut.context, references) if there else None
-    return cut, Truncation(rule, limit, before, after, there, survives)
+    return cut, Truncation(rule, limit, before, after, cut is not prompt, there, survives)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
@@ -106,23 +105,15 @@ def _ends(prompt: Prompt, ids: list[int], rule: str, limit: int, tokenizer: Any)
 def split_again(prompt: Prompt, head: str, tail: str) -> Prompt:
     """The three parts of ``head + tail``, the two ends that were kept of `prompt`.
 
-    What remains of the prefix is at the start of `head`, what remains of the suffix at the end of `tail`.
-    An end shorter than that part holds only a piece of it. Decoding may lose a blank at a border, so the
-    parts are matched by length where they do not match literally.
+    The parts are found by length, because decoding may change a character at a border. An end that reaches
+    over the context holds a piece of the part beyond it too.
     """
     text = head + tail
-    if not head:  # cut from the left: the prefix went first
-        kept_prefix = max(0, len(text) - len(prompt.context) - len(prompt.suffix))
-    elif head.startswith(prompt.prefix):
-        kept_prefix = len(prompt.prefix)
-    else:
-        kept_prefix = min(len(prompt.prefix), len(head))
-    if not tail:  # cut from the right: the suffix went first
-        kept_suffix = max(0, len(text) - len(prompt.prefix) - len(prompt.context))
-    else:
-        kept_suffix = min(len(prompt.suffix), len(tail))
-    kept_suffix = min(kept_suffix, len(text) - kept_prefix)
-    border = len(text) - kept_suffix
+    prefix, context, suffix = len(prompt.prefix), len(prompt.context), len(prompt.suffix)
+    kept_prefix = min(prefix, len(head)) + max(0, len(tail) - context - suffix)
+    kept_suffix = min(suffix, len(tail)) + max(0, len(head) - prefix - context)
+    kept_prefix = min(kept_prefix, len(text))
+    border = max(kept_prefix, len(text) - kept_suffix)
     return Prompt(text[:kept_prefix], text[kept_prefix:border], text[border:])
 
 

@@ -16,7 +16,7 @@ Two observations make it ordinary `transformers` code, with no copied model file
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from harness import UsageError
-from harness.kvcache import KVCache, decode, feed, stack
+from harness.kvcache import KVCache, decode, feed, moved, stack
 from harness.measure import phase
 
 from ._ratios import RAW, entries
@@ -113,7 +113,7 @@ class Reading:
         Entries each of those windows holds in the memory.
     """
 
-    cache: KVCache = KVCache()
+    cache: KVCache = field(default_factory=KVCache)
     memory: int = 0
     raw: int = 0
     ratios: tuple[int, ...] = ()
@@ -234,12 +234,10 @@ class ActivationBeacon:
             },
         )
         shift = step - 1 - step * ratio  # from the position it was computed at to its rank in the memory
-        cos, sin = rotation(self.network, shift)
         caches = []
         for row, state in enumerate(states):
             fresh = batch.row(row, number).slice(len(state.cache), len(state.cache) + number)
-            keys = tuple(rotate(k, cos, sin) for k in fresh.keys)
-            caches.append(state.cache.slice(0, state.memory).append(KVCache(keys, fresh.values)))
+            caches.append(state.cache.slice(0, state.memory).append(moved(self.network, fresh, shift)))
         return caches
 
     def generate(
@@ -308,23 +306,3 @@ class ActivationBeacon:
 
 def _with(state: Reading, *, cache: KVCache, raw: int) -> Reading:
     return Reading(cache, state.memory, raw, state.ratios, state.counts)
-
-
-def rotation(network: Any, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """RoPE's cosines and sines ``[n, head_dim]``, float32, for moving keys by `shift` ``[n]`` positions.
-
-    The attention scaling some RoPE variants fold into both is taken out: a key must get it only once.
-    """
-    rotary = network.model.rotary_emb
-    like = torch.empty(0, dtype=torch.float32, device=shift.device)
-    cos, sin = rotary(like, shift[None])
-    scale = getattr(rotary, "attention_scaling", 1.0)
-    return cos[0] / scale, sin[0] / scale
-
-
-def rotate(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate ``[heads, n, head_dim]`` keys (half-split RoPE), in float32 whatever their type."""
-    x = keys.float()
-    half = x.shape[-1] // 2
-    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
-    return (x * cos + turned * sin).to(keys.dtype)

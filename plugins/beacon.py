@@ -32,7 +32,7 @@ class BeaconOptions(Options):
         description="tokens per beacon: raw, 1, 2, 4 ... 1024, or adapt (the lowest under which everything "
         "fits), or a comma-separated list, one for each interval, the last repeated",
     )
-    margin: int = Field(1024, ge=0, description="tokens that adapt keeps free for the answer")
+    margin: int = Field(1024, ge=0, description="tokens that adapt keeps free for the answer, at least")
 
     @field_validator("ratio")
     @classmethod
@@ -145,21 +145,22 @@ class Beacon(CondensingMethod):
         return capacity(ratios, self.model.context_length, self.options.interval)
 
     def _ratios(self, tokens: int) -> list[int]:
-        """The ratio of each interval, the last repeated, for a prompt of `tokens` in all."""
+        """The ratio of each interval, the last repeated, for so many `tokens`, prompt and answer."""
         if self._listed is not None:
             return self._listed
         window = self.model.context_length
-        return [smallest_ratio(tokens + self.options.margin, window, self.options.interval, self._choice)]
+        return [smallest_ratio(tokens, window, self.options.interval, self._choice)]
 
     def compress(
-        self, contexts: Sequence[Sequence[int]], reserve: Sequence[int]
+        self, contexts: Sequence[Sequence[int]], reserve: Sequence[int], decoding: Decoding
     ) -> list[tuple[Reading, list[int], int]]:
         """Each state is (reading, the ratios it uses, tokens read)."""
         import torch
 
         from ._activation_beacon import Reading
 
-        plans = [self._ratios(len(c) + r) for c, r in zip(contexts, reserve)]
+        free = max(self.options.margin, decoding.max_new_tokens)
+        plans = [self._ratios(len(c) + r + free) for c, r in zip(contexts, reserve)]
         with torch.no_grad():
             readings = self.engine.read([Reading()] * len(contexts), contexts, _pick(plans))
         return [(reading, plan, len(c)) for reading, plan, c in zip(readings, plans, contexts)]

@@ -25,7 +25,9 @@ class Plain(Method):
         llama2 = config.model_type == "llama" and self.model.native_length == 4096
         return LLAMA2_PROMPT_TOKENS if llama2 and self.model.context_length == 4096 else None
 
-    def compress(self, contexts: Sequence[Sequence[int]], reserve: Sequence[int]) -> list[KVCache]:
+    def compress(
+        self, contexts: Sequence[Sequence[int]], reserve: Sequence[int], decoding: Decoding
+    ) -> list[KVCache]:
         """Nothing is compressed: the states are the full caches of the contexts."""
         import torch
 

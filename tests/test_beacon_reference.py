@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from harness import Decoding, attention
-from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading, rotate, rotation
+from harness.kvcache import moved
+from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
 
 ROOT = Path(__file__).resolve().parent.parent
 BESIDE = ROOT.parent / "shared" / "golden" / "beacon_v1"
@@ -59,9 +60,8 @@ class Case:
 
     def memory(self, state):
         """Keys before RoPE and values of a state: ``[layer, kv_head, entries, head_dim]``."""
-        cos, sin = rotation(self.network, -torch.arange(len(state.cache)))
-        keys = torch.stack([rotate(k, cos, sin) for k in state.cache.keys])
-        return keys, torch.stack(state.cache.values)
+        unturned = moved(self.network, state.cache, -torch.arange(len(state.cache)))
+        return torch.stack(unturned.keys), torch.stack(unturned.values)
 
     def logits(self, hidden):
         return self.network.lm_head(hidden)

@@ -18,8 +18,15 @@ VERBS = {
 }
 
 
+ONLY_HELP = "harness.only_help"
+
+
 class Verbs(click.RichGroup):
     """Verbs by name. Helping with the list of them imports none of them."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ONLY_HELP] = not args or args[0] in ctx.help_option_names
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -27,7 +34,7 @@ class Verbs(click.RichGroup):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        if ctx.params.get("help") or _only_help(sys.argv[1:]):
+        if ctx.meta.get(ONLY_HELP):
             return click.Command(name, help=VERBS[name])
         module = importlib.import_module(f".{name}", __package__)
         command: click.Command = getattr(module, "list_" if name == "list" else name)
@@ -41,10 +48,6 @@ class Verbs(click.RichGroup):
         if args and args[0] not in VERBS:
             raise unknown_name("command", args[0], VERBS)
         return super().resolve_command(ctx, args)
-
-
-def _only_help(args: list[str]) -> bool:
-    return not args or args[0] in ("-h", "--help")
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -20,6 +20,7 @@ def list_(kind: str, as_json: bool) -> None:
         click.echo(json.dumps(rows, default=str))
         return
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console()
     for row in rows:
@@ -29,12 +30,9 @@ def list_(kind: str, as_json: bool) -> None:
         for option in row.get("options", ()):
             limits = f" {option['range']}" if option["range"] else ""
             default = "" if option["default"] is None else f", default {option['default']}"
-            console.print(
-                f"    {row.get('flag', '')}{option['name'] if row.get('flag') != '--' else option['name'].replace('_', '-')}"
-                f" [dim]({option['type']}{limits}{default})[/dim] {option['description']}",
-                highlight=False,
-                soft_wrap=False,
-            )
+            name = row["flag"] + (option["name"].replace("_", "-") if row["flag"] == "--" else option["name"])
+            facts = escape(f"({option['type']}{limits}{default})")
+            console.print(f"    {name} [dim]{facts}[/dim] {escape(option['description'])}", highlight=False)
 
 
 def methods() -> list[dict[str, Any]]:

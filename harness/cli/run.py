@@ -51,10 +51,15 @@ def _method_params(args: list[str]) -> list[click.Parameter]:
     for path in _value(args, "--plugin"):
         registry.register_file(Path(path))
     params: list[click.Parameter] = []
+    taken = {name for param in run.params for name in param.opts}
     for row in describe(registry.method(names[-1]).cls.Options):
         limits = f" [{row['type']}{', ' + row['range'] if row['range'] else ''}]"
         default = "" if row["default"] is None else f" (default {row['default']})"
         flag = f"--{row['name'].replace('_', '-')}"
+        if flag in taken:
+            raise UsageError(
+                f"method {names[-1]}: its option {row['name']!r} is a flag of every run; rename it"
+            )
         boolean = row["type"] == "bool"
         params.append(
             click.RichOption(
@@ -131,8 +136,8 @@ def run(
     if as_json:
         click.echo(json.dumps({"folder": str(result.folder.path), "ran": result.ran, **result.summary}))
     else:
-        display.show(summary_table(result.summary, plan))
-        display.show(closing_lines(result, plan, sys.argv[1:]))
+        display.show(lambda width: summary_table(result.summary, plan, width))
+        display.show(lambda width: closing_lines(result, plan, sys.argv[1:]))
     return 1 if result.failed else 0
 
 

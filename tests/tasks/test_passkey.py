@@ -32,7 +32,7 @@ class Words:
 
 def test_the_default_lies_beyond_the_window_and_is_cheap():
     found = list(passkey().samples(Words().env))
-    assert [s.id for s in found] == [f"len10240-depth{d}-t0" for d in (0, 50, 100)]
+    assert [s.id for s in found] == [f"len9216-depth{d}-t0" for d in (0, 50, 100)]
 
 
 @pytest.mark.parametrize("preset", ["thesis", "beacon"])
@@ -66,7 +66,7 @@ def test_without_lengths_the_window_decides(tiny_folder):
     from harness import models
 
     env = task_environment(models.load(str(tiny_folder), device="cpu", context_length=250))
-    assert {s.metadata["length"] for s in passkey().samples(env)} == {312}
+    assert {s.metadata["length"] for s in passkey().samples(env)} == {281}
 
 
 @pytest.mark.parametrize(("depth", "before"), [(0, 0), (10, 0), (50, 2), (99.9, 3), (100, 4)])

@@ -1,0 +1,194 @@
+"""What the documentation says is what the code does, and nothing in the repository names a machine."""
+
+import ast
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("harness", "plugins", "tasks", "reports", "baselines")
+
+# Written so that the patterns do not match themselves. Registries are named in words, never by their host.
+MACHINE = re.compile(
+    r"(?<![\w.~-])/(?:home|root|Users|work)/[\w.]"
+    r"|[A-Z]:\\Users\\"
+    r"|py[p]i\.(?:org|io)|python[h]osted\.org|ana[c]onda\.(?:org|com)|registry\.np[m]js",
+    re.IGNORECASE,
+)
+
+
+def document(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def block(text: str, marker: str) -> str:
+    """What stands in the one code block between ``<!-- marker -->`` and the closing comment."""
+    [found] = re.findall(rf"<!-- {marker} -->\n```\w*\n(.*?)\n```\n<!-- /", text, re.DOTALL)
+    return str(found)
+
+
+def repository_files() -> list[Path]:
+    """Tracked files and those git does not ignore; outside a checkout all but what tools leave behind."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode == 0:
+        paths = [ROOT / name for name in done.stdout.decode("utf-8").split("\0") if name]
+    else:
+        left = re.compile(
+            r"(^|/)(\.venv|\.git|build|dist|runs|__pycache__|[^/]*_cache|[^/]*\.egg-info|\.hypothesis)/"
+        )
+        paths = [p for p in ROOT.rglob("*") if not left.search(f"{p.relative_to(ROOT).as_posix()}/")]
+    return [path for path in paths if path.is_file()]
+
+
+def test_the_generated_parts_of_the_readme_are_up_to_date():
+    command = [sys.executable, str(ROOT / "tools" / "readme.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_readme_installs_with_the_pins_and_runs_the_main_job():
+    for name, extras, last in (
+        ("run", ".", ".venv/bin/harness run --method two_pass --alpha 3"),
+        ("test", "'.[dev]'", ".venv/bin/pytest"),
+    ):
+        steps = block(document("README.md"), f"command: {name}").split(" && ")
+        assert steps == [
+            "python3 -m venv .venv",
+            f".venv/bin/pip install -q -c constraints.txt -e {extras}",
+            last,
+        ]
+
+
+def test_ci_takes_its_commands_from_the_documents():
+    script = document(".ci/run")
+    assert 'commands README.md "command: test"' in script
+    assert "commands CONTRIBUTING.md checks" in script
+    checks = block(document("CONTRIBUTING.md"), "checks").splitlines()
+    assert [line.removeprefix(".venv/bin/").split()[0] for line in checks] == [
+        "ruff",
+        "ruff",
+        "mypy",
+        "pytest",
+    ]
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """The README's method in a file; what it registers is gone after the test."""
+    from harness import registry
+
+    monkeypatch.setattr(registry, "_local_methods", {})
+    code = block(document("README.md"), "example")
+    assert sum(bool(line.strip()) for line in code.splitlines()) < 40
+    path = tmp_path / "streaming.py"
+    path.write_text(code + "\n", encoding="utf-8")
+    return path
+
+
+def test_the_readmes_method_compresses_what_it_says(example, tiny_folder, tmp_path, capsys):
+    from harness.cli import invoke
+
+    words = ["run", "--plugin", example, "--method", "streaming", "--sinks", 3, "--recent", 40]
+    words += [
+        "--model",
+        tiny_folder,
+        "--device",
+        "cpu",
+        "--batch-size",
+        2,
+        "--out",
+        tmp_path / "runs",
+        "--json",
+    ]
+    words += ["--set", "passkey.lengths=400,450"]
+    assert invoke([str(word) for word in words]) == 0, capsys.readouterr().err
+    summary = json.loads(capsys.readouterr().out)
+    [row] = summary["tasks"]
+    assert (row["n_ok"], row["n"], row["verified"], row["truncated"]) == (6, 6, True, 0)
+    samples = (Path(summary["folder"]) / "samples.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["measured"]["kv_tokens"] for line in samples] == [43] * 6
+    assert row["compression"] > 8
+
+
+def test_the_readmes_method_turns_keys_to_their_new_place(example, tiny):
+    """First-layer keys depend on token and place alone: they must be those of reading only what was kept."""
+    import torch
+
+    from harness import registry
+    from harness.kvcache import KVCache, feed
+
+    registry.register_file(example)
+    cls = registry.method("streaming").cls
+    method = cls(tiny, cls.Options(sinks=3, recent=40))
+    ids = [5 + (7 * i) % 400 for i in range(150)]
+    cache = method.read(ids)
+    [fresh], _ = feed(tiny.network, [KVCache()], [ids[:3] + ids[-40:]])
+    torch.testing.assert_close(cache.keys[0], fresh.keys[0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(cache.values[0], fresh.values[0])
+
+
+def test_everything_public_is_documented():
+    """Modules, and public classes and functions at their top, in all five folders."""
+    missing = []
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            tree = ast.parse(path.read_text("utf-8"))
+            public = [
+                node
+                for node in tree.body
+                if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+                and not node.name.startswith("_")
+            ]
+            missing += [
+                f"{path.relative_to(ROOT)} {getattr(node, 'name', 'the module')}"
+                for node in (tree, *public)
+                if not (ast.get_docstring(node) or "").strip()
+            ]
+    assert not missing, "\n".join(missing)
+
+
+def test_what_the_package_exports_is_documented_and_sorted():
+    import harness
+
+    names = [name for name in harness.__all__ if not name.startswith("_")]
+    assert names == sorted(names)
+    assert not [name for name in names if not inspect.getdoc(getattr(harness, name))]
+
+
+def test_no_file_names_a_machine_or_a_registrys_host():
+    own = [f"{Path.home()}/", f"{ROOT}/"]
+    found = []
+    for path in repository_files():
+        text = path.read_bytes().decode("utf-8", errors="replace")
+        for number, line in enumerate(text.split("\n"), start=1):
+            if MACHINE.search(line) or any(place in line for place in own if len(place) > 2):
+                found.append(f"{path.relative_to(ROOT)}:{number} {line.strip()[:100]}")
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "see /" + "home/ada/notes",
+        "cd /" + "work/main",
+        '"/' + 'root/.cache"',
+        "/" + "Users/ada/x",
+        "--index-url https://py" + "pi.org/simple",
+        "https://files.python" + "hosted.org/packages",
+    ],
+)
+def test_machines_and_hosts_are_seen(line):
+    assert MACHINE.search(line)
+
+
+@pytest.mark.parametrize(
+    "line", ["https://arxiv.org/home/x", "~/.cache/x", "a/work/b", "`runs/<method>/`", "/root"]
+)
+def test_other_paths_are_not(line):
+    assert not MACHINE.search(line)
