@@ -112,8 +112,11 @@ def read(
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash of everything in an adapter folder that can change an answer (for the run's hash)."""
-    return hashlib.sha256(json.dumps(read_card(folder), sort_keys=True).encode()).hexdigest()
+    """Hash over name and content of every file of an adapter folder: any of them may change an answer."""
+    if not folder.is_dir():
+        raise UsageError(f"--adapter {folder}: no such folder")
+    files = {str(p.relative_to(folder)): _digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

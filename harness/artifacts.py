@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from . import registry
 from .errors import UsageError
-from .paths import cache_dir
+from .paths import cache_dir, cache_writes, write_whole
 
 
 def find(kind: str, name: str) -> Path | None:
@@ -28,14 +26,6 @@ def find(kind: str, name: str) -> Path | None:
 def store(kind: str, name: str, text: str) -> Path:
     """Write ``<kind>/<name>`` into the cache, whole or not at all; returns its path."""
     path = cache_dir() / kind / name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}; set HARNESS_CACHE to a folder with room"
-        ) from None
+    with cache_writes():
+        write_whole(path, text)
     return path

@@ -76,12 +76,15 @@ class RunDisplay:
         rate = self._tokens[task] / self._seconds[task] if self._seconds[task] else 0.0
         self.progress.update(self._rows[task], advance=1, rate=f"{rate:,.0f} tok/s" if rate else "")
 
-    def show(self, make: Callable[[int], RenderableType]) -> None:
-        """Print a result, made for the width there is, to standard output; a file or pipe gets a wide one."""
+    def show(self, make: Callable[[int], RenderableType], *, copied: bool = False) -> None:
+        """Print a result, made for the width there is, to standard output; a file or pipe gets a wide one.
+
+        What is meant to be `copied` keeps its lines whole: a command broken in two would be two commands.
+        """
         console = Console()
         if not console.is_terminal:
             console = Console(width=180)
-        console.print(make(console.width))
+        console.print(make(console.width), soft_wrap=copied)
 
 
 def percent(value: float | None) -> str:

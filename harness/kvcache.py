@@ -195,7 +195,8 @@ def moved(network: Any, cache: KVCache, shift: Tensor) -> KVCache:
     supported families have; the attention scaling some variants fold in is not applied a second time.
     """
     rotary = network.model.rotary_emb
-    like = torch.empty(0, dtype=torch.float32, device=shift.device)
+    shift = shift.to(network.device)
+    like = torch.empty(0, dtype=torch.float32, device=network.device)
     scale = getattr(rotary, "attention_scaling", 1.0)
     cos, sin = (part[0] / scale for part in rotary(like, shift[None]))
 
@@ -251,10 +252,11 @@ def decode(
     batch = stack(rows)
     device = model.network.device
     mask = batch.padding_mask([1] * len(rows), device)
-    # Every knob is set: what is left open would be filled from the model's own generation config.
+    # What is left open here is filled from the model's own generation config, which `models` empties.
     config = GenerationConfig(
         max_new_tokens=limit if at_most is None else min(limit, at_most),
         min_new_tokens=max(0, decoding.min_new_tokens - produced),
+        use_cache=True,
         do_sample=False,
         num_beams=1,
         repetition_penalty=1.0,

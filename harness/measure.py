@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +95,7 @@ class Meter:
         if self.device.startswith("cuda"):
             import torch
 
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.device)
         now = time.perf_counter()
         if self._stack:
             self.seconds[self._stack[-1]] += now - self._since
@@ -212,14 +212,14 @@ def observe(network: Any, device: str, batch: int | None = None) -> Iterator[Met
         lambda module, args, kwargs, output: meter.after(_named(args, kwargs), output), with_kwargs=True
     )
     token = _current.set(meter)
-    reset_peak(device)
+    fresh = reset_peak(device)
     try:
         yield meter
     finally:
         _current.reset(token)
         before.remove()
         after.remove()
-        meter.peak_bytes = peak(device)
+        meter.peak_bytes = peak(device) if fresh else None
 
 
 def check(generation: Generation, meter: Meter, row: int, prompt_tokens: int | None = None) -> dict[str, Any]:
@@ -271,15 +271,18 @@ def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     return {"input_ids": args[0], **kwargs} if args else kwargs
 
 
-def reset_peak(device: str) -> None:
-    """Start a new peak-memory measurement."""
+def reset_peak(device: str) -> bool:
+    """Start a new peak-memory measurement; False if this system does not allow it."""
     if device.startswith("cuda"):
         import torch
 
-        torch.cuda.reset_peak_memory_stats()
-        return
-    with suppress(OSError):  # Linux: "5" resets the resident-set high-water mark of this process
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:  # Linux: "5" resets the resident-set high-water mark of this process
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
 def peak(device: str) -> int | None:
@@ -287,7 +290,7 @@ def peak(device: str) -> int | None:
     if device.startswith("cuda"):
         import torch
 
-        return int(torch.cuda.max_memory_allocated())
+        return int(torch.cuda.max_memory_allocated(device))
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:

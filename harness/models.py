@@ -27,6 +27,19 @@ CHATS = ("auto", "never")
 log = logging.getLogger("harness")
 
 
+def native_length(config: PretrainedConfig) -> int:
+    """Tokens a model reads with full attention: its positions, or its sliding window if that is smaller.
+
+    Within the sliding window a sliding-window model is an ordinary one; beyond it a token no longer sees
+    the whole prompt, so that no cache could be what it claims to be.
+    """
+    positions = int(config.max_position_embeddings)
+    window = getattr(config, "sliding_window", None)
+    if window is None or not getattr(config, "use_sliding_window", True):
+        return positions
+    return min(positions, int(window))
+
+
 class LanguageModel:
     """A causal language model of the Llama, Mistral, Qwen2 or Qwen3 family. Made by `load`.
 
@@ -39,7 +52,7 @@ class LanguageModel:
     config
         The transformers configuration.
     native_length
-        Tokens the model was made for (``max_position_embeddings``).
+        Tokens the model was made for (see the function `native_length`).
     context_length
         Tokens it may read here: `native_length`, or less if the user said so.
     dtype
@@ -63,7 +76,7 @@ class LanguageModel:
         self.name = name
         self.folder = source.folder
         self.config = config
-        self.native_length = int(config.max_position_embeddings)
+        self.native_length = native_length(config)
         self.context_length = min(self.native_length, context_length or self.native_length)
         self.dtype = dtype
         self.device = device
@@ -100,7 +113,7 @@ class LanguageModel:
         """
         import torch
         from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM, GenerationConfig
 
         from . import attention
 
@@ -113,11 +126,15 @@ class LanguageModel:
                 attn_implementation=attention.ATTENTION,
                 use_safetensors=True,
                 local_files_only=True,
+                trust_remote_code=self._trust_remote_code,
                 output_loading_info=True,
             )
-        except (SafetensorError, OSError, RuntimeError) as error:
+        except (SafetensorError, OSError, RuntimeError, ValueError, ImportError) as error:
             raise UsageError(f"model {self.name}: {self.folder} cannot be loaded: {_line(error)}") from error
         _gguf.check_complete(self.name, info)
+        # What a model's publisher suggests for sampling (penalties, suppressed tokens) is no part of any
+        # method; end tokens come from `end_ids`. `generate` would fill every gap of its settings from here.
+        network.generation_config = GenerationConfig(use_cache=True)
         try:
             network = network.to(self.device)
         except torch.OutOfMemoryError as error:

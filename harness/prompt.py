@@ -7,7 +7,7 @@ instruction (`prefix`), the long text (`context`) and the question (`suffix`) ap
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import UsageError
@@ -20,11 +20,21 @@ _MARK = "\ue000prompt\ue000"  # private-use characters: in no template, and not 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as text. ``prefix + context + suffix`` is exactly what is tokenised."""
+    """A prompt as text. ``prefix + context + suffix`` is exactly what is tokenised.
+
+    Attributes
+    ----------
+    prefix, context, suffix
+        Instruction, long text, and whatever follows it.
+    question
+        The bare question inside the suffix, for retrieval; empty where the task asks none in words of its
+        own (a summary), and the suffix then has to do.
+    """
 
     prefix: str
     context: str
     suffix: str
+    question: str = ""
 
     @property
     def text(self) -> str:
@@ -77,7 +87,7 @@ def render(prompt: Prompt, model: LanguageModel, *, chat: bool, answer_prefix: s
         If the template changes the user's words in any other way, so that their place is lost.
     """
     if not chat or not model.has_chat_template:
-        return Prompt(prompt.prefix, prompt.context, prompt.suffix + answer_prefix)
+        return replace(prompt, suffix=prompt.suffix + answer_prefix)
     # The template is asked with a mark first: the words themselves may occur in it ("assistant", a newline).
     before, mark, after = model.render_chat(_MARK).partition(_MARK)
     rendered = model.render_chat(prompt.text)
@@ -87,7 +97,8 @@ def render(prompt: Prompt, model: LanguageModel, *, chat: bool, answer_prefix: s
     for cut in ((0, 0), (left, right), (left, 0), (0, right)):
         trimmed = trim(prompt, *cut)
         if mark and trimmed.text == content and rendered == before + content + after:
-            return Prompt(before + trimmed.prefix, trimmed.context, trimmed.suffix + after + answer_prefix)
+            suffix = trimmed.suffix + after + answer_prefix
+            return replace(trimmed, prefix=before + trimmed.prefix, suffix=suffix)
     raise UsageError(f"model {model.name}: its chat template rewrites the prompt; do without the template")
 
 
@@ -96,7 +107,7 @@ def trim(prompt: Prompt, left: int, right: int) -> Prompt:
     text = prompt.text[left : len(prompt.text) - right if right else None]
     prefix_end = max(0, len(prompt.prefix) - left)
     context_end = max(prefix_end, len(prompt.prefix) + len(prompt.context) - left)
-    return Prompt(text[:prefix_end], text[prefix_end:context_end], text[context_end:])
+    return Prompt(text[:prefix_end], text[prefix_end:context_end], text[context_end:], prompt.question)
 
 
 def tokenize(prompt: Prompt, model: LanguageModel) -> TokenizedPrompt:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
-from .paths import unwritable
+from .paths import unwritable, write_whole
 
 RUN = "run.json"
 SAMPLES = "samples.jsonl"
-FAILED = "samples-failed.jsonl"
+FAILED = "samples-failed{}.jsonl"
 LOCK = ".lock"
 
 
@@ -139,18 +139,12 @@ class RunFolder:
         """Keep the samples of a failed run under another name, out of the way of a new start."""
         with self._errors():
             if self.samples_path.is_file():
-                self.samples_path.replace(self.path / FAILED)
+                number = len(list(self.path.glob(FAILED.format("*"))))
+                self.samples_path.replace(self.path / FAILED.format(f"-{number + 1}" if number else ""))
 
     def _replace(self, name: str, text: str) -> None:
-        target = self.path / name
-        partial = target.with_name(f".{target.name}.partial")
         with self._errors():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(target)
+            write_whole(self.path / name, text)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -162,6 +162,9 @@ def register_file(path: Path) -> list[str]:
                 raise UsageError(
                     f"--plugin {path}: its method {key!r} has the name of an installed one; rename it"
                 )
+            other = _local_methods.get(key)
+            if other is not None and other.origin != f"file {path}" and other.file_hash != digest:
+                raise UsageError(f"--plugin {path}: its method {key!r} is also defined by {other.origin}")
             _local_methods[key] = Plugin(key, f"file {path}", cls, digest)
             names.append(key)
     if not names:

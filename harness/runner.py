@@ -1,8 +1,7 @@
-"""A run, from the command's settings to the last line on disk. Read it from top to bottom.
+"""A run, from a plan to the last line on disk. Read it from top to bottom.
 
-Everything that can be refused is refused by `plan_run`, before any weights are loaded: names, options,
-data, budgets. `execute` then goes over the samples, batch by batch; a sample that fails is recorded and the
-run goes on.
+`execute` goes over the planned samples, batch by batch; each is asked, measured, scored and written down. A
+sample that fails is recorded and the run goes on.
 """
 
 from __future__ import annotations
@@ -13,89 +12,24 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import __version__, adapters, provenance, registry
-from .environment import task_environment
+from . import provenance
 from .errors import MeasurementError, UsageError
 from .measure import Meter, check, observe
-from .method import Announce, Decoding, Generation, Method
-from .models import LanguageModel
-from .models import load as load_model
-from .prompt import Prompt, TokenizedPrompt, render, tokenize
-from .records import RunFolder, folder_name, identity_hash
+from .method import Decoding, Generation
+from .planning import SCHEMA, Prepared, RunPlan, RunSettings, plan_run, writable
+from .prompt import TokenizedPrompt, tokenize
+from .records import RunFolder, identity_hash
 from .summary import summarise
-from .task import Sample, Task
-from .truncation import RULES, Truncation, truncate
-
-SCHEMA = 1
+from .task import Task
 
 OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: can't allocate memory", "STATUS_ALLOC_FAILED")
 """What a RuntimeError says when memory ran out."""
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What a user asks for; the flags of ``harness run`` under the same names."""
-
-    method: str = "plain"
-    options: dict[str, Any] = field(default_factory=dict)
-    tasks: tuple[str, ...] = ("passkey",)
-    task_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    model: str = "smollm2"
-    adapter: Path | None = None
-    context_length: int | None = None
-    max_context: int | None = None
-    truncate: str = "middle"
-    chat: str = "auto"
-    limit: int | None = None
-    seed: int = 42
-    dtype: str = "auto"
-    device: str = "auto"
-    batch_size: int = 1
-    data_dir: Path | None = None
-    offline: bool = False
-    out: Path = Path("runs")
-    trust_remote_code: bool = False
-
-
-@dataclass
-class Prepared:
-    """A sample ready to be asked: its prompt truncated and rendered."""
-
-    task: Task
-    sample: Sample
-    rendered: Prompt
-    tokens: int
-    truncation: Truncation
-    decoding: Decoding
-
-    @property
-    def prompt_hash(self) -> str:
-        """Sixteen hex digits of the rendered prompt: resuming on other data is noticed."""
-        return hashlib.sha256(self.rendered.text.encode()).hexdigest()[:16]
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.task.name, self.sample.id
-
-
-@dataclass
-class RunPlan:
-    """A run that has passed every check; nothing heavy is loaded yet."""
-
-    settings: RunSettings
-    model: LanguageModel
-    method: Method
-    method_origin: str
-    tasks: list[Task]
-    samples: list[Prepared]
-    identity: dict[str, Any]
-    folder: RunFolder
 
 
 class Watcher(Protocol):
@@ -108,163 +42,6 @@ class Watcher(Protocol):
     def announce(self, what: str) -> AbstractContextManager[Any]: ...
 
     def sample(self, task: str, record: dict[str, Any]) -> None: ...
-
-
-def plan_run(settings: RunSettings, note: Any = None) -> RunPlan:
-    """Check everything that can be checked before the model's weights are loaded.
-
-    Raises
-    ------
-    UsageError
-        For anything wrong with the request, in one line.
-    """
-    if settings.truncate not in RULES:
-        raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
-    for flag, value in (
-        ("limit", settings.limit),
-        ("batch-size", settings.batch_size),
-        ("max-context", settings.max_context),
-    ):
-        if value is not None and value < 1:
-            raise UsageError(f"--{flag} must be at least 1, not {value}")
-    plugin = registry.method(settings.method)
-    options = plugin.cls.Options.parse(settings.options, f"method {settings.method}")
-    tasks = registry.tasks(list(settings.tasks), settings.task_settings)
-    model = load_model(
-        settings.model,
-        context_length=settings.context_length,
-        dtype=settings.dtype,
-        device=settings.device,
-        offline=settings.offline,
-        chat=settings.chat,
-        trust_remote_code=settings.trust_remote_code,
-        notify=note,
-    )
-    method = plugin.cls(model, options)
-    if settings.adapter is not None:
-        method.load(settings.adapter)
-    samples: list[Prepared] = []
-    for task in tasks:
-        env = task_environment(
-            model,
-            seed=settings.seed,
-            data_dir=settings.data_dir,
-            offline=settings.offline,
-            limit=settings.limit,
-        )
-        made = _take(task, env, settings, method)
-        if not made:
-            raise UsageError(f"task {task.name} has no samples")
-        samples += made
-    identity = _identity(settings, model, method, tasks)
-    if plugin.file_hash is not None:  # a file has no version to go by: another text may give other answers
-        identity["method_file"] = plugin.file_hash
-    name = folder_name(settings.method, settings.model, identity)
-    return RunPlan(
-        settings, model, method, plugin.origin, tasks, samples, identity, RunFolder(settings.out / name)
-    )
-
-
-def _take(task: Task, env: Any, settings: RunSettings, method: Method) -> list[Prepared]:
-    made, ids = [], set()
-    for number, sample in enumerate(task.samples(env)):
-        if settings.limit is not None and number >= settings.limit:
-            break
-        if sample.id in ids:
-            raise UsageError(f"task {task.name} gives the id {sample.id!r} twice")
-        ids.add(sample.id)
-        try:
-            json.dumps(sample.metadata, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"task {task.name}: metadata of {sample.id} is not JSON: {error}") from None
-        made.append(prepare(task, sample, method, settings))
-    return made
-
-
-def prepare(task: Task, sample: Sample, method: Method, settings: RunSettings) -> Prepared:
-    """Truncate and render one sample so that template, prompt and answer fit what the method reads.
-
-    Raises
-    ------
-    UsageError
-        With the arithmetic, if they cannot.
-    """
-    model = method.model
-    wrap = {"chat": sample.chat, "answer_prefix": sample.answer_prefix}
-    bare = len(model.tokenizer(sample.prompt.text)["input_ids"])
-    overhead = max(0, len(tokenize(render(sample.prompt, model, **wrap), model)) - bare)  # type: ignore[arg-type]
-    room = method.context_limit()
-    free = None if room is None else room - overhead - sample.new_tokens
-    arithmetic = f"{overhead} template + {sample.new_tokens} new tokens"
-    if free is not None and free < 1:
-        raise UsageError(
-            f"task {task.name}: {arithmetic} leave nothing of the {room} tokens {settings.method} can read"
-        )
-    limit = settings.max_context
-    if limit is None:
-        habits = [task.max_context(), method.default_max_context(), free]
-        limit = min((n for n in habits if n is not None), default=None)
-    elif free is not None and min(limit, bare) > free:
-        raise UsageError(
-            f"task {task.name}: {min(limit, bare)} prompt + {arithmetic} = "
-            f"{min(limit, bare) + overhead + sample.new_tokens} > {room}, what {settings.method} can read on "
-            f"{settings.model}; lower --max-context to {free}"
-        )
-    while True:
-        cut, truncation = truncate(
-            sample.prompt, settings.truncate, limit, model.tokenizer, sample.references
-        )
-        rendered = render(cut, model, **wrap)  # type: ignore[arg-type]
-        tokens = len(tokenize(rendered, model))
-        excess = 0 if room is None else tokens + sample.new_tokens - room
-        if excess <= 0:
-            break
-        # Joined halves may tokenise a little longer than the limit: cut that much more.
-        limit = (bare if limit is None else limit) - excess
-        if limit < 1:
-            raise UsageError(
-                f"task {task.name}: {arithmetic} leave too little of the {room} tokens {settings.method} can read"
-            )
-    stop = tuple(
-        ids[-1]
-        for text in sample.stop
-        if (ids := model.tokenizer(text, add_special_tokens=False)["input_ids"])
-    )
-    decoding = Decoding(sample.new_tokens, sample.min_new_tokens, stop)
-    return Prepared(task, sample, rendered, tokens, truncation, decoding)
-
-
-def _identity(
-    settings: RunSettings, model: LanguageModel, method: Method, tasks: Sequence[Task]
-) -> dict[str, Any]:
-    """Everything that can change an answer; ``--limit`` cannot, so raising it continues the same run."""
-    return {
-        "schema": SCHEMA,
-        "harness": __version__,
-        "method": settings.method,
-        "method_version": method.version,
-        "options": method.options.model_dump(mode="json"),
-        "adapter": None if settings.adapter is None else adapters.fingerprint(settings.adapter),
-        "model_hash": model.content_hash,
-        "tokenizer_hash": model.tokenizer_hash,
-        "context_length": model.context_length,
-        "dtype": model.dtype,
-        "device": model.device.partition(":")[0],
-        "batch_size": settings.batch_size,
-        "truncate": settings.truncate,
-        "max_context": settings.max_context,
-        "chat": model.chat,
-        "seed": settings.seed,
-        "tasks": [
-            {
-                "name": t.name,
-                "version": t.version,
-                "preset": t.preset,
-                "options": t.options.model_dump(mode="json"),
-            }
-            for t in tasks
-        ],
-    }
 
 
 @dataclass
@@ -300,6 +77,9 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
         if not pending:
             return _finish(plan, finished)
         content = _run_content(plan)
+        if finished and (earlier := _other_environments(folder, content["environment"])):
+            content["earlier_environments"] = earlier
+            watcher.note("part of this run was answered with other versions, hardware or code: see run.json")
         folder.write_run({**content, "status": "running"})
         _dump_prompts(plan)
         ran = 0
@@ -331,6 +111,13 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
             }
         )
         return RunResult(folder, summary, ran)
+
+
+def _other_environments(folder: RunFolder, now: dict[str, Any]) -> list[dict[str, Any]]:
+    """Environments in which finished samples of this run were answered, other than the present one."""
+    found = folder.read_run() or {}
+    seen = [*found.get("earlier_environments", ()), found.get("environment")]
+    return [e for i, e in enumerate(seen) if e and e != now and e not in seen[:i]]
 
 
 def _finish(plan: RunPlan, finished: dict[tuple[str, str], dict[str, Any]]) -> RunResult:
@@ -443,7 +230,7 @@ def _record(
     head = _record_head(prepared)
     try:
         record = {**head, **_answer(prepared, generation, measured), "cost": cost}
-        json.dumps(record, allow_nan=False)
+        writable(record)
     except Exception as error:
         return {**head, **_failure(error)}
     return record
@@ -530,12 +317,11 @@ def _release(plan: RunPlan) -> None:
 
 
 def _run_content(plan: RunPlan) -> dict[str, Any]:
-    settings = replace(plan.settings)
     return {
         "schema": SCHEMA,
         "hash": identity_hash(plan.identity),
         "identity": plan.identity,
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()},
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(plan.settings).items()},
         "method": {
             "name": plan.settings.method,
             "origin": plan.method_origin,
@@ -545,9 +331,16 @@ def _run_content(plan: RunPlan) -> dict[str, Any]:
         },
         "model": plan.model.facts(),
         "method_facts": plan.method.facts(),
-        "prompts": {t.name: provenance.preset_hash(t, plan.model) for t in plan.tasks},
+        "prompts": {t.name: _prompt_facts(plan, t) for t in plan.tasks},
         "environment": provenance.environment(),
     }
+
+
+def _prompt_facts(plan: RunPlan, task: Task) -> dict[str, Any]:
+    """The prompt protocol of a task, and a hash over all of its rendered prompts: the data that was asked."""
+    hashes = [p.prompt_hash for p in plan.samples if p.task is task]
+    whole = hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
+    return {**provenance.preset_hash(task, plan.model), "samples": len(hashes), "samples_hash": whole}
 
 
 def _dump_prompts(plan: RunPlan) -> None:
@@ -561,4 +354,4 @@ def _dump_prompts(plan: RunPlan) -> None:
             )
 
 
-__all__ = ["Announce", "RunPlan", "RunResult", "RunSettings", "execute", "plan_run"]
+__all__ = ["RunPlan", "RunResult", "RunSettings", "execute", "plan_run"]

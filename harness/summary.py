@@ -27,7 +27,8 @@ def summarise(tasks: Sequence[Task], planned: Sequence[tuple[str, str]], records
     -------
     dict
         ``tasks``: a row for each task (see `row`); ``averages``: for each family the averages its papers
-        report, each with an interval; ``total``: samples planned, finished, failed. Scores are 0..1.
+        report, each with an interval; ``total``: samples planned, finished, failed, and missing because the
+        run was interrupted. Scores are 0..1.
     """
     rows, scores = [], {}
     for task in tasks:
@@ -36,12 +37,17 @@ def summarise(tasks: Sequence[Task], planned: Sequence[tuple[str, str]], records
         finished = [r for r in mine if r["status"] == "ok"]
         rows.append(row(task, len(keys), mine))
         scores[task.name] = [float(r["scores"][task.metrics[0]]) for r in finished]
-    failed = sum(r["n"] - r["n_ok"] for r in rows)
-    planned_n = len(planned)
+    finished_n = sum(r["n_ok"] for r in rows)
+    missing = sum(key not in records for key in planned)
     return {
         "tasks": rows,
         "averages": _averages(tasks, rows, scores),
-        "total": {"n": planned_n, "n_ok": planned_n - failed, "failed": failed},
+        "total": {
+            "n": len(planned),
+            "n_ok": finished_n,
+            "failed": len(planned) - finished_n - missing,
+            "missing": missing,
+        },
     }
 
 
@@ -55,6 +61,10 @@ def row(task: Task, n: int, records: Sequence[Mapping[str, Any]]) -> dict[str, A
     metric = task.metrics[0]
     main = [float(r["scores"][metric]) for r in ok]
     scored = [ScoredSample(r["id"], r["scores"], r["metadata"]) for r in ok]
+    aggregated = task.aggregate(scored) if scored else {}
+    score = aggregated.get(metric, mean(main))
+    # The interval is one of a mean; a task that aggregates otherwise gets none rather than a wrong one.
+    a_mean = bool(main) and score is not None and abs(score - sum(main) / len(main)) < 1e-9
     kept = sum(r["measured"]["kv_tokens"] for r in ok)
     lost = [r for r in ok if r["truncation"]["answer_survives"] is not None]
 
@@ -70,9 +80,9 @@ def row(task: Task, n: int, records: Sequence[Mapping[str, Any]]) -> dict[str, A
         "statuses": {
             s: sum(r["status"] == s for r in records) for s in sorted({r["status"] for r in records})
         },
-        "score": mean(main),
-        "interval": confidence_interval(main),
-        "scores": task.aggregate(scored) if scored else {},
+        "score": score,
+        "interval": confidence_interval(main) if a_mean else None,
+        "scores": aggregated,
         "breakdown": task.breakdown(scored) if scored else {},
         "truncated": average(lambda r: float(r["truncation"]["truncated"])),
         "answer_lost": mean([float(not r["truncation"]["answer_survives"]) for r in lost]),

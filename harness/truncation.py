@@ -7,8 +7,9 @@ is wrapped and tokenised again. The joined text may drift from the limit by a to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from .errors import UsageError
@@ -78,7 +79,7 @@ def truncate(
     after = before if cut is prompt else len(_ids(tokenizer, cut.text))
     there = _holds(prompt.context, references)
     survives = _holds(cut.context, references) if there else None
-    return cut, Truncation(rule, limit, before, after, cut is not prompt, there, survives)
+    return cut, Truncation(rule, limit, before, after, cut.text != prompt.text, there, survives)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
@@ -86,16 +87,25 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def _holds(text: str, references: Sequence[str]) -> bool | None:
+    """Whether one of the references stands in the text as words of its own ("no" is not in "know")."""
     wanted = [r for r in references if r.strip()]
-    return any(r in text for r in wanted) if wanted else None
+    return any(re.search(_as_words(r), text) for r in wanted) if wanted else None
+
+
+def _as_words(reference: str) -> str:
+    # Only Latin letters and digits are fenced: in scripts without blanks every neighbour is a letter.
+    start = r"(?<![A-Za-z0-9])" if re.match(r"[A-Za-z0-9]", reference) else ""
+    end = r"(?![A-Za-z0-9])" if re.search(r"[A-Za-z0-9]\Z", reference) else ""
+    return start + re.escape(reference) + end
 
 
 def _ends(prompt: Prompt, ids: list[int], rule: str, limit: int, tokenizer: Any) -> Prompt:
     """``middle``, ``left`` or ``right`` on the whole raw prompt."""
     half = limit // 2
+    again = len(_ids(tokenizer, ""))  # special tokens, which go before what is kept as before the whole
     kept = {
         "middle": (ids[:half], ids[len(ids) - half :]),
-        "left": ([], ids[len(ids) - limit :]),
+        "left": ([], ids[len(ids) - max(1, limit - again) :]),
         "right": (ids[:limit], []),
     }[rule]
     head, tail = (tokenizer.decode(part, skip_special_tokens=True) for part in kept)
@@ -114,7 +124,7 @@ def split_again(prompt: Prompt, head: str, tail: str) -> Prompt:
     kept_suffix = min(suffix, len(tail)) + max(0, len(head) - prefix - context)
     kept_prefix = min(kept_prefix, len(text))
     border = max(kept_prefix, len(text) - kept_suffix)
-    return Prompt(text[:kept_prefix], text[kept_prefix:border], text[border:])
+    return Prompt(text[:kept_prefix], text[kept_prefix:border], text[border:], prompt.question)
 
 
 def _context_end(prompt: Prompt, limit: int, tokenizer: Any) -> Prompt:
@@ -128,9 +138,7 @@ def _context_end(prompt: Prompt, limit: int, tokenizer: Any) -> Prompt:
         )
 
     def shortened(kept: int) -> Prompt:
-        return Prompt(
-            prompt.prefix, tokenizer.decode(context[:kept], skip_special_tokens=True), prompt.suffix
-        )
+        return replace(prompt, context=tokenizer.decode(context[:kept], skip_special_tokens=True))
 
     while low < high:  # the joined text may tokenise a little shorter or longer than the sum of its parts
         middle = (low + high + 1) // 2

@@ -73,7 +73,7 @@ class MultiHeadBeacon:
         places = {name: p.shape for name, p in network.model.named_parameters()}
         for name, tensor in (tensors or {}).items():
             value = tensor.to(device=network.device, dtype=network.dtype)
-            if name == EMBEDDING:
+            if name == EMBEDDING and value.shape == (1, network.config.hidden_size):
                 self._embedding = value[0]
                 continue
             place = name.removeprefix("model.").replace("beacon_", "")

@@ -20,14 +20,18 @@ CLAMP = 3.0
 
 
 def z_scores(relevance: Sequence[float], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float64]:
-    """Standardise each interval's relevance by its calibration, clamped to ±3.
+    """Standardise each interval's relevance by its calibration.
 
     An interval whose calibration never varied (a lone interval always has all of the attention) gets 0.
     """
     x, m, s = (np.asarray(v, dtype=np.float64) for v in (relevance, mean, std))
     varied = s > 1e-12
-    z = np.divide(x - m, s, out=np.zeros_like(x), where=varied)
-    return np.asarray(np.clip(z, -CLAMP, CLAMP))
+    return np.divide(x - m, s, out=np.zeros_like(x), where=varied)
+
+
+def positive_scores(z: Sequence[float]) -> NDArray[np.float64]:
+    """``2 ** z`` with z clamped to ±3: positive scores whose factor of 2 is one standard deviation."""
+    return np.exp2(np.clip(np.asarray(z, dtype=np.float64), -CLAMP, CLAMP))
 
 
 def targets(scores: Sequence[float], alpha: float, budget: int) -> NDArray[np.float64]:
@@ -44,7 +48,7 @@ def allocate(
     Parameters
     ----------
     scores
-        Positive, one an interval (``2 ** z``).
+        Positive, one an interval (see `positive_scores`).
     alpha
         Exponent: 0 treats all alike, a high one gives the most relevant nearly everything.
     budget

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,12 @@ class Calibration:
     std: dict[int, list[float]] = field(default_factory=dict)
 
     @property
+    def content_hash(self) -> str:
+        """Twelve hex digits over the numbers: what a run that used them can be held against."""
+        rows = json.dumps([sorted(self.mean.items()), sorted(self.std.items())])
+        return hashlib.sha256(rows.encode()).hexdigest()[:12]
+
+    @property
     def name(self) -> str:
         """The file name it is stored under: a hash of its key."""
         return file_name(self.key)
@@ -108,6 +115,13 @@ def sentences(seed: int) -> Iterator[str]:
         yield _fill(_FORMS[int(rng.integers(len(_FORMS)))], rng, adjectives, nouns)
 
 
+def text_fingerprint() -> str:
+    """Hash of a piece of the text: it changes with the forms and with the installed word lists."""
+    source = sentences(0)
+    piece = [question(0), *(next(source) for _ in range(500))]
+    return f"{TEXT_VERSION}-" + hashlib.sha256(json.dumps(piece).encode()).hexdigest()[:12]
+
+
 def question(seed: int) -> str:
     """A question about a random noun, in the same style."""
     adjectives, nouns = _words()
@@ -115,6 +129,7 @@ def question(seed: int) -> str:
     return _fill(_QUESTIONS[int(rng.integers(len(_QUESTIONS)))], rng, adjectives, nouns)
 
 
+@cache
 def _words() -> tuple[list[str], list[str]]:
     from wonderwords import RandomWord
 
@@ -157,7 +172,8 @@ def calibrate(
     """Measure the natural attention for each number of intervals in `numbers`.
 
     One reading of the longest context serves every smaller number too: at each of its borders a branch
-    reads a random part of the next interval and a question, and the last token's attention is taken.
+    reads a random part of the next interval and a question, and the last token's attention is taken. The
+    text is a user's turn in the model's chat template (if it has one), whatever the task later does.
     """
     import torch
 

@@ -20,7 +20,7 @@ from ._ratios import RATIOS, RAW, capacity, check_interval, parse_ratio, smalles
 if TYPE_CHECKING:
     from harness.models import LanguageModel
 
-    from ._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
+    from ._activation_beacon import ActivationBeacon, ChooseRatio, MultiHeadBeacon, Reading
 
 
 class BeaconOptions(Options):
@@ -83,6 +83,10 @@ class CondensingMethod(Method):
     def load(self, folder: Path) -> None:
         adapters.check(folder, ("beacon",), self.model)
         self._adapter = folder
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was made with the weights of before."""
         self.__dict__.pop("weights", None)
         self.__dict__.pop("engine", None)
 
@@ -96,13 +100,13 @@ class CondensingMethod(Method):
         last: Sequence[int],
         prompt_tokens: Sequence[int],
         decoding: Decoding,
-        ratios: Sequence[int],
+        ratio: ChooseRatio,
         details: Sequence[dict[str, Any]],
     ) -> list[Generation]:
-        """Decode from each state; `ratios` are those of intervals that fill on the way."""
+        """Decode from each state; `ratio` is asked for intervals that fill on the way."""
         from harness.kvcache import stop_reason
 
-        after, answers = self.engine.generate(self.model, states, last, decoding, lambda row, _: ratios[row])
+        after, answers = self.engine.generate(self.model, states, last, decoding, ratio)
         return [
             Generation(
                 text=self.model.tokenizer.decode(tokens, skip_special_tokens=True),
@@ -179,12 +183,11 @@ class Beacon(CondensingMethod):
         with phase("prefill"), torch.no_grad():
             readings = self.engine.read([s[0] for s in states], [q[:-1] for q in questions], _pick(plans))
         totals = [tokens + len(q) for (_, _, tokens), q in zip(states, questions)]
-        while_answering = [plan[-1] for plan in plans]
         details: list[dict[str, Any]] = [{} for _ in states]
-        return self.answer(readings, [q[-1] for q in questions], totals, decoding, while_answering, details)
+        return self.answer(readings, [q[-1] for q in questions], totals, decoding, _pick(plans), details)
 
 
-def _pick(plans: Sequence[Sequence[int]]) -> Any:
+def _pick(plans: Sequence[Sequence[int]]) -> ChooseRatio:
     """The engine's ratio callback for one list of ratios a row, the last repeated."""
     return lambda row, window: plans[row][min(window, len(plans[row]) - 1)]
 

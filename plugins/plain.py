@@ -17,12 +17,16 @@ LLAMA2_PROMPT_TOKENS = 3500
 class Plain(Method):
     """Full attention over the (truncated) prompt: the baseline every other method is compared with.
 
-    For Llama-2 models prompts are truncated to 3,500 tokens, as LongBench does; for others to what fits.
+    For Llama-2 (a Llama of 4,096 positions and 32,000 token types) prompts are truncated to 3,500 tokens, as
+    LongBench does; for others to what fits.
     """
 
     def default_max_context(self) -> int | None:
         config: Any = self.model.config
-        llama2 = config.model_type == "llama" and self.model.native_length == 4096
+        llama2 = config.model_type == "llama" and (self.model.native_length, config.vocab_size) == (
+            4096,
+            32000,
+        )
         return LLAMA2_PROMPT_TOKENS if llama2 and self.model.context_length == 4096 else None
 
     def compress(

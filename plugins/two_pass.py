@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness import Decoding, Generation, Options, TokenizedPrompt
 from harness.measure import phase
 
-from ._allocation import allocate, allocate_top, z_scores
+from ._allocation import allocate, allocate_top, positive_scores, z_scores
 from ._ratios import RAW, capacity, check_interval, entries, parse_ratio, smallest_ratio, usable
 from .beacon import CondensingMethod
 
@@ -56,6 +56,15 @@ class TwoPassOptions(Options):
             parse_ratio(value)
         return value
 
+    @model_validator(mode="after")
+    def _one_way(self) -> TwoPassOptions:
+        given = self.model_fields_set
+        if self.top_k is None and "relevant_ratio" in given:
+            raise ValueError("relevant_ratio has a meaning only together with top_k")
+        if self.top_k is not None and "alpha" in given:
+            raise ValueError("alpha and top_k are two ways of allocating; give one")
+        return self
+
     @field_validator("first_ratio")
     @classmethod
     def _condenses(cls, value: str | None) -> str | None:
@@ -88,8 +97,9 @@ class TwoPass(CondensingMethod):
 
     Relevance by attention is the mean over layers, heads and an interval's beacons of the last prompt
     token's attention after a first pass, normalised over intervals, standardised by a calibration, clamped
-    to ±3 and exponentiated with base 2. Prompts that fit the window as they are, answer included, are read
-    raw in a single pass. Without an adapter the beacon weights are untrained, and the record says so.
+    to ±3 (for allocation by alpha) and exponentiated with base 2. Prompts that fit the window as they are,
+    answer included, are read raw in a single pass. Without an adapter the beacon weights are untrained, and
+    the record says so.
     """
 
     Options: ClassVar[type[Options]] = TwoPassOptions
@@ -137,15 +147,19 @@ class TwoPass(CondensingMethod):
         from . import _calibration
 
         key = {
-            "text": _calibration.TEXT_VERSION,
+            "text": _calibration.text_fingerprint(),
             "model": self.model.content_hash,
+            "tokenizer": self.model.tokenizer_hash,
+            "dtype": self.model.dtype,
+            "device": self.model.device.partition(":")[0],
             "beacon_weights": self.adapter_hash,
-            "chat": self.model.chat,
             "interval": self.options.interval,
             "ratio": ratio,
             "contexts": self.options.calibration_contexts,
         }
-        known = self._calibrations.get(ratio) or _calibration.load(key)
+        known = self._calibrations.get(ratio)
+        if known is None or known.key != key:
+            known = _calibration.load(key)
         missing = numbers - set(known.mean if known else ())
         if known and not missing:
             return known
@@ -166,7 +180,12 @@ class TwoPass(CondensingMethod):
 
     def facts(self) -> dict[str, Any]:
         calibration = {
-            str(ratio): {"file": c.name, "contexts": c.contexts, "intervals": sorted(c.mean)}
+            str(ratio): {
+                "file": c.name,
+                "contexts": c.contexts,
+                "intervals": sorted(c.mean),
+                "hash": c.content_hash,
+            }
             for ratio, c in self._calibrations.items()
         }
         return {**super().facts(), "calibration": calibration or None}
@@ -193,7 +212,7 @@ class TwoPass(CondensingMethod):
             [p.ids[-1] for p in prompts],
             [len(p) for p in prompts],
             decoding,
-            [plan.first for plan in plans],
+            lambda row, _: plans[row].first,
             [{k: v for k, v in c.items() if k != "chosen"} for c in choices],
         )
 
@@ -222,10 +241,13 @@ class TwoPass(CondensingMethod):
 
     def _allocate(self, z: Sequence[float], plan: Plan) -> list[int]:
         interval = self.options.interval
-        ratios = [r for r in self._usable if r <= max(TRAINED_UP_TO, plan.first)]
-        if self.options.top_k is not None:
-            return allocate_top(z, self.options.top_k, self._relevant, plan.budget, interval, ratios)
-        return allocate([2.0**value for value in z], self.options.alpha, plan.budget, interval, ratios)
+        top_k, highest = self.options.top_k, max(TRAINED_UP_TO, plan.first)
+        if top_k is not None:
+            highest = max(highest, self._relevant)
+        ratios = [r for r in self._usable if r <= highest]
+        if top_k is not None:
+            return allocate_top(z, top_k, self._relevant, plan.budget, interval, ratios)
+        return allocate(positive_scores(z).tolist(), self.options.alpha, plan.budget, interval, ratios)
 
     def _relevance(
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]
@@ -233,7 +255,6 @@ class TwoPass(CondensingMethod):
         """Relevance of each interval, and the mean and standard deviation to hold it against."""
         from . import _relevance
 
-        interval = self.options.interval
         if not prompts:
             return []
         if self.options.retrieval == "attention":
@@ -248,11 +269,17 @@ class TwoPass(CondensingMethod):
             if self.options.retrieval == "random":
                 relevance = _relevance.random(plan.intervals, self.options.retrieval_seed, prompt.ids)
             else:
-                parts = [prompt.ids[k * interval : (k + 1) * interval] for k in range(plan.intervals)]
-                texts = [self.model.tokenizer.decode(part, skip_special_tokens=True) for part in parts]
-                relevance = _relevance.bm25(texts, prompt.prompt.suffix)
+                texts = [self._context_text(prompt, k) for k in range(plan.intervals)]
+                relevance = _relevance.bm25(texts, prompt.prompt.question or prompt.prompt.suffix)
             scored.append((relevance, _relevance.standardise(relevance)))
         return scored
+
+    def _context_text(self, prompt: TokenizedPrompt, number: int) -> str:
+        """What an interval holds of the context: instruction and question often repeat the query's words."""
+        interval = self.options.interval
+        start = max(number * interval, prompt.context_start)
+        ids = prompt.ids[start : min((number + 1) * interval, prompt.context_end)]
+        return str(self.model.tokenizer.decode(ids, skip_special_tokens=True))
 
     def _attention(self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]) -> list[list[float]]:
         """The first pass: everything at one ratio, then what the last token attends to."""

@@ -6,31 +6,38 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from harness import Report
+from harness.display import COSTS, SCORES
 from harness.records import RunFolder
 
 
 class SummaryReport(Report):
-    """A row for each run and task: score, interval, n_ok/n, measured compression."""
+    """A row for each run and task, with the columns of the table at the end of a run, and its state."""
 
     def render(self, runs: Sequence[RunFolder]) -> RenderableType:
-        from harness.display import number, score
-
-        table = Table(box=box.SIMPLE_HEAD)
-        for head in ("method", "task", "score [95 %]", "n ok", "ratio", "sees question", "hash"):
+        columns = SCORES + COSTS
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for head in ("method", "task", *(head for head, _ in columns), "notes", "hash"):
             table.add_column(head)
         for folder in runs:
             content = folder.read_run() or {}
             for row in content.get("summary", {}).get("tasks", ()):
-                table.add_row(
-                    content["method"]["name"],
-                    row["task"],
-                    score(row["score"], row["interval"]),
-                    f"{row['n_ok']}/{row['n']}",
-                    number(row["compression"], ".2f"),
-                    "yes" if content["method"]["sees_question"] else "no",
-                    content["hash"],
-                )
+                cells = (cell(row) for _, cell in columns)
+                name = escape(content["method"]["name"])
+                table.add_row(name, escape(row["task"]), *cells, escape(notes(content)), content["hash"])
         return table
+
+
+def notes(content: dict[str, object]) -> str:
+    """What must be said beside a run's numbers: its state, warnings, and whether it saw the question."""
+    method, facts = content["method"], content.get("method_facts")
+    assert isinstance(method, dict)
+    said = [] if content["status"] == "finished" else [str(content["status"])]
+    if isinstance(facts, dict) and facts.get("warning"):
+        said.append(str(facts["warning"]))
+    if method["sees_question"]:
+        said.append("sees the question")
+    return "; ".join(said)

@@ -16,7 +16,7 @@ from harness.options import Options
 from harness.prompt import Prompt
 from harness.task import Sample, ScoredSample, Task, TaskEnvironment
 
-from .longbench.metrics import edit_ratio
+from ._similarity import edit_ratio
 
 FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 BEYOND_WINDOW = 1.125
@@ -88,7 +88,8 @@ class Wording:
         needle = self.needle.format(key=key)
         parts = [FILLER] * before + [needle] + [FILLER] * (units - before)
         position = before * len(FILLER + self.separator)
-        return Prompt(self.instruction, self.separator.join(parts), self.question), position
+        query = self.question.strip().splitlines()[0]
+        return Prompt(self.instruction, self.separator.join(parts), self.question, query), position
 
 
 PRESETS = {

@@ -65,7 +65,7 @@ def invoke(args: list[str]) -> int:
     """Run one command line and return its exit status; with HARNESS_DEBUG=1 tracebacks are shown."""
     debug = os.environ.get("HARNESS_DEBUG") == "1"
     try:
-        status = cli.main(args=args, prog_name="harness", standalone_mode=False)
+        status = cli.main(args=args, prog_name="harness", standalone_mode=False, obj=args)
         return int(status) if isinstance(status, int) else 0
     except click.ClickException as error:
         return complain(error.format_message(), 2)
@@ -75,6 +75,8 @@ def invoke(args: list[str]) -> int:
         return complain(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return complain("interrupted; the same command resumes where it stopped", 130)
+    except SystemExit as error:  # rich-click leaves this way once it has printed help
+        return error.code if isinstance(error.code, int) else 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

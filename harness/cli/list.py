@@ -24,9 +24,9 @@ def list_(kind: str, as_json: bool) -> None:
 
     console = Console()
     for row in rows:
-        console.print(f"[bold]{row['name']}[/bold]  {row['description']}", highlight=False)
+        console.print(f"[bold]{escape(row['name'])}[/bold]  {escape(row['description'])}", highlight=False)
         for note in row.get("notes", ()):
-            console.print(f"    [dim]{note}[/dim]", highlight=False)
+            console.print(f"    [dim]{escape(note)}[/dim]", highlight=False)
         for option in row.get("options", ()):
             limits = f" {option['range']}" if option["range"] else ""
             default = "" if option["default"] is None else f", default {option['default']}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,10 @@ def _method_params(args: list[str]) -> list[click.Parameter]:
     "--trust-remote-code", is_flag=True, help="Run code that comes with a model. Only for one you trust."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.pass_context
 def run(
+    context: click.RichContext,
+    /,
     method: str,
     tasks: tuple[str, ...],
     settings: tuple[str, ...],
@@ -137,7 +139,8 @@ def run(
         click.echo(json.dumps({"folder": str(result.folder.path), "ran": result.ran, **result.summary}))
     else:
         display.show(lambda width: summary_table(result.summary, plan, width))
-        display.show(lambda width: closing_lines(result, plan, sys.argv[1:]))
+        typed: list[str] = context.obj or []  # the words of the command line, as `invoke` was given them
+        display.show(lambda width: closing_lines(result, plan, typed), copied=True)
     return 1 if result.failed else 0
 
 

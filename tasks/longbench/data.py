@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def rows(dataset: str, env: TaskEnvironment) -> Iterator[Row]:
     with ExitStack() as stack:
         lines, name = _open(dataset, env, stack)
         seen: set[str] = set()
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(_readable(lines, name), start=1):
             if not line.strip():
                 continue
             row = _parse(dataset, line, f"{name}, line {number}")
@@ -75,6 +76,14 @@ def rows(dataset: str, env: TaskEnvironment) -> Iterator[Row]:
                 return
         if not seen:
             raise UsageError(f"{name}: no rows in it")
+
+
+def _readable(lines: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """The lines; what cannot be read, or is no longer what was packed, is an error that names the file."""
+    try:
+        yield from lines
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{name} is damaged or cannot be read ({error}); fetch it again") from error
 
 
 def fetch(offline: bool) -> Path:

@@ -13,12 +13,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from difflib import SequenceMatcher
 from typing import Any
 
 from rouge import Rouge
 
 from harness.errors import UsageError
+
+from .._similarity import edit_ratio
 
 PYTHON_RECURSION_LIMIT = 1000
 """What the official scorer runs under; it decides which long summaries score 0 (see `rouge_l`)."""
@@ -30,21 +31,6 @@ _CHINESE_PUNCTUATION = (
 _PUNCTUATION = frozenset(string.punctuation)
 _ALL_PUNCTUATION = frozenset(string.punctuation + _CHINESE_PUNCTUATION)
 _recursion_lock = threading.Lock()
-
-
-def edit_ratio(first: str, second: str) -> int:
-    """Similarity of two strings, 0..100: ``fuzzywuzzy.fuzz.ratio`` as it is without python-Levenshtein.
-
-    fuzzywuzzy answers differently once python-Levenshtein can be imported: on LongBench's code sets by 2 to
-    3 points on average. LongBench's requirements leave it out, so difflib's matcher (which from 200
-    characters on ignores characters that are too frequent) is the official one, whatever is installed here.
-    Equal strings are 100, also two empty ones; one empty string against a text is 0.
-    """
-    if first == second:
-        return 100
-    if not first or not second:
-        return 0
-    return round(100 * SequenceMatcher(None, first, second).ratio())
 
 
 def qa_f1(prediction: str, answer: str) -> float:

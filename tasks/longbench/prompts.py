@@ -47,7 +47,7 @@ class Protocol:
         the text ``{input}``. Whatever follows the context belongs to the suffix, the question included.
         """
         prefix, _, rest = self.template.partition("{context}")
-        return Prompt(prefix, context, rest.replace("{input}", question))
+        return Prompt(prefix, context, rest.replace("{input}", question), question)
 
 
 _MULTI_DOCUMENT = (

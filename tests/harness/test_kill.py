@@ -232,7 +232,7 @@ def test_killed_at_each_write(tiny_folder, tmp_path, monkeypatch, undisturbed, w
     assert answers(by_id(result.folder)) == answers(by_id(undisturbed.folder))
     content = result.folder.read_run()
     assert content["status"] == "finished"
-    assert content["summary"]["total"] == {"n": 4, "n_ok": 4, "failed": 0}
+    assert content["summary"]["total"] == {"n": 4, "n_ok": 4, "failed": 0, "missing": 0}
     assert content["summary"]["tasks"][0]["score"] == undisturbed.summary["tasks"][0]["score"]
 
 

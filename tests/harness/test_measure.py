@@ -188,6 +188,22 @@ def test_a_method_that_marks_every_token_is_verified(monkeypatch, tiny_folder, t
     assert all(r["measured"]["verified"] for r in records.values())
 
 
+def test_reading_on_while_answering_does_not_begin_another_answer(monkeypatch, tiny_folder, tmp_path):
+    class ReadsOn(Own):
+        """Generates, reads something longer (beacons of a window that filled, say), and goes on."""
+
+        def answer(self, cache, last, decoding):
+            with phase("decode"), torch.no_grad():
+                (cache,), (tokens,) = decode(self.model, [cache], [last], decoding, at_most=3)
+                (cache,), _ = feed(self.model.network, [cache], [[5, 6, 7, 8, 9]])
+                _, (more,) = decode(self.model, [cache], [tokens[-1]], decoding, produced=3)
+            return tokens + more
+
+    for batch_size in (1, 3):
+        _, records = measured(monkeypatch, tiny_folder, tmp_path, ReadsOn, batch_size=batch_size)
+        assert all(r["measured"]["verified"] for r in records.values())
+
+
 def test_a_probe_before_the_answer_is_not_taken_for_its_beginning(monkeypatch, tiny_folder, tmp_path):
     class Probing(Own):
         def read(self, ids):

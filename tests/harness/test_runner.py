@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from harness import Prompt, Sample, UsageError, adapters
+from harness import Prompt, Sample, UsageError, adapters, registry
 from harness.cli import invoke
+from harness.planning import prepare
 from harness.plugins.plain import Plain
 from harness.prompt import tokenize
-from harness.runner import RunSettings, execute, plan_run, prepare
+from harness.runner import RunSettings, execute, plan_run
 
 from .running import Toy, Watcher, answers, as_method, by_id, counting, one_thread, run, settings, with_toy
 
@@ -97,7 +98,7 @@ def test_each_record_holds_what_its_number_rests_on(plain_run):
 
 
 def test_run_json_says_everything_that_can_change_an_answer(plain_run, tiny):
-    plan, result, _ = plain_run
+    _, result, _ = plain_run
     content = result.folder.read_run()
     assert result.folder.path.name == f"plain-tiny-{content['hash']}"
     identity = content["identity"]
@@ -119,7 +120,7 @@ def test_run_json_says_everything_that_can_change_an_answer(plain_run, tiny):
 
 
 def test_the_first_prompt_is_there_to_be_read(plain_run):
-    plan, result, _ = plain_run
+    _, result, _ = plain_run
     dumped = (result.folder.path / "prompts" / "passkey.txt").read_bytes()
     first = next(iter(by_id(result.folder).values()))
     assert hashlib.sha256(dumped).hexdigest()[:16] == first["prompt_hash"]
@@ -154,7 +155,7 @@ def test_raising_the_limit_continues_the_same_folder(tiny_folder, tmp_path):
     assert second.folder.path == first.folder.path and second.ran == 2
     assert watcher.totals == {"passkey": 3} and watcher.done == {"passkey": 1}
     assert second.folder.samples_path.read_bytes().startswith(kept)
-    assert second.summary["total"] == {"n": 3, "n_ok": 3, "failed": 0}
+    assert second.summary["total"] == {"n": 3, "n_ok": 3, "failed": 0, "missing": 0}
     assert [r["id"] for r in watcher.records] == [key(p) for p in plan.samples[1:]]
 
 
@@ -183,6 +184,8 @@ def test_every_other_request_has_a_folder_of_its_own(tiny, tiny_folder, tmp_path
         replace(base, max_context=100),
         replace(base, chat="never"),
         replace(base, batch_size=2),
+        replace(base, batch_size=2, limit=3),  # who is in the last batch may change an answer
+        replace(base, trust_remote_code=True),
         replace(base, task_settings={"passkey": {"preset": "beacon"}}),
         replace(base, method="plain", options={}),
     ]
@@ -193,9 +196,19 @@ def test_every_other_request_has_a_folder_of_its_own(tiny, tiny_folder, tmp_path
     assert not any(path.exists() for path in folders), "planning writes nothing"
 
 
-def test_an_edited_plugin_file_does_not_answer_for_the_old_one(tiny_folder, tmp_path, monkeypatch):
-    from harness import registry
+def test_answers_of_another_environment_are_not_mixed_in_unsaid(tiny_folder, tmp_path):
+    first, _ = run(passkey(tiny_folder, tmp_path, limit=1))
+    content = first.folder.read_run()
+    assert "earlier_environments" not in content
+    old = {**content["environment"], "gpu": "another"}
+    first.folder.write_run({**content, "environment": old})
+    second, _ = run(passkey(tiny_folder, tmp_path, limit=2))
+    assert second.folder.read_run()["earlier_environments"] == [old]
+    third, _ = run(passkey(tiny_folder, tmp_path, limit=3))
+    assert third.folder.read_run()["earlier_environments"] == [old], "remembered, and once"
 
+
+def test_an_edited_plugin_file_does_not_answer_for_the_old_one(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_local_methods", {})
     file = tmp_path / "mine.py"
     folders = []
@@ -269,7 +282,7 @@ def test_a_failed_sample_is_recorded_and_only_it_runs_again(tiny_folder, tmp_pat
     words = ["run", "-m", "own", "--model", str(tiny_folder), "--device", "cpu", "--out", str(tmp_path)]
     assert invoke([*words, "--json"]) == 1
     first = json.loads(capsys.readouterr().out)
-    assert first["total"] == {"n": 3, "n_ok": 2, "failed": 1} and len(method.calls) == 3
+    assert first["total"] == {"n": 3, "n_ok": 2, "failed": 1, "missing": 0} and len(method.calls) == 3
     folder = next(tmp_path.iterdir())
     content = json.loads((folder / "run.json").read_text())
     assert content["status"] == "finished with failures"
@@ -303,7 +316,7 @@ def test_the_table_says_how_many_failed_and_what_to_type(tiny_folder, tmp_path, 
     assert invoke(words) == 1
     out = capsys.readouterr().out
     assert "2/3" in out and "1 error; the score is over the 2 that finished" in out
-    assert "runs the 1 failed samples again" in out
+    assert f"next: harness {' '.join(words)}    # runs the 1 failed samples again\n" in out
 
 
 def test_a_batch_that_fails_is_tried_sample_by_sample(tiny_folder, tmp_path, monkeypatch):
@@ -416,8 +429,12 @@ def test_scores_of_numpys_types_are_numbers(tiny_folder, tmp_path, monkeypatch):
     assert records["s0"]["scores"] == {"score": 0.5, "exact": 1.0}
 
 
-@pytest.mark.parametrize("value", [float("nan"), torch.ones(1), {1, 2}], ids=["nan", "tensor", "set"])
-def test_details_that_are_no_json_fail_the_sample_only(tiny_folder, tmp_path, monkeypatch, value):
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(float("nan"), "JSON"), (torch.ones(1), "JSON"), ({1, 2}, "JSON"), ("\ud83d", "surrogates")],
+    ids=["nan", "tensor", "set", "half a character"],
+)
+def test_details_that_are_no_json_fail_the_sample_only(tiny_folder, tmp_path, monkeypatch, value, message):
     class Chatty(Plain):
         def compress_and_generate(self, prompts, decoding):
             found = super().compress_and_generate(prompts, decoding)
@@ -429,18 +446,29 @@ def test_details_that_are_no_json_fail_the_sample_only(tiny_folder, tmp_path, mo
     as_method(monkeypatch, Chatty)
     _, records = run(toy(tiny_folder, tmp_path, method="own", limit=3))
     assert [r["status"] for r in records.values()] == ["ok", "error", "ok"]
-    assert "JSON" in records["s1"]["error"]["message"]
+    assert message in records["s1"]["error"]["message"]
 
 
-def test_metadata_that_is_no_json_is_refused_before_the_model_is_loaded(tiny_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"metadata": {"value": float("nan")}},
+        {"metadata": {"value": {1}}},
+        {"references": ("half a \ud83d",)},
+        {"prompt": Prompt("", "half a \ud83d", "?")},
+    ],
+)
+def test_a_sample_that_cannot_be_written_down_is_refused_before_the_model_is_loaded(
+    tiny_folder, tmp_path, monkeypatch, odd
+):
     class Odd(Toy):
         def samples(self, env):
             for sample in super().samples(env):
-                yield replace(sample, metadata={"value": float("nan")})
+                yield replace(sample, **odd)
 
     with_toy(monkeypatch)
     monkeypatch.setattr("tests.harness.running.Toy", Odd)
-    with pytest.raises(UsageError, match="task toy: metadata of s0 is not JSON"):
+    with pytest.raises(UsageError, match="task toy: sample 's0' cannot be written down: "):
         plan_run(toy(tiny_folder, tmp_path))
 
 
@@ -465,7 +493,7 @@ def test_an_interrupted_run_has_a_partial_report_and_goes_on(tiny_folder, tmp_pa
     folder = next(tmp_path.iterdir())
     content = json.loads((folder / "run.json").read_text())
     assert content["status"] == "interrupted"
-    assert content["summary"]["total"] == {"n": 4, "n_ok": 2, "failed": 2}
+    assert content["summary"]["total"] == {"n": 4, "n_ok": 2, "failed": 0, "missing": 2}
     assert invoke([*words, "--out", str(tmp_path)]) == 0
     content = json.loads((folder / "run.json").read_text())
     assert content["status"] == "finished" and content["summary"]["total"]["n_ok"] == 4
@@ -527,10 +555,10 @@ def test_the_method_prepares_for_everything_before_the_first_sample(tiny_folder,
 # --- the budget
 
 
-def one(tiny, sample, **changes):
+def one(tiny, sample, task=Toy, **changes):
     wanted = RunSettings(**changes)
     method = Plain(tiny, Plain.Options())
-    return prepare(Toy(Toy.Options(), "toy"), sample, method, wanted)
+    return prepare(task(Toy.Options(), "toy"), sample, method, wanted)
 
 
 words = st.text(alphabet="ab é北\N{SLIGHTLY SMILING FACE}\n.1", max_size=120)
@@ -568,3 +596,14 @@ def test_max_context_is_kept_and_refused_where_it_cannot_be(tiny):
     assert "lower --max-context to 246" in str(caught.value)
     short = replace(sample, prompt=Prompt("", "The sky is blue.", "Q?"))
     assert one(tiny, short, max_context=250).truncation.truncated is False, "the prompt itself is what counts"
+
+
+def test_a_habit_of_the_literature_cuts_unless_cutting_is_forbidden(tiny):
+    class Habitual(Toy):
+        def max_context(self):
+            return 50
+
+    sample = Sample("x", Prompt("", "The sky is blue. " * 20, "Q?"), ("1",), 10, chat=False)
+    assert one(tiny, sample, task=Habitual).truncation.limit == 50
+    assert one(tiny, sample, task=Habitual, max_context=80).truncation.limit == 80
+    assert one(tiny, sample, task=Habitual, truncate="none").truncation.truncated is False

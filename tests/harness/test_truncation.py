@@ -54,7 +54,7 @@ def test_what_fits_is_left_as_it_is(tiny, rule, limit):
     assert cut(tiny, PROMPT, rule, tokens)[0] is PROMPT, "the limit itself fits"
 
 
-@pytest.mark.parametrize("limit", [2, 3, 40, 41, 100, 255])
+@pytest.mark.parametrize("limit", [2, 3, 40, 41, 100, 254])
 def test_middle_is_longbenchs(tiny, limit):
     kept, facts = cut(tiny, PROMPT, "middle", limit)
     assert kept.text == official_middle(tiny.tokenizer, PROMPT.text, limit)
@@ -73,7 +73,7 @@ def test_left_keeps_the_end_and_right_the_beginning(tiny):
     left, facts = cut(tiny, PROMPT, "left", 60)
     assert PROMPT.text.endswith(left.text) and left.prefix == "" and left.suffix == PROMPT.suffix
     assert left.context and PROMPT.context.endswith(left.context)
-    assert facts.truncated and facts.tokens_after <= 61  # the BOS that was cut is put back by the tokenizer
+    assert facts.truncated and 58 <= facts.tokens_after <= 60, "the BOS that is put back is counted"
     right, facts = cut(tiny, PROMPT, "right", 60)
     assert PROMPT.text.startswith(right.text) and right.suffix == "" and right.prefix == PROMPT.prefix
     assert right.context and PROMPT.context.startswith(right.context)
@@ -85,6 +85,29 @@ def test_left_and_right_reach_into_question_and_instruction(tiny):
     assert (left.prefix, left.context) == ("", "") and PROMPT.suffix.endswith(left.suffix) and left.suffix
     right, _ = cut(tiny, PROMPT, "right", 4)
     assert (right.context, right.suffix) == ("", "") and PROMPT.prefix.startswith(right.prefix)
+
+
+def test_one_token_too_many_is_cut_by_every_rule(tiny):
+    tokens = count(tiny.tokenizer, PROMPT.text)
+    for rule in ("middle", "left", "right", "context-end"):
+        kept, facts = cut(tiny, PROMPT, rule, tokens - 1)
+        assert facts.truncated and kept.text != PROMPT.text and facts.tokens_after < tokens
+
+
+class Replacing:
+    """A token a character; what was cut comes back with a replacement character, as half an emoji does."""
+
+    def __call__(self, text):
+        return {"input_ids": [ord(char) for char in text]}
+
+    def decode(self, ids, skip_special_tokens):
+        return "".join(map(chr, ids)) + "?" * bool(ids)
+
+
+def test_a_text_that_was_cut_says_so_even_if_it_has_as_many_tokens():
+    kept, facts = truncate(Prompt("", "abcd", ""), "right", 3, Replacing())
+    assert kept.text == "abc?" and facts.tokens_after == facts.tokens_before == 4
+    assert facts.truncated and facts.to_json()["truncated"] is True
 
 
 def test_context_end_cuts_nothing_but_the_end_of_the_context(tiny):
@@ -144,6 +167,24 @@ def test_one_of_several_answers_is_enough_and_blank_ones_are_none(tiny):
         assert facts.answer_in_context is None and facts.answer_survives is None
 
 
+@pytest.mark.parametrize(
+    ("reference", "context", "there"),
+    [
+        ("no", "Nobody knows.", False),
+        ("no", "They said no.", True),
+        ("12", "There are 123 of them.", False),
+        ("yes", "Eyes, and a yes!", True),
+        ("(a|b)", "Neither a nor b.", False),
+        ("(a|b)", "It is (a|b) then.", True),
+        ("北京", "他在北京工作", True),
+        ("U.S.", "In the U.S. again", True),
+    ],
+)
+def test_an_answer_is_looked_for_as_words_of_its_own(tiny, reference, context, there):
+    facts = cut(tiny, Prompt("", context, ""), "middle", None, reference)[1]
+    assert facts.answer_in_context is there
+
+
 def test_an_answer_in_the_question_is_none_in_the_context(tiny):
     prompt = replace(PROMPT, suffix=PROMPT.suffix + "Is it 67890?" * 20)
     for rule in ("middle", "left"):
@@ -200,7 +241,8 @@ def test_whatever_the_text_the_limit_holds_and_no_character_is_lost_between_part
         return
     assert facts.tokens_before == count(tiny.tokenizer, prompt.text)
     assert facts.tokens_after == count(tiny.tokenizer, kept.text)
-    assert facts.truncated is (facts.tokens_before > limit)
+    assert facts.truncated is (kept.text != prompt.text)
+    assert facts.tokens_before > limit or not facts.truncated
     # A token split in the middle of a character may come back as several.
     drift = {"context-end": 0, "none": 0, "right": 4}.get(rule, 8)
     assert facts.tokens_after <= limit + drift

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import UsageError
-from harness.plugins._allocation import allocate, allocate_top, targets, z_scores
+from harness.plugins._allocation import allocate, allocate_top, positive_scores, targets, z_scores
 from harness.plugins._ratios import RATIOS, entries
 
 # The thesis's example, section 3.2: seven intervals of 1,024 tokens, window 4,096.
@@ -17,7 +17,7 @@ PAPERS = (0, 2, 4, 8, 16, 32, 64, 128)
 
 
 def test_the_thesis_example_scores():
-    scores = 2.0 ** z_scores(ATTENTION, MEAN, STD)
+    scores = positive_scores(z_scores(ATTENTION, MEAN, STD))
     # The thesis prints its scores after rounding inputs to four digits; its own last digits differ by that.
     np.testing.assert_allclose(scores, (1.1641, 3.8125, 8.0, 0.4609, 0.6914, 0.6562, 0.3926), rtol=0.015)
 
@@ -28,12 +28,14 @@ def test_the_thesis_example_targets():
 
 
 def test_the_thesis_example_ratios():
-    scores = 2.0 ** z_scores(ATTENTION, MEAN, STD)
+    scores = positive_scores(z_scores(ATTENTION, MEAN, STD))
     assert allocate(scores.tolist(), 1.0, 3072, 1024, PAPERS) == [4, 0, 0, 16, 8, 8, 16]
 
 
-def test_z_scores_are_clamped_and_a_lone_interval_is_neutral():
-    assert z_scores([0.9, 0.1], [0.5, 0.5], [0.01, 0.01]).tolist() == [3.0, -3.0]
+def test_scores_are_clamped_and_a_lone_interval_is_neutral():
+    z = z_scores([0.9, 0.1], [0.5, 0.5], [0.01, 0.01])
+    assert z.tolist() == pytest.approx([40.0, -40.0])
+    assert positive_scores(z).tolist() == [8.0, 0.125]
     assert z_scores([1.0], [1.0], [0.0]).tolist() == [0.0]
 
 

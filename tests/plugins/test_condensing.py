@@ -156,7 +156,12 @@ def test_options_that_cannot_work_are_refused(tiny):
         Beacon(tiny, BeaconOptions())
     with pytest.raises(UsageError, match="does not divide"):
         Beacon(tiny, BeaconOptions(interval=48, ratio="32"))
-    for bad in ({"alpha": 0}, {"alpha": -1}, {"top_k": 0}, {"first_ratio": "raw"}, {"relevant_ratio": "3"}):
+    with pytest.raises(UsageError, match="two ways of allocating"):
+        TwoPassOptions.parse({"alpha": "2", "top_k": "3"}, "two_pass")
+    with pytest.raises(UsageError, match="only together with top_k"):
+        TwoPassOptions.parse({"relevant_ratio": "2"}, "two_pass")
+    no_ratio = {"relevant_ratio": "3", "top_k": "2"}
+    for bad in ({"alpha": 0}, {"alpha": -1}, {"top_k": 0}, {"first_ratio": "raw"}, no_ratio):
         with pytest.raises(UsageError, match=next(iter(bad))):
             TwoPassOptions.parse(bad, "two_pass")
 
@@ -269,3 +274,62 @@ def test_other_families(tmp_path, family):
     prompts = [prompt(model, words, seed) for seed, words in enumerate((120, 40))]
     method = beacon(model, ratio="4")
     assert [a.token_ids for a in ask(method, prompts)] == [ask(method, [p])[0].token_ids for p in prompts]
+
+
+def test_a_list_of_ratios_goes_on_while_answering(tiny):
+    """The interval's own place in the list counts, also when it fills only during the answer."""
+    method = beacon(tiny, ratio="8,4,2")
+    one = prompt(tiny, 4)
+    assert len(one) <= INTERVAL
+    (answer,) = ask(method, [one], new_tokens=80)
+    closed = answer.details["ratios"] + answer.details["ratios_while_answering"]
+    assert closed == [8, 4, 2][: len(closed)] and (len(answer.token_ids) < 40 or len(closed) >= 1)
+
+
+def test_bm25_asks_the_question_alone_and_looks_at_the_context_alone(tiny):
+    """Instructions before and after the text repeat each other's words; they must not decide."""
+    filler, fact = "alpha beta gamma delta " * 60, " zebra zebra zebra "
+    text = filler + fact + filler
+    chat = Prompt("Tell about the answer. ", text, " Tell about the answer. Question: zebra?", "zebra?")
+    one = tokenize(chat, tiny)
+    (answer,) = ask(two_pass(tiny, retrieval="bm25"), [one])
+    where = len(tokenize(Prompt("", "", chat.prefix + filler), tiny)) // INTERVAL
+    best = max(range(len(answer.details["relevance"])), key=answer.details["relevance"].__getitem__)
+    assert abs(best - where) <= 1
+
+
+def test_top_k_takes_what_stands_out_most_however_far(tiny):
+    """Beyond three standard deviations intervals still differ; ties must not go to the first ones."""
+    method = two_pass(tiny, top_k=1)
+    plan = method.plan(1000, 6)
+    ratios = method._allocate([4.0, 0.0, 10.0, *[0.0] * (plan.intervals - 3)], plan)
+    assert ratios[2] == 2 and ratios[0] != 2
+
+
+@pytest.mark.parametrize("ratio", ["raw", "4", "32"])
+def test_any_ratio_may_be_the_relevant_one(tiny, ratio):
+    (answer,) = ask(two_pass(tiny, top_k=2, relevant_ratio=ratio), [prompt(tiny, 150)])
+    assert answer.details["memory"] <= WINDOW - INTERVAL
+
+
+def test_what_a_publisher_suggests_for_sampling_changes_nothing(folder):
+    """generation_config.json may ban tokens or switch the cache off; a method's answer is its own."""
+    one = [models.load(str(folder), device="cpu")]
+    before = ask(beacon(one[0]), [prompt(one[0], 60)])[0].token_ids
+    settings = {
+        "use_cache": False,
+        "suppress_tokens": before[:1],
+        "repetition_penalty": 5.0,
+        "stop_strings": ["a"],
+    }
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    model = models.load(str(folder), device="cpu")
+    assert ask(beacon(model), [prompt(model, 60)])[0].token_ids == before
+
+
+def test_a_sliding_window_is_the_window(tmp_path):
+    from ..conftest import make_model
+
+    path = make_model(tmp_path / "m", "mistral", sliding_window=64)
+    model = models.load(str(path), device="cpu")
+    assert model.native_length == model.context_length == 64

@@ -74,7 +74,7 @@ def test_a_prompt_is_what_str_format_gives(dataset, context, question):
     ],
 )
 def test_what_stands_around_the_context(dataset, prefix, suffix):
-    assert PROTOCOLS[dataset].render("A text.", "Who?") == Prompt(prefix, "A text.", suffix)
+    assert PROTOCOLS[dataset].render("A text.", "Who?") == Prompt(prefix, "A text.", suffix, "Who?")
 
 
 def test_misspellings_and_blanks_of_the_official_templates_are_kept():

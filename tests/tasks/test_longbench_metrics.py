@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import UsageError
+from harness.tasks._similarity import edit_ratio
 from harness.tasks.longbench import metrics
 
 PARITY = Path(
@@ -178,8 +179,8 @@ def test_code_similarity(prediction, expected):
 
 
 def test_edit_ratio_of_empty_strings():
-    assert metrics.edit_ratio("", "") == 100
-    assert metrics.edit_ratio("", "a") == 0
+    assert edit_ratio("", "") == 100
+    assert edit_ratio("", "a") == 0
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_edit_ratio_of_empty_strings():
     ],
 )
 def test_edit_ratio_is_difflibs(first, second, expected):
-    assert metrics.edit_ratio(first, second) == expected
+    assert edit_ratio(first, second) == expected
 
 
 PAIRS = [
@@ -215,7 +216,7 @@ def test_edit_ratio_is_fuzzywuzzys_without_levenshtein_whatever_is_installed(tmp
     )
     program = (
         "import json, sys, warnings; warnings.simplefilter('ignore'); "
-        "from fuzzywuzzy import fuzz; from harness.tasks.longbench.metrics import edit_ratio; "
+        "from fuzzywuzzy import fuzz; from harness.tasks._similarity import edit_ratio; "
         "pairs = json.loads(sys.argv[1]); "
         "print(json.dumps([[fuzz.ratio(*p) for p in pairs], [edit_ratio(*p) for p in pairs]]))"
     )

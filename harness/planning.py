@@ -1,0 +1,257 @@
+"""What a run will ask: names, options, data and budgets checked, prompts truncated and rendered.
+
+Everything that can be refused is refused here, by `plan_run`, before any weights are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import __version__, adapters, registry
+from .environment import task_environment
+from .errors import UsageError
+from .method import Decoding, Method
+from .models import LanguageModel
+from .models import load as load_model
+from .prompt import Prompt, render, tokenize
+from .records import RunFolder, folder_name
+from .task import Sample, Task, TaskEnvironment
+from .truncation import RULES, Truncation, truncate
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a user asks for; the flags of ``harness run`` under the same names."""
+
+    method: str = "plain"
+    options: dict[str, Any] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ("passkey",)
+    task_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    model: str = "smollm2"
+    adapter: Path | None = None
+    context_length: int | None = None
+    max_context: int | None = None
+    truncate: str = "middle"
+    chat: str = "auto"
+    limit: int | None = None
+    seed: int = 42
+    dtype: str = "auto"
+    device: str = "auto"
+    batch_size: int = 1
+    data_dir: Path | None = None
+    offline: bool = False
+    out: Path = Path("runs")
+    trust_remote_code: bool = False
+
+
+@dataclass
+class Prepared:
+    """A sample ready to be asked: its prompt truncated and rendered."""
+
+    task: Task
+    sample: Sample
+    rendered: Prompt
+    tokens: int
+    truncation: Truncation
+    decoding: Decoding
+
+    @property
+    def prompt_hash(self) -> str:
+        """Sixteen hex digits of the rendered prompt: resuming on other data is noticed."""
+        return hashlib.sha256(self.rendered.text.encode()).hexdigest()[:16]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.task.name, self.sample.id
+
+
+@dataclass
+class RunPlan:
+    """A run that has passed every check; nothing heavy is loaded yet."""
+
+    settings: RunSettings
+    model: LanguageModel
+    method: Method
+    method_origin: str
+    tasks: list[Task]
+    samples: list[Prepared]
+    identity: dict[str, Any]
+    folder: RunFolder
+
+
+def plan_run(settings: RunSettings, note: Callable[[str], None] | None = None) -> RunPlan:
+    """Check everything that can be checked before the model's weights are loaded.
+
+    Raises
+    ------
+    UsageError
+        For anything wrong with the request, in one line.
+    """
+    if settings.truncate not in RULES:
+        raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
+    for flag, value in (
+        ("limit", settings.limit),
+        ("batch-size", settings.batch_size),
+        ("max-context", settings.max_context),
+    ):
+        if value is not None and value < 1:
+            raise UsageError(f"--{flag} must be at least 1, not {value}")
+    plugin = registry.method(settings.method)
+    options = plugin.cls.Options.parse(settings.options, f"method {settings.method}")
+    tasks = registry.tasks(list(settings.tasks), settings.task_settings)
+    model = load_model(
+        settings.model,
+        context_length=settings.context_length,
+        dtype=settings.dtype,
+        device=settings.device,
+        offline=settings.offline,
+        chat=settings.chat,
+        trust_remote_code=settings.trust_remote_code,
+        notify=note,
+    )
+    method = plugin.cls(model, options)
+    if settings.adapter is not None:
+        method.load(settings.adapter)
+    samples: list[Prepared] = []
+    for task in tasks:
+        env = task_environment(
+            model,
+            seed=settings.seed,
+            data_dir=settings.data_dir,
+            offline=settings.offline,
+            limit=settings.limit,
+        )
+        made = _take(task, env, settings, method)
+        if not made:
+            raise UsageError(f"task {task.name} has no samples")
+        samples += made
+    identity = _identity(settings, model, method, tasks)
+    if plugin.file_hash is not None:  # a file has no version to go by: another text may give other answers
+        identity["method_file"] = plugin.file_hash
+    name = folder_name(settings.method, settings.model, identity)
+    return RunPlan(
+        settings, model, method, plugin.origin, tasks, samples, identity, RunFolder(settings.out / name)
+    )
+
+
+def _take(task: Task, env: TaskEnvironment, settings: RunSettings, method: Method) -> list[Prepared]:
+    made, ids = [], set()
+    for number, sample in enumerate(task.samples(env)):
+        if settings.limit is not None and number >= settings.limit:
+            break
+        if sample.id in ids:
+            raise UsageError(f"task {task.name} gives the id {sample.id!r} twice")
+        ids.add(sample.id)
+        try:
+            writable([sample.id, sample.prompt.text, sample.references, sample.metadata])
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"task {task.name}: sample {sample.id!r} cannot be written down: {error}"
+            ) from None
+        made.append(prepare(task, sample, method, settings))
+    return made
+
+
+def writable(content: Any) -> None:
+    """Raise TypeError or ValueError for what is not JSON, or holds halves of characters (lone surrogates)."""
+    json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+
+
+def prepare(task: Task, sample: Sample, method: Method, settings: RunSettings) -> Prepared:
+    """Truncate and render one sample so that template, prompt and answer fit what the method reads.
+
+    Raises
+    ------
+    UsageError
+        With the arithmetic, if they cannot.
+    """
+    model = method.model
+    wrap = {"chat": sample.chat, "answer_prefix": sample.answer_prefix}
+    bare = len(model.tokenizer(sample.prompt.text)["input_ids"])
+    overhead = max(0, len(tokenize(render(sample.prompt, model, **wrap), model)) - bare)  # type: ignore[arg-type]
+    room = method.context_limit()
+    free = None if room is None else room - overhead - sample.new_tokens
+    arithmetic = f"{overhead} template + {sample.new_tokens} new tokens"
+    if free is not None and free < 1:
+        raise UsageError(
+            f"task {task.name}: {arithmetic} leave nothing of the {room} tokens {settings.method} can read"
+        )
+    limit = settings.max_context
+    if limit is None:
+        # A habit of the literature cuts; whoever forbids cutting wants what fits, whatever the habit.
+        habits = [] if settings.truncate == "none" else [task.max_context(), method.default_max_context()]
+        limit = min((n for n in (*habits, free) if n is not None), default=None)
+    elif free is not None and min(limit, bare) > free:
+        raise UsageError(
+            f"task {task.name}: {min(limit, bare)} prompt + {arithmetic} = "
+            f"{min(limit, bare) + overhead + sample.new_tokens} > {room}, what {settings.method} can read on "
+            f"{settings.model}; lower --max-context to {free}"
+        )
+    while True:
+        cut, truncation = truncate(
+            sample.prompt, settings.truncate, limit, model.tokenizer, sample.references
+        )
+        rendered = render(cut, model, **wrap)  # type: ignore[arg-type]
+        tokens = len(tokenize(rendered, model))
+        excess = 0 if room is None else tokens + sample.new_tokens - room
+        if excess <= 0:
+            break
+        # Joined halves may tokenise a little longer than the limit: cut that much more.
+        limit = (bare if limit is None else limit) - excess
+        if limit < 1:
+            raise UsageError(
+                f"task {task.name}: {arithmetic} leave too little of the {room} tokens {settings.method} can read"
+            )
+    stop = tuple(
+        ids[-1]
+        for text in sample.stop
+        if (ids := model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    )
+    decoding = Decoding(sample.new_tokens, sample.min_new_tokens, stop)
+    return Prepared(task, sample, rendered, tokens, truncation, decoding)
+
+
+def _identity(
+    settings: RunSettings, model: LanguageModel, method: Method, tasks: Sequence[Task]
+) -> dict[str, Any]:
+    """Everything that can change an answer.
+
+    ``--limit`` cannot where samples are asked one by one, so raising it continues the same run; in batches
+    it decides who is in the last one.
+    """
+    return {
+        "schema": SCHEMA,
+        "harness": __version__,
+        "method": settings.method,
+        "method_version": method.version,
+        "options": method.options.model_dump(mode="json"),
+        "adapter": None if settings.adapter is None else adapters.fingerprint(settings.adapter),
+        "model_hash": model.content_hash,
+        "tokenizer_hash": model.tokenizer_hash,
+        "context_length": model.context_length,
+        "dtype": model.dtype,
+        "device": model.device.partition(":")[0],
+        "batch_size": settings.batch_size,
+        "limit": settings.limit if settings.batch_size > 1 else None,
+        "truncate": settings.truncate,
+        "max_context": settings.max_context,
+        "chat": model.chat,
+        "trust_remote_code": settings.trust_remote_code,
+        "seed": settings.seed,
+        "tasks": [
+            {
+                "name": t.name,
+                "version": t.version,
+                "preset": t.preset,
+                "options": t.options.model_dump(mode="json"),
+            }
+            for t in tasks
+        ],
+    }
