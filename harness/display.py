@@ -140,7 +140,7 @@ def _table(summary: dict[str, Any], columns: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("task", overflow="fold")
     for head, _ in columns:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     for r in summary["tasks"]:
         name = escape(r["task"]) + (f" ({r['metric']})" if r["metric"] != "score" else "")
         table.add_row(name, *(cell(r) for _, cell in columns))

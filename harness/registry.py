@@ -139,7 +139,7 @@ def tasks(names: list[str], settings: dict[str, dict[str, Any]]) -> list[Task]:
 def register_file(path: Path) -> list[str]:
     """Make the methods defined in a Python file available under their class names, in snake case.
 
-    Returns the names, so that a file with one method can be run without naming it.
+    Returns the names. Raises UsageError for a file that defines no method, or one whose name is taken.
     """
     if not path.is_file():
         raise UsageError(f"--plugin {path}: no such file")

@@ -96,8 +96,11 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
                 {**content, "status": "failed", "error": str(error), "method_facts": plan.method.facts()}
             )
             raise
-        except KeyboardInterrupt:
-            folder.write_run({**content, "status": "interrupted", "summary": _summary(plan, finished)})
+        except (
+            BaseException
+        ):  # Ctrl-C, or a method that could not prepare: what is finished stays, and counts
+            with contextlib.suppress(UsageError):  # the disk may be what failed
+                folder.write_run({**content, "status": "interrupted", "summary": _summary(plan, finished)})
             raise
         summary = _summary(plan, finished)
         status = "finished" if not summary["total"]["failed"] else "finished with failures"

@@ -216,11 +216,12 @@ def undisturbed(tiny_folder, tmp_path_factory):
         return execute(plan, Watcher())
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("moment", ["torn", "after"])
 @pytest.mark.parametrize("write", range(1, 8))
-def test_killed_at_each_write(tiny_folder, tmp_path, monkeypatch, undisturbed, write, moment):
+def test_killed_at_each_write(tiny_folder, tmp_path, monkeypatch, undisturbed, write, moment, batch_size):
     with_toy(monkeypatch)
-    wanted = settings(tiny_folder, tmp_path, tasks=("toy",))
+    wanted = settings(tiny_folder, tmp_path, tasks=("toy",), batch_size=batch_size)
     with monkeypatch.context() as patch:
         killed_at(patch, write, moment)
         with pytest.raises(Killed):  # seven writes: run.json, the prompt, four samples, run.json
