@@ -215,11 +215,11 @@ def closing_lines(result: RunResult, plan: RunPlan, args: Sequence[str]) -> Rend
 
 
 def _other(method: str) -> str:
-    """Another method to compare with: one with nothing to train if there is one, for that is a baseline."""
+    """Another method to compare with: one without options if there is one, for that is a baseline."""
     others = [name for name in registry.method_names() if name != method]
     for name in others:
         with contextlib.suppress(UsageError):  # a plugin that cannot be imported is no suggestion
-            if not registry.method(name).cls.trainable:
+            if not registry.method(name).cls.Options.model_fields:
                 return name
     return others[0] if others else method
 

@@ -46,8 +46,6 @@ class BeaconOptions(Options):
 class CondensingMethod(Method):
     """What methods that read through the beacon engine share: its weights, an adapter, the answer half."""
 
-    trainable = True
-
     def __init__(self, model: LanguageModel, options: Any) -> None:
         super().__init__(model, options)
         self._adapter: Path | None = None

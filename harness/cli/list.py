@@ -21,18 +21,20 @@ def list_(kind: str, as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.markup import escape
+    from rich.padding import Padding
 
     console = Console()
     for row in rows:
         console.print(f"[bold]{escape(row['name'])}[/bold]  {escape(row['description'])}", highlight=False)
         for note in row.get("notes", ()):
-            console.print(f"    [dim]{escape(note)}[/dim]", highlight=False)
+            console.print(Padding(f"[dim]{escape(note)}[/dim]", (0, 0, 0, 4)), highlight=False)
         for option in row.get("options", ()):
             limits = f" {option['range']}" if option["range"] else ""
             default = "" if option["default"] is None else f", default {option['default']}"
             name = row["flag"] + (option["name"].replace("_", "-") if row["flag"] == "--" else option["name"])
             facts = escape(f"({option['type']}{limits}{default})")
-            console.print(f"    {name} [dim]{facts}[/dim] {escape(option['description'])}", highlight=False)
+            line = f"{name} [dim]{facts}[/dim] {escape(option['description'])}"
+            console.print(Padding(line, (0, 0, 0, 4)), highlight=False)
 
 
 def methods() -> list[dict[str, Any]]:
