@@ -42,7 +42,8 @@ class Watcher:
 
 def settings(model_folder, out, **changes):
     """`plain` on three passkey samples beyond the window of the tiny model."""
-    return RunSettings(model=str(model_folder), out=out, device="cpu", **changes)
+    grid = {"task_settings": {"passkey": {"depths": "0,50,100"}}} if "tasks" not in changes else {}
+    return RunSettings(**{"model": str(model_folder), "out": out, "device": "cpu", **grid, **changes})
 
 
 def run(wanted):

@@ -225,6 +225,7 @@ def test_a_method_that_never_runs_the_model_is_shown_as_unverified(
 
     as_method(monkeypatch, Guess)
     words = ["run", "-m", "own", "--model", str(tiny_folder), "--device", "cpu", "--out", str(tmp_path)]
+    words += ["--set", "passkey.depths=0,50,100"]
     assert invoke(words) == 0
     out = capsys.readouterr().out
     row = next(line for line in out.splitlines() if line.startswith(" passkey"))
@@ -309,6 +310,7 @@ def test_a_method_that_only_pretends_fails_its_run(
 ):
     as_method(monkeypatch, cls)
     words = ["run", "-m", "own", "--model", str(tiny_folder), "--device", "cpu", "--out", str(tmp_path)]
+    words += ["--set", "passkey.depths=0,50,100"]
     for _ in range(2):  # starting again does not let the next sample through
         assert invoke(words) == 1
         captured = capsys.readouterr()

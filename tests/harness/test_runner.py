@@ -132,6 +132,7 @@ def test_the_first_prompt_is_there_to_be_read(plain_run):
 
 def test_a_finished_run_does_nothing_and_says_so(tiny_folder, tmp_path, capsys):
     words = ["run", "-m", "plain", "--model", str(tiny_folder), "--device", "cpu", "--out", str(tmp_path)]
+    words += ["--set", "passkey.depths=0,50,100"]
     assert invoke([*words, "--limit", "1"]) == 0
     assert "1 samples run" in capsys.readouterr().out
     folder = next(tmp_path.iterdir())
@@ -280,6 +281,7 @@ def test_a_failed_sample_is_recorded_and_only_it_runs_again(tiny_folder, tmp_pat
 
     method = counting(monkeypatch, before)
     words = ["run", "-m", "own", "--model", str(tiny_folder), "--device", "cpu", "--out", str(tmp_path)]
+    words += ["--set", "passkey.depths=0,50,100"]
     assert invoke([*words, "--json"]) == 1
     first = json.loads(capsys.readouterr().out)
     assert first["total"] == {"n": 3, "n_ok": 2, "failed": 1, "missing": 0} and len(method.calls) == 3
@@ -313,6 +315,7 @@ def test_the_table_says_how_many_failed_and_what_to_type(tiny_folder, tmp_path, 
 
     method = counting(monkeypatch, before)
     words = ["run", "-m", "own", "--model", str(tiny_folder), "--device", "cpu", "--out", str(tmp_path)]
+    words += ["--set", "passkey.depths=0,50,100"]
     assert invoke(words) == 1
     out = capsys.readouterr().out
     assert "2/3" in out and "1 error; the score is over the 2 that finished" in out
