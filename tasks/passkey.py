@@ -35,10 +35,8 @@ class PasskeyOptions(Options):
         description="total lengths in the model's tokens, chat template and new tokens included; "
         "by default one length, 1.125 times the model's window",
     )
-    depths: list[float] | None = Field(
-        None,
-        description="places of the needle, in percent of the filler that goes before it; by default 0, 50 and "
-        "100, and only 25 and 75 where no lengths are given: a first look that a CPU finishes in minutes",
+    depths: list[float] = Field(
+        [0, 50, 100], description="places of the needle, in percent of the filler that goes before it"
     )
     trials: int = Field(1, ge=1, description="samples with another passkey for each length and depth")
 
@@ -60,8 +58,8 @@ class PasskeyOptions(Options):
 
     @field_validator("depths")
     @classmethod
-    def _percent(cls, depths: list[float] | None) -> list[float] | None:
-        if depths is not None and not all(0 <= depth <= 100 for depth in depths):
+    def _percent(cls, depths: list[float]) -> list[float]:
+        if not all(0 <= depth <= 100 for depth in depths):
             raise ValueError("a depth must lie between 0 and 100")
         return depths
 
@@ -171,9 +169,8 @@ class Passkey(Task):
 
     def _grid(self, env: TaskEnvironment) -> Iterator[Sample]:
         lengths = self.options.lengths or [int(BEYOND_WINDOW * env.context_length)]
-        depths = self.options.depths or ([0, 50, 100] if self.options.lengths else [25, 75])
         unit = self._unit_tokens(env)
-        for length, depth, trial in product(lengths, depths, range(self.options.trials)):
+        for length, depth, trial in product(lengths, self.options.depths, range(self.options.trials)):
             cell = f"len{length}-depth{_plain(depth)}-t{trial}"
             key = str(random.Random(f"{env.seed}-{cell}").randint(10_000, 99_999))
             units = self._most_units(env, key, length, depth, unit)
