@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+
+if TYPE_CHECKING:
+    from ..method import Method
+    from ..registry import Plugin
+    from ..task import Task
 
 KINDS = ("methods", "tasks", "models")
 
@@ -40,64 +46,56 @@ def list_(kind: str, as_json: bool) -> None:
 def methods() -> list[dict[str, Any]]:
     """A row for each method. One that cannot be imported is listed with the reason."""
     from .. import registry
-    from ..errors import UsageError
-    from ..options import describe
 
-    rows: list[dict[str, Any]] = []
-    for name in registry.method_names():
-        try:
-            plugin = registry.method(name)
-        except UsageError as error:
-            rows.append({"name": name, "description": f"BROKEN: {error}", "options": []})
-            continue
+    def facts(plugin: Plugin[Method]) -> dict[str, Any]:
         cls = plugin.cls
-        rows.append(
-            {
-                "name": name,
-                "description": first_line(cls),
-                "origin": plugin.origin,
-                "version": cls.version,
-                "sees_question": cls.sees_question,
-                "trainable": cls.trainable,
-                "flag": "--",
-                "notes": [
-                    f"from {plugin.origin}; {'sees' if cls.sees_question else 'does not see'} the question; "
-                    f"{'trainable' if cls.trainable else 'nothing to train'}"
-                ],
-                "options": describe(cls.Options),
-            }
-        )
-    return rows
+        return {
+            "sees_question": cls.sees_question,
+            "trainable": cls.trainable,
+            "flag": "--",
+            "notes": [
+                f"from {plugin.origin}; {'sees' if cls.sees_question else 'does not see'} the question; "
+                f"{'trainable' if cls.trainable else 'nothing to train'}"
+            ],
+        }
+
+    return _rows(registry.method_names(), registry.method, facts)
 
 
 def tasks() -> list[dict[str, Any]]:
     """A row for each family of tasks and each of its variants."""
     from .. import registry
+
+    def facts(plugin: Plugin[Task]) -> dict[str, Any]:
+        cls, name = plugin.cls, plugin.name
+        return {
+            "metrics": list(cls.metrics),
+            "variants": [f"{name}/{v}" for v in cls.variants],
+            "group": [f"{name}/{v}" for v in cls.group],
+            "flag": f"--set {name}.",
+            "notes": [f"variants: {', '.join(cls.variants)}"] if cls.variants else [],
+        }
+
+    return _rows(registry.entry_points("tasks"), lambda name: registry.task_class(name)[0], facts)
+
+
+def _rows(
+    names: Iterable[str], find: Callable[[str], Any], facts: Callable[[Any], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What every kind of plugin says of itself, and `facts`; one that is broken says why instead."""
     from ..errors import UsageError
     from ..options import describe
 
     rows: list[dict[str, Any]] = []
-    for name in registry.entry_points("tasks"):
+    for name in names:
         try:
-            plugin, _ = registry.task_class(name)
+            plugin = find(name)
         except UsageError as error:
             rows.append({"name": name, "description": f"BROKEN: {error}", "options": []})
             continue
-        cls = plugin.cls
-        rows.append(
-            {
-                "name": name,
-                "description": first_line(cls),
-                "origin": plugin.origin,
-                "version": cls.version,
-                "metrics": list(cls.metrics),
-                "variants": [f"{name}/{v}" for v in cls.variants],
-                "group": [f"{name}/{v}" for v in cls.group],
-                "flag": f"--set {name}.",
-                "notes": [f"variants: {', '.join(cls.variants)}"] if cls.variants else [],
-                "options": describe(cls.Options),
-            }
-        )
+        cls: Any = plugin.cls
+        common: dict[str, Any] = {"name": name, "description": first_line(cls), "origin": plugin.origin}
+        rows.append({**common, "version": cls.version, **facts(plugin), "options": describe(cls.Options)})
     return rows
 
 
