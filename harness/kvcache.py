@@ -38,11 +38,6 @@ class KVCache:
     def __len__(self) -> int:
         return self.keys[0].shape[1] if self.keys else 0
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes the entries occupy."""
-        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
-
     def slice(self, start: int, stop: int) -> KVCache:
         """Entries ``start:stop``; keys keep the rotation they have."""
         return KVCache(

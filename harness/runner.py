@@ -96,9 +96,8 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
                 {**content, "status": "failed", "error": str(error), "method_facts": plan.method.facts()}
             )
             raise
-        except (
-            BaseException
-        ):  # Ctrl-C, or a method that could not prepare: what is finished stays, and counts
+        except BaseException:
+            # Ctrl-C, or a method that could not prepare: what is finished stays, and counts.
             with contextlib.suppress(UsageError):  # the disk may be what failed
                 folder.write_run({**content, "status": "interrupted", "summary": _summary(plan, finished)})
             raise

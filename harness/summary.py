@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from .measure import PHASES
 from .statistics import confidence_interval, mean, percentiles, resampled_means
 from .task import ScoredSample, Task
 
@@ -94,7 +95,7 @@ def row(task: Task, n: int, records: Sequence[Mapping[str, Any]]) -> dict[str, A
         "peak_bytes": max((r["cost"]["peak_bytes"] or 0 for r in ok), default=0) or None,
         **{
             f"{name}_seconds": average(lambda r, name=name: r["cost"][f"{name}_seconds"])  # type: ignore[misc]
-            for name in ("compress", "prefill", "decode")
+            for name in PHASES
         },
     }
 

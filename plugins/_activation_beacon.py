@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from harness import UsageError
-from harness.kvcache import KVCache, decode, feed, moved, stack
+from harness.kvcache import KVCache, decode, end_token_ids, feed, moved, stack
 from harness.measure import phase
 
 from ._ratios import RAW, entries
@@ -274,7 +274,7 @@ class ActivationBeacon:
                     rows[i] = _with(rows[i], cache=cache, raw=rows[i].raw + read)
                     answers[i] += tokens
                     last[i] = tokens[-1]
-                ends = {*model.end_ids, *decoding.stop_ids}
+                ends = end_token_ids(model, decoding)
                 active = [
                     i for i in active if last[i] not in ends and len(answers[i]) < decoding.max_new_tokens
                 ]

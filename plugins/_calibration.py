@@ -115,6 +115,7 @@ def sentences(seed: int) -> Iterator[str]:
         yield _fill(_FORMS[int(rng.integers(len(_FORMS)))], rng, adjectives, nouns)
 
 
+@cache
 def text_fingerprint() -> str:
     """Hash of a piece of the text: it changes with the forms and with the installed word lists."""
     source = sentences(0)

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from harness import Decoding, Generation, Method, Options, adapters
 
-from ._ratios import RATIOS, RAW, capacity, check_interval, parse_ratio, smallest_ratio, usable
+from ._ratios import capacity, check_interval, parse_ratio, smallest_ratio, usable
 
 if TYPE_CHECKING:
     from harness.models import LanguageModel
@@ -188,6 +188,3 @@ class Beacon(CondensingMethod):
 def _pick(plans: Sequence[Sequence[int]]) -> ChooseRatio:
     """The engine's ratio callback for one list of ratios a row, the last repeated."""
     return lambda row, window: plans[row][min(window, len(plans[row]) - 1)]
-
-
-__all__ = ["RATIOS", "RAW", "Beacon", "BeaconOptions", "CondensingMethod"]
