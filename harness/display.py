@@ -161,6 +161,12 @@ def averages(summary: dict[str, Any]) -> list[RenderableType]:
         values = "  ".join(f"{k} {score(v, intervals.get(k), digits=2)}" for k, v in found["values"].items())
         mark = "" if found["complete"] else "  (over finished samples only)"
         lines.append(Text(f"{family}: {values}{mark}"))
+        for part, means in found.get("parts", {}).items():
+            lines.append(
+                Text(f"{family}, {part}: " + "  ".join(f"{k} {score(v, None, 2)}" for k, v in means.items()))
+            )
+        if found.get("verdict"):
+            lines.append(Text(f"{family}: {found['verdict']}"))
     for r in summary["tasks"]:
         others = {k: v for k, v in r["scores"].items() if k != r["metric"]}
         if others:

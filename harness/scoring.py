@@ -46,10 +46,10 @@ class FileScores:
 def score_file(path: Path) -> FileScores:
     """Score every line of `path`.
 
-    A line is a JSON object with ``prediction`` (text), what its task needs to score it (``answers``, and
-    ``all_classes`` where there are classes) and ``task`` (a task's full name), or instead of ``task`` a
-    ``dataset``: a task of its own or a variant of exactly one family, by its bare name. Blank lines are
-    passed over.
+    A line is a JSON object with ``prediction`` (text), what its task needs to score it (``answers`` or
+    what its `answer_fields` call them, and ``all_classes`` where there are classes) and ``task`` (a task's full
+    name), or instead of ``task`` a ``dataset``: a task of its own or a variant of exactly one family, by its
+    bare name. Blank lines are passed over.
 
     Raises
     ------

@@ -28,8 +28,9 @@ def summarise(tasks: Sequence[Task], planned: Sequence[tuple[str, str]], records
     -------
     dict
         ``tasks``: a row for each task (see `row`); ``averages``: for each family the averages its papers
-        report, each with an interval; ``total``: samples planned, finished, failed, and missing because the
-        run was interrupted. Scores are 0..1.
+        report, each with an interval, the same over each part of the breakdowns, and the family's verdict;
+        ``total``: samples planned, finished, failed, and missing because the run was interrupted. Scores are
+        0..1.
     """
     rows, scores = [], {}
     for task in tasks:
@@ -113,14 +114,28 @@ def _averages(
         values = members[0][0].averages(means)
         if not values:
             continue
+        parts = _part_averages(members)
         complete = all(r["n_ok"] == r["n"] for _, r in members)
         strata = {t.variant: scores[t.name] for t, _ in members if t.variant in means}
         found[family] = {
             "values": values,
             "intervals": _intervals(members[0][0], strata),
             "complete": complete,
+            "parts": parts,
+            "verdict": members[0][0].verdict(parts),
         }
     return found
+
+
+def _part_averages(members: Sequence[tuple[Task, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
+    """The family's averages over each part that all its members have: a length, a bucket."""
+    first, *others = (r["breakdown"] for _, r in members)
+    common = [part for part in first if all(part in other for other in others)]
+    found = {
+        part: members[0][0].averages({t.variant: r["breakdown"][part] for t, r in members if t.variant})
+        for part in common
+    }
+    return {part: values for part, values in found.items() if values}
 
 
 def _intervals(task: Task, strata: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]] | None:

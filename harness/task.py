@@ -107,6 +107,8 @@ class Task(ABC):
         Names of the scores, the main one first.
     variants, group
         Members of the family, and those that the bare name stands for.
+    answer_fields
+        Names under which a line of ``harness score`` may hold the accepted answers, in order of preference.
     preset
         Name and version of the prompt protocol, recorded with each run.
     """
@@ -117,6 +119,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]] = ("score",)
     variants: ClassVar[tuple[str, ...]] = ()
     group: ClassVar[tuple[str, ...]] = ()
+    answer_fields: ClassVar[tuple[str, ...]] = ("answers",)
     preset: str = "default@1"
 
     def __init__(self, options: BaseOptions, name: str, variant: str | None = None) -> None:
@@ -152,10 +155,19 @@ class Task(ABC):
         return {}
 
     @classmethod
+    def verdict(cls, parts: Mapping[str, Mapping[str, float]]) -> str:
+        """One line that follows from the family's `averages` over each part of its breakdowns; may be empty.
+
+        `parts` holds ``averages`` of each part (a length, a bucket) that every variant of the run has.
+        """
+        return ""
+
+    @classmethod
     def sample_from_row(cls, variant: str | None, row: Mapping[str, Any]) -> Sample:
-        """A sample good enough for `score`, from a line of ``harness score``: needs `answers`."""
-        answers = row.get("answers")
+        """A sample good enough for `score`, from a line of ``harness score``: needs one of `answer_fields`."""
+        given = next((name for name in cls.answer_fields if name in row), cls.answer_fields[0])
+        answers = row.get(given)
         if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
-            raise UsageError("field 'answers' must be a list of strings")
+            raise UsageError(f"field {given!r} must be a list of strings")
         meta = {"all_classes": row.get("all_classes")}
         return Sample(str(row.get("id", "")), Prompt("", "", ""), tuple(answers), 1, metadata=meta)

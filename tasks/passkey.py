@@ -16,6 +16,7 @@ from harness.options import Options
 from harness.prompt import Prompt
 from harness.task import Sample, ScoredSample, Task, TaskEnvironment
 
+from ._grid import checked_depths, checked_lengths, part_means, plain
 from ._similarity import edit_ratio
 
 FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
@@ -40,28 +41,8 @@ class PasskeyOptions(Options):
     )
     trials: int = Field(1, ge=1, description="samples with another passkey for each length and depth")
 
-    @field_validator("lengths", "depths")
-    @classmethod
-    def _distinct(cls, values: list[float] | None) -> list[float] | None:
-        if values is not None and not values:
-            raise ValueError("give at least one value")
-        if values is not None and len(set(values)) < len(values):
-            raise ValueError("a value is given twice")
-        return values
-
-    @field_validator("lengths")
-    @classmethod
-    def _positive(cls, lengths: list[int] | None) -> list[int] | None:
-        if lengths and min(lengths) < 1:
-            raise ValueError("a length must be at least 1")
-        return lengths
-
-    @field_validator("depths")
-    @classmethod
-    def _percent(cls, depths: list[float]) -> list[float]:
-        if not all(0 <= depth <= 100 for depth in depths):
-            raise ValueError("a depth must lie between 0 and 100")
-        return depths
+    _lengths = field_validator("lengths")(checked_lengths)
+    _depths = field_validator("depths")(checked_depths)
 
 
 @dataclass(frozen=True)
@@ -158,20 +139,13 @@ class Passkey(Task):
 
     def breakdown(self, scored: Sequence[ScoredSample]) -> dict[str, float]:
         """Mean accuracy of each length and of each depth, where there are several."""
-        rows: dict[str, float] = {}
-        for fact in ("length", "depth"):
-            cells: dict[float, list[float]] = {}
-            for sample in scored:
-                cells.setdefault(sample.metadata[fact], []).append(sample.scores["accuracy"])
-            if len(cells) > 1:
-                rows |= {f"{fact} {_plain(v)}": sum(cells[v]) / len(cells[v]) for v in sorted(cells)}
-        return rows
+        return part_means(scored, "accuracy", ("length", "depth"))
 
     def _grid(self, env: TaskEnvironment) -> Iterator[Sample]:
         lengths = self.options.lengths or [int(BEYOND_WINDOW * env.context_length)]
         unit = self._unit_tokens(env)
         for length, depth, trial in product(lengths, self.options.depths, range(self.options.trials)):
-            cell = f"len{length}-depth{_plain(depth)}-t{trial}"
+            cell = f"len{length}-depth{plain(depth)}-t{trial}"
             key = str(random.Random(f"{env.seed}-{cell}").randint(10_000, 99_999))
             units = self._most_units(env, key, length, depth, unit)
             prompt, position = self.wording.prompt(key, units, depth)
@@ -241,8 +215,3 @@ def most_that_fit(tokens: Callable[[int], int], budget: int, empty: int, unit: f
         else:
             too_many = units if too_many is None else min(too_many, units)
     return fits
-
-
-def _plain(value: float) -> str:
-    """A number as people write it: 50, not 50.0."""
-    return str(int(value)) if float(value).is_integer() else str(value)

@@ -92,10 +92,8 @@ def tasks() -> str:
         if not r["variants"]:
             continue
         group, others = r["group"], [v for v in r["variants"] if v not in r["group"]]
-        families.append(
-            f"{code(r['name'])} stands for {len(group)} tasks: {', '.join(map(code, group))}. "
-            f"By name only: {', '.join(map(code, others))}."
-        )
+        line = f"{code(r['name'])} stands for {len(group)} tasks: {', '.join(map(code, group))}."
+        families.append(line + (f" By name only: {', '.join(map(code, others))}." if others else ""))
     return "\n\n".join(
         [
             table(

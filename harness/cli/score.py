@@ -17,7 +17,8 @@ def score(file: Path, as_json: bool) -> None:
     """Score the predictions in FILE.
 
     FILE has one JSON object a line: task (as `harness list tasks` names it; or dataset, a bare variant name),
-    prediction, answers, and all_classes for classification sets. No model is loaded.
+    prediction, answers (or outputs, where a task's own files call them so), and all_classes for
+    classification sets. No model is loaded.
 
     With --json: {"scores": [0..1 for each line], "tasks": {task: mean x 100}}.
     """

@@ -1,0 +1,52 @@
+"""What tasks over lengths and depths share: checks of their options, and means of rows and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from harness.task import ScoredSample
+
+Values = TypeVar("Values", bound=Sequence[float] | None)
+
+
+def checked_lengths(lengths: Values) -> Values:
+    """Lengths in tokens, each once and at least 1; ValueError otherwise, None stays None."""
+    if lengths is not None:
+        _distinct(lengths)
+        if min(lengths) < 1:
+            raise ValueError("a length must be at least 1")
+    return lengths
+
+
+def checked_depths(depths: Values) -> Values:
+    """Depths in percent, each once and between 0 and 100; ValueError otherwise."""
+    if depths is not None:
+        _distinct(depths)
+        if not all(0 <= depth <= 100 for depth in depths):
+            raise ValueError("a depth must lie between 0 and 100")
+    return depths
+
+
+def part_means(scored: Sequence[ScoredSample], metric: str, facts: Sequence[str]) -> dict[str, float]:
+    """Mean of `metric` for each value of each fact of the metadata that has several: ``length 4096``."""
+    rows: dict[str, float] = {}
+    for fact in facts:
+        cells: dict[float, list[float]] = {}
+        for sample in scored:
+            cells.setdefault(sample.metadata[fact], []).append(sample.scores[metric])
+        if len(cells) > 1:
+            rows |= {f"{fact} {plain(v)}": sum(cells[v]) / len(cells[v]) for v in sorted(cells)}
+    return rows
+
+
+def plain(value: float) -> str:
+    """A number as people write it: 50, not 50.0."""
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def _distinct(values: Sequence[float]) -> None:
+    if not values:
+        raise ValueError("give at least one value")
+    if len(set(values)) < len(values):
+        raise ValueError("a value is given twice")
