@@ -10,12 +10,16 @@ from __future__ import annotations
 import re
 from collections import Counter as Multiset
 from dataclasses import dataclass
+from typing import Any
 
 from harness.prompt import Prompt
 from harness.task import TaskEnvironment
 
-_WORD = re.compile(r" ?\S+[\r\n]*|\s+?(?= ?\S)|\s+")
-"""A word with the blank before it and the newlines after it, which some tokenizers join with a full stop."""
+_WORD = re.compile(r"[ -]?[A-Za-z0-9]+(?=-[A-Za-z0-9])| ?\S+[\r\n]*|\s+?(?= ?\S)|\s+")
+"""A word with the blank before it and the newlines after it, which some tokenizers join with a full stop.
+
+The parts of a compound are words of their own: there are six million ``adjective-noun`` and 7,700 parts.
+"""
 
 REMEMBERED = 400_000
 """Different words whose tokens are kept in memory (some 60 MB); beyond, they are counted anew."""
@@ -83,11 +87,11 @@ class Counter:
     def calibrate(self, drafts: list[tuple[Prompt, str]]) -> Calibration:
         """Compare both ways of counting on prompts of the kind and size that are to be counted.
 
-        The margin is twice the spread of the differences and two tokens: zero spread, as with byte-level
-        tokenizers, makes word-wise counts exact but for the margin's two tokens.
+        The margin is twice the spread of the differences: 0 where the words account for every token, as they
+        do with byte-level tokenizers.
         """
         gaps = [self.exact(*draft) - self.prompt_words(*draft) for draft in drafts]
-        return Calibration(max(gaps), 2 + 2 * (max(gaps) - min(gaps)))
+        return Calibration(max(gaps), 2 * (max(gaps) - min(gaps)))
 
     def _tokens_of(self, words: list[str]) -> list[int]:
         """Tokens that each word adds between others.
@@ -106,7 +110,15 @@ class Counter:
         return [n - self._sides[side] for n, side in zip(lengths, sides)]
 
     def _lengths(self, texts: list[str]) -> list[int]:
-        encoded = self.env.tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
+        tokenizer: Any = self.env.tokenizer
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if hasattr(
+            backend, "encode_batch_fast"
+        ):  # five times faster for thousands of words: no offsets, no dicts
+            backend.no_truncation()
+            backend.no_padding()
+            return [len(encoded) for encoded in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)
         return [len(ids) for ids in encoded["input_ids"]]
 
 

@@ -37,6 +37,8 @@ class Maker(ABC):
         Above this size other data is needed; not tried unless it fits. None: there is no such size.
     available
         How many different questions there are; None: any number.
+    margin
+        Tokens by which a count of words may be off at least, whatever a calibration finds.
     """
 
     minimum: int = 1
@@ -44,6 +46,7 @@ class Maker(ABC):
     increment: int = 10
     plateau: int | None = None
     available: int | None = None
+    margin: int = 0
 
     @abstractmethod
     def draw(self, units: int, rng: random.Random, index: int) -> Draft:

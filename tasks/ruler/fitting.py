@@ -20,6 +20,9 @@ from .drafts import Draft, Maker
 ALWAYS_EXACT = 32_768
 """Up to this length every sample is counted exactly; beyond, words are counted where that is enough."""
 
+CALIBRATION = ("size", "calibration 1", "calibration 2", "calibration 3")
+"""Texts on which both ways of counting are compared, for each task and length."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -97,8 +100,9 @@ class Fitter:
         if self.length > ALWAYS_EXACT:
             calibration = self.size.calibration
             about = self._words(draft) + calibration.offset
-            if abs(about - self.room) > calibration.margin:
-                return about < self.room
+            margin = max(calibration.margin, self.maker.margin)
+            if margin == 0 or abs(about - self.room) > margin:
+                return about <= self.room
         return self._exact(draft) <= self.room
 
     def _search(self) -> Size:
@@ -113,7 +117,7 @@ class Fitter:
             before, units = units, self._largest(calibration.offset)
             if units == before:
                 break
-            drafts = [self._draw(units, purpose) for purpose in ("size", "calibration")]
+            drafts = [self._draw(units, purpose) for purpose in CALIBRATION]
             calibration = self.counter.calibrate([(d.prompt, d.answer_prefix) for d in drafts])
         assert units is not None
         return Size(units, calibration)

@@ -127,6 +127,7 @@ class Documents(Maker):
 
     def __init__(self, seed: int, data: sources.Questions) -> None:
         self.seed, self.data = seed, data
+        self.margin = 16  # rare characters and blanks of all kinds, another few in each draw
         self.available = len(data.questions)
         self.minimum = max(len(question.own) for question in data.questions)
 

@@ -326,9 +326,17 @@ def test_beyond_the_exact_lengths_words_decide(env, monkeypatch):
 
     for variant in ("niah_multikey_3", "niah_single_2", "vt", "qa_1"):
         whole = taken(variant, env)
+        asked = []
+
+        def count(*arguments, asked=asked):
+            asked.append(arguments)
+            return env.count(*arguments)
+
         with monkeypatch.context() as patch:
             patch.setattr(fitting, "ALWAYS_EXACT", 0)
-            assert taken(variant, env) == whole
+            assert taken(variant, dataclasses.replace(env, count=count)) == whole
+        # The search: the smallest text, four texts for each round; of the samples those near their limit.
+        assert len(asked) <= 1 + 2 * len(fitting.CALIBRATION) + (3 if variant == "qa_1" else 0)
 
 
 def test_a_tokenizer_that_joins_words_is_counted_exactly(env):
