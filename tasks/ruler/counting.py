@@ -111,7 +111,7 @@ class Counter:
 
     def _lengths(self, texts: list[str]) -> list[int]:
         tokenizer: Any = self.env.tokenizer
-        backend = getattr(tokenizer, "backend_tokenizer", None)
+        backend: Any = getattr(tokenizer, "backend_tokenizer", None)
         if hasattr(
             backend, "encode_batch_fast"
         ):  # five times faster for thousands of words: no offsets, no dicts
