@@ -4,48 +4,83 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import artifacts
 from .errors import UsageError
+from .paths import write_whole, writes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from .models import LanguageModel
 
-FORMAT = 1
+FORMAT = 2
 CARD = "adapter.json"
-WEIGHTS = "weights.safetensors"
+NO_ADAPTER = "none"
+"""What ``--adapter`` says to go without one (a folder of that name is ``./none``)."""
 
 
 def write(
-    folder: Path, method: str, model: LanguageModel, tensors: Mapping[str, Tensor], facts: dict[str, Any]
+    folder: Path,
+    method: str,
+    model: LanguageModel,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    facts: dict[str, Any],
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write an adapter folder; the card goes last, so that a folder with a card is complete.
 
     Parameters
     ----------
     tensors
-        By name; on any device.
+        For each safetensors file, by its path in the folder, the tensors by name; on any device.
     facts
         JSON-ready: options, steps, loss, data. Kept in the card beside the base model and its hash.
+    texts
+        More files, by their paths in the folder.
+
+    Raises
+    ------
+    UsageError
+        If the folder cannot be written.
     """
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / WEIGHTS
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, weights)
-    card = {
-        "format": FORMAT,
-        "method": method,
-        "base_model": model.name,
-        "base_hash": model.content_hash,
-        "weights_sha256": _digest(weights),
-        **facts,
-    }
-    (folder / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with writes(folder):
+        (folder / CARD).unlink(missing_ok=True)
+        for name, content in tensors.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            save_file({k: t.detach().cpu().contiguous() for k, t in content.items()}, folder / name)
+        for name, text in (texts or {}).items():
+            write_whole(folder / name, text)
+        card = {
+            "format": FORMAT,
+            "method": method,
+            "base_model": model.name,
+            "base_hash": model.content_hash,
+            "files": {name: _digest(folder / name) for name in sorted({*tensors, *(texts or {})})},
+            **facts,
+        }
+        write_whole(folder / CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+
+
+def copy(source: Path, folder: Path) -> None:
+    """Copy an adapter, and nothing that may lie beside it (checkpoints); its card goes last.
+
+    Raises
+    ------
+    UsageError
+        If `source` is no adapter, or `folder` cannot be written.
+    """
+    names = [*read_card(source).get("files", ()), CARD]
+    with writes(folder):
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, folder / name)
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -81,42 +116,62 @@ def check(folder: Path, methods: tuple[str, ...], model: LanguageModel) -> dict[
             f"--adapter {folder}: trained on {card.get('base_model')} ({str(card.get('base_hash'))[:12]}), "
             f"not on {model.name} ({model.content_hash[:12]})"
         )
-    weights = folder / WEIGHTS
-    try:
-        if _digest(weights) != card.get("weights_sha256"):
-            raise UsageError(f"--adapter {folder}: {WEIGHTS} is damaged: its hash is not the one in {CARD}")
-    except OSError as error:
-        raise UsageError(f"--adapter {folder}: {WEIGHTS} cannot be read: {error.strerror}") from None
+    files = card.get("files")
+    if not isinstance(files, dict) or not files:
+        raise UsageError(f"--adapter {folder}: {CARD} lists no files")
+    for name, digest in files.items():
+        try:
+            if _digest(folder / name) != digest:
+                raise UsageError(f"--adapter {folder}: {name} is damaged: its hash is not the one in {CARD}")
+        except OSError as error:
+            raise UsageError(f"--adapter {folder}: {name} cannot be read: {error.strerror}") from None
     return card
 
 
-def read(
-    folder: Path, methods: tuple[str, ...], model: LanguageModel
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Card and tensors of an adapter, checked as `check` does.
+def read(folder: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of one file of an adapter that `check` has passed.
 
     Raises
     ------
     UsageError
-        One line for whichever does not hold.
+        If it cannot be read.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    card = check(folder, methods, model)
-    weights = folder / WEIGHTS
     try:
-        return card, load_file(weights)
+        tensors: dict[str, Tensor] = load_file(folder / name)
+        return tensors
     except (OSError, SafetensorError) as error:
-        raise UsageError(f"--adapter {folder}: {WEIGHTS} cannot be read: {error}") from None
+        raise UsageError(f"--adapter {folder}: {name} cannot be read: {error}") from None
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash over name and content of every file of an adapter folder: any of them may change an answer."""
-    if not folder.is_dir():
-        raise UsageError(f"--adapter {folder}: no such folder")
-    files = {str(p.relative_to(folder)): _digest(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    """Hash over what an adapter is: the digests of its files, and its card. `check` holds the one to the other."""
+    read_card(folder)
+    return _digest(folder / CARD)
+
+
+def resolve(asked: Path | None, default: Callable[[], Path | None]) -> Path | None:
+    """The adapter meant by ``--adapter``: none given, the `default`; ``none``, no adapter at all."""
+    if asked is None:
+        return default()
+    return None if str(asked) == NO_ADAPTER else asked
+
+
+def shipped(methods: tuple[str, ...], model: LanguageModel) -> Path | None:
+    """The adapter that an installed package ships for this very model and one of `methods`, in that order.
+
+    Packages put them under ``adapters/<model>/<name>/`` of a folder they name by a ``harness.artifacts`` entry
+    point. An adapter of other weights than the model's is passed over in silence: it is meant for another.
+    """
+    found: dict[str, Path] = {}
+    for root in artifacts.folders():
+        for path in sorted(root.glob(f"adapters/*/*/{CARD}")):
+            card = read_card(path.parent)
+            if card.get("base_hash") == model.content_hash:
+                found.setdefault(str(card.get("method")), path.parent)
+    return next((found[m] for m in methods if m in found), None)
 
 
 def _digest(path: Path) -> str:

@@ -9,18 +9,24 @@ from .errors import UsageError
 from .paths import cache_dir, cache_writes, write_whole
 
 
-def find(kind: str, name: str) -> Path | None:
-    """The file ``<kind>/<name>`` in the cache or in a folder named by a ``harness.artifacts`` entry point."""
-    folders = [cache_dir()]
+def folders() -> list[Path]:
+    """The folders that installed packages name by a ``harness.artifacts`` entry point."""
+    found = []
     for point in registry.entry_points("artifacts").values():
         try:
-            folders.append(Path(point.load()()))
+            found.append(Path(point.load()()))
         except Exception as error:
             raise UsageError(
                 f"artifacts of {registry.origin(point)} cannot be found: {type(error).__name__}: {error}; "
                 "uninstall it or get a version that works"
             ) from error
-    return next((path for folder in folders if (path := folder / kind / name).is_file()), None)
+    return found
+
+
+def find(kind: str, name: str) -> Path | None:
+    """The file ``<kind>/<name>`` in the cache, or in one of `folders`."""
+    places = (folder / kind / name for folder in (cache_dir(), *folders()))
+    return next((path for path in places if path.is_file()), None)
 
 
 def store(kind: str, name: str, text: str) -> Path:

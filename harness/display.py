@@ -6,7 +6,7 @@ import contextlib
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -20,12 +20,13 @@ from .errors import UsageError
 from .options import describe
 
 if TYPE_CHECKING:
+    from .fitting import FitResult
     from .runner import RunPlan, RunResult
 
 MIB, GIB = 2**20, 2**30
 
 
-class RunDisplay:
+class Display:
     """Progress on standard error, only if that is a terminal; results on standard output."""
 
     def __init__(self) -> None:
@@ -39,22 +40,13 @@ class RunDisplay:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._rows: dict[str, TaskID] = {}
-        self._tokens: dict[str, int] = {}
-        self._seconds: dict[str, float] = {}
 
-    def __enter__(self) -> RunDisplay:
+    def __enter__(self) -> Self:
         self.progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
-
-    def start(self, totals: dict[str, int], done: dict[str, int]) -> None:
-        for task, total in totals.items():
-            self._rows[task] = self.progress.add_task(
-                escape(task), total=total, completed=done[task], rate=""
-            )
 
     def note(self, text: str) -> None:
         """One line about something that takes a while."""
@@ -66,15 +58,9 @@ class RunDisplay:
         """A bar of its own for a preparation; gone when it is done."""
         row = self.progress.add_task(escape(what), total=None, rate="")
         try:
-            yield lambda done, total: self.progress.update(row, completed=done, total=total)
+            yield lambda done, total: self.progress.update(row, completed=done, total=total or None)
         finally:
             self.progress.remove_task(row)
-
-    def sample(self, task: str, record: dict[str, Any]) -> None:
-        self._tokens[task] = self._tokens.get(task, 0) + record["prompt_tokens"] + record.get("new_tokens", 0)
-        self._seconds[task] = self._seconds.get(task, 0.0) + record.get("cost", {}).get("seconds", 0.0)
-        rate = self._tokens[task] / self._seconds[task] if self._seconds[task] else 0.0
-        self.progress.update(self._rows[task], advance=1, rate=f"{rate:,.0f} tok/s" if rate else "")
 
     def show(self, make: Callable[[int], RenderableType], *, copied: bool = False) -> None:
         """Print a result, made for the width there is, to standard output; a file or pipe gets a wide one.
@@ -85,6 +71,87 @@ class RunDisplay:
         if not console.is_terminal:
             console = Console(width=180)
         console.print(make(console.width), soft_wrap=copied)
+
+
+class RunDisplay(Display):
+    """A run: a bar for each task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[str, TaskID] = {}
+        self._tokens: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+
+    def start(self, totals: dict[str, int], done: dict[str, int]) -> None:
+        for task, total in totals.items():
+            self._rows[task] = self.progress.add_task(
+                escape(task), total=total, completed=done[task], rate=""
+            )
+
+    def sample(self, task: str, record: dict[str, Any]) -> None:
+        self._tokens[task] = self._tokens.get(task, 0) + record["prompt_tokens"] + record.get("new_tokens", 0)
+        self._seconds[task] = self._seconds.get(task, 0.0) + record.get("cost", {}).get("seconds", 0.0)
+        rate = self._tokens[task] / self._seconds[task] if self._seconds[task] else 0.0
+        self.progress.update(self._rows[task], advance=1, rate=f"{rate:,.0f} tok/s" if rate else "")
+
+
+class FitDisplay(Display):
+    """A fit: one bar, with loss, speed and time left."""
+
+    _row: TaskID
+    _mean: float | None = None
+
+    def start(self, total: int, done: int) -> None:
+        self._row = self.progress.add_task("training", total=total, completed=done, rate="")
+
+    def step(self, step: int, loss: float, tokens: int, seconds: float) -> None:
+        self._mean = loss if self._mean is None else 0.9 * self._mean + 0.1 * loss
+        rate = f"loss {self._mean:.3f}, {tokens / max(seconds, 1e-9):,.0f} tok/s"
+        self.progress.update(self._row, completed=step, rate=rate)
+
+
+class SynthDisplay(Display):
+    """Generating data: a bar for each stage."""
+
+    _row: TaskID
+
+    def start(self, what: str, total: int, done: int) -> None:
+        self._row = self.progress.add_task(what, total=total, completed=done, rate="")
+
+    def step(self, number: int, rate: str = "") -> None:
+        self.progress.update(self._row, advance=number, rate=rate)
+
+
+def fit_tables(result: FitResult) -> Iterator[Callable[[int], RenderableType]]:
+    """What a fit comes to, each part made for a width: steps and loss, what was trained, what to do next."""
+    card, folder = result.card, result.folder
+    if result.report is None:
+        yield lambda _: Text(f"{folder} holds this very fit, finished; nothing was done")
+
+    else:
+        report = result.report
+        if report.loss is not None:
+            yield lambda _: Text(
+                f"{report.steps} steps, loss {report.loss:.3f} nats per token over the last tenth of them"
+            )
+        if report.parameters:
+            columns = list(report.parameters[0])
+            table = Table(box=box.SIMPLE_HEAD, title="Trained parameters, in millions", title_justify="left")
+            for name in columns:
+                table.add_column(name, justify="left" if name == columns[0] else "right")
+            for row in report.parameters:
+                table.add_row(*(v if isinstance(v, str) else f"{v / 1e6:,.2f}" for v in row.values()))
+            yield lambda _: table
+    request = card.get("request", {})
+    words = ["harness", "run", "--method", str(request.get("method")), "--adapter", str(folder)]
+    if request.get("model") not in (None, "smollm2"):
+        words += ["--model", str(request["model"])]
+    for name, value in request.get("given_options", {}).items():
+        flag = name.replace("_", "-")
+        words += (
+            [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        )
+    yield lambda _: Text(f"next: {shlex.join(words)}")
 
 
 def percent(value: float | None) -> str:

@@ -95,6 +95,10 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
         query-agnostic ones.
     trainable
         True if `fit` works.
+    FitOptions
+        Like `Options`, for ``harness fit``: how to learn, not how to answer.
+    needs_data
+        False if `fit` has something of its own to learn from when the user gives no data.
 
     Attributes
     ----------
@@ -106,6 +110,8 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
     version: ClassVar[str] = "1"
     sees_question: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
+    FitOptions: ClassVar[type[BaseOptions]] = BaseOptions
+    needs_data: ClassVar[bool] = True
 
     def __init__(self, model: LanguageModel, options: BaseOptions) -> None:
         self.model = model
@@ -170,14 +176,34 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
             states = self.compress([p.head_ids for p in prompts], reserve, decoding)
         return self.generate(states, [p.suffix_ids for p in prompts], decoding)
 
-    def fit(self, data: TrainingData, schedule: Schedule) -> FitReport:
-        """Train or calibrate the method on `data`."""
+    def check_fit(self, options: Any) -> None:  # noqa: B027
+        """Raise UsageError for what `fit` would refuse of `options`; before data and weights are read."""
+
+    def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
+        """Train or calibrate the method.
+
+        Parameters
+        ----------
+        data
+            What to learn from; None if the user gave none (`needs_data` says whether that is allowed).
+        schedule
+            How long, how fast, where checkpoints go, who watches. `harness.trainer.train` keeps to it.
+        options
+            An instance of `FitOptions`.
+        """
         raise UsageError(f"method {type(self).__name__} has nothing to fit")
 
-    def save(self, folder: Path) -> None:
-        """Write what `fit` learned into `folder`: safetensors and JSON only."""
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        """Write what `fit` learned into `folder`: safetensors and JSON only, `facts` into its card."""
         raise UsageError(f"method {type(self).__name__} has nothing to save")
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote. Raises UsageError, naming the file, if it is not for this model."""
+        """Read what `save` wrote. Raises UsageError, naming the file, if it is not for this model.
+
+        Called before the model's weights are loaded, and before `context_limit` is asked.
+        """
         raise UsageError(f"method {type(self).__name__} takes no adapter (given {folder})")
+
+    def default_adapter(self) -> Path | None:
+        """The folder `load` is given when the user names none: one that ships for this model. None: none."""
+        return None

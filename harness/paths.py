@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from .errors import UsageError
@@ -50,27 +51,37 @@ def write_whole(target: Path, text: str) -> None:
 
 
 @contextmanager
-def cache_writes() -> Iterator[None]:
-    """Turn "the cache cannot be written" (disk full, read-only, no permission) into one line for the user.
+def writes(folder: Path | str, advice: str = "make room or choose another folder") -> Iterator[None]:
+    """Turn "this folder cannot be written" (disk full, read-only, no permission) into one line for the user.
 
     Raises
     ------
     UsageError
-        Naming the cache folder, the system's reason, and the variable that moves it.
+        Naming the folder, the system's reason, and `advice`.
     """
     try:
         yield
-    except OSError as error:
+    except Exception as error:
         if (reason := unwritable(error)) is None:
             raise
-        raise UsageError(
-            f"the cache folder {cache_dir()} cannot be written ({reason}); make room there or set "
-            "HARNESS_CACHE to another folder"
-        ) from error
+        raise UsageError(f"{folder} cannot be written ({reason}); {advice}") from error
+
+
+def cache_writes() -> AbstractContextManager[None]:
+    """The same for the cache, with the variable that moves it."""
+    return writes(f"the cache folder {cache_dir()}", "make room there or set HARNESS_CACHE to another folder")
 
 
 def unwritable(error: BaseException) -> str | None:
-    """The system's words if `error` says that a folder cannot be written (full, read-only), else None."""
-    if isinstance(error, OSError) and error.errno in _UNWRITABLE:
-        return os.strerror(error.errno)
+    """The system's words if `error` says that a folder cannot be written (full, read-only), else None.
+
+    safetensors and torch write with code of their own, whose errors are no OSError.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if type(error).__name__ == "SafetensorError" and (told := re.search(r"\(os error (\d+)\)", str(error))):
+        number = int(told[1])
+    if number in _UNWRITABLE:
+        return os.strerror(number)
+    if isinstance(error, RuntimeError) and "enforce fail at inline_container.cc" in str(error):
+        return "is the disk full?"  # all that torch's writer says is that not everything was written
     return None

@@ -35,7 +35,7 @@ class RunSettings:
     tasks: tuple[str, ...] = ("passkey",)
     task_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     model: str = "smollm2"
-    adapter: Path | None = None
+    adapter: Path | None = None  # None: what ships for the model, if anything
     context_length: int | None = None
     max_context: int | None = None
     truncate: str = "middle"
@@ -117,8 +117,9 @@ def plan_run(settings: RunSettings, note: Callable[[str], None] | None = None) -
         notify=note,
     )
     method = plugin.cls(model, options)
-    if settings.adapter is not None:
-        method.load(settings.adapter)
+    adapter = adapters.resolve(settings.adapter, method.default_adapter)
+    if adapter is not None:
+        method.load(adapter)
     samples: list[Prepared] = []
     for task in tasks:
         env = task_environment(
@@ -132,7 +133,7 @@ def plan_run(settings: RunSettings, note: Callable[[str], None] | None = None) -
         if not made:
             raise UsageError(f"task {task.name} has no samples")
         samples += made
-    identity = _identity(settings, model, method, tasks)
+    identity = _identity(settings, model, method, tasks, adapter)
     if plugin.file_hash is not None:  # a file has no version to go by: another text may give other answers
         identity["method_file"] = plugin.file_hash
     name = folder_name(settings.method, settings.model, identity)
@@ -219,7 +220,11 @@ def prepare(task: Task, sample: Sample, method: Method, settings: RunSettings) -
 
 
 def _identity(
-    settings: RunSettings, model: LanguageModel, method: Method, tasks: Sequence[Task]
+    settings: RunSettings,
+    model: LanguageModel,
+    method: Method,
+    tasks: Sequence[Task],
+    adapter: Path | None,
 ) -> dict[str, Any]:
     """Everything that can change an answer.
 
@@ -232,7 +237,7 @@ def _identity(
         "method": settings.method,
         "method_version": method.version,
         "options": method.options.model_dump(mode="json"),
-        "adapter": None if settings.adapter is None else adapters.fingerprint(settings.adapter),
+        "adapter": None if adapter is None else adapters.fingerprint(adapter),
         "model_hash": model.content_hash,
         "tokenizer_hash": model.tokenizer_hash,
         "context_length": model.context_length,

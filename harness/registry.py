@@ -1,4 +1,4 @@
-"""Methods, tasks and reports by name, through entry points: ours come in by the same door as anybody's.
+"""Methods, tasks, recipes and reports by name, through entry points: ours come in by the same door as anybody's.
 
 Nothing is imported until it is asked for by name. A plugin that cannot be imported is an error only for
 whoever asks for it, and the message names the distribution it came from.
@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from .errors import UsageError, unknown_name
 from .method import Method
+from .recipe import Recipe
 from .report import Report
 from .task import Task
 
@@ -79,6 +80,11 @@ def method(name: str) -> Plugin[Method]:
 def method_names() -> list[str]:
     """Every method that can be asked for, sorted."""
     return sorted({*entry_points("methods"), *_local_methods})
+
+
+def recipe(name: str) -> Plugin[Recipe]:
+    """The recipe of that name."""
+    return _load("recipe", name, Recipe)
 
 
 def report(name: str) -> Plugin[Report]:

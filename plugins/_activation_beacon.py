@@ -15,7 +15,7 @@ Two observations make it ordinary `transformers` code, with no copied model file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from harness import UsageError
 from harness.kvcache import KVCache, decode, end_token_ids, feed, moved, stack
@@ -41,12 +42,15 @@ class BeaconWeights(Protocol):
         """The beacon embedding ``[hidden]`` for that ratio."""
         ...
 
-    def projections(self, ratio: int) -> Mapping[str, Tensor]:
-        """Parameters that replace the base model's at beacon positions, by their names in the base model."""
+    def run(self, body: Any, ratio: int, **inputs: Any) -> Any:
+        """One forward pass of the model's `body`, its attention projecting as beacons of that ratio do.
+
+        Whatever is changed for it is put back before it returns.
+        """
         ...
 
 
-class MultiHeadBeacon:
+class MultiHeadBeacon(torch.nn.Module):
     """MHA^b: one beacon embedding and one copy of q, k, v, o, for all ratios.
 
     Parameters
@@ -57,6 +61,8 @@ class MultiHeadBeacon:
         By the official checkpoint's names (``model.beacon_embed_tokens.weight``,
         ``model.layers.0.self_attn.beacon_q_proj.weight`` …). None: the state before training, which is the
         end token's embedding and the base model's own projections; that copies nothing.
+    learn
+        Make everything a float32 parameter that can be trained, whatever the base model's type.
 
     Raises
     ------
@@ -64,37 +70,66 @@ class MultiHeadBeacon:
         If a tensor has no place in the model, or another shape than the place.
     """
 
-    def __init__(self, network: Any, tensors: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, network: Any, tensors: Mapping[str, Tensor] | None = None, *, learn: bool = False
+    ) -> None:
+        super().__init__()
         self.trained = tensors is not None
         self._projections: dict[str, Tensor] = {}
-        eos = network.config.eos_token_id
-        first = eos[0] if isinstance(eos, list) else eos or 0
-        self._embedding: Tensor = network.model.embed_tokens.weight[first]
+        # In a dictionary: as an attribute a parameter would be registered, and saved, a second time.
+        self._embedding = {EMBEDDING: end_embedding(network)}
+        self._like: Tensor = network.model.embed_tokens.weight.new_empty(0)
         places = {name: p.shape for name, p in network.model.named_parameters()}
         for name, tensor in (tensors or {}).items():
-            value = tensor.to(device=network.device, dtype=network.dtype)
+            value = tensor.to(self._like)
             if name == EMBEDDING and value.shape == (1, network.config.hidden_size):
-                self._embedding = value[0]
+                self._embedding[EMBEDDING] = value[0]
                 continue
             place = name.removeprefix("model.").replace("beacon_", "")
             if places.get(place) != value.shape:
                 raise UsageError(f"the adapter's {name} {tuple(value.shape)} has no place in this model")
             self._projections[place] = value
+        if learn:
+            self._learn(network)
+
+    def _learn(self, network: Any) -> None:
+        for name, tensor in self.tensors(network).items():
+            value = torch.nn.Parameter(tensor.detach().float().clone())
+            self.register_parameter(name.replace(".", "/"), value)
+            if name == EMBEDDING:
+                self._embedding[EMBEDDING] = value
+            else:
+                self._projections[name.removeprefix("model.").replace("beacon_", "")] = value
 
     def embedding(self, ratio: int) -> Tensor:
-        return self._embedding
+        return self._embedding[EMBEDDING].reshape(-1)
 
-    def projections(self, ratio: int) -> Mapping[str, Tensor]:
-        return self._projections
+    def run(self, body: Any, ratio: int, **inputs: Any) -> Any:
+        swapped = {name: p.to(self._like) for name, p in self._projections.items()}
+        return functional_call(body, swapped, kwargs=inputs)
 
     def tensors(self, network: Any) -> dict[str, Tensor]:
         """Everything by the official names; the base model's own values where nothing was learned."""
-        found = {EMBEDDING: self._embedding[None]}
-        for name, parameter in network.model.named_parameters():
-            owner, projection, leaf = name.rsplit(".", 2)[-3:] if name.count(".") >= 2 else ("", "", "")
-            if projection in PROJECTIONS and owner.endswith("self_attn"):
-                found[f"model.{owner}.beacon_{projection}.{leaf}"] = self._projections.get(name, parameter)
+        found = {EMBEDDING: self.embedding(0)[None]}
+        for name, parameter in attention_parameters(network):
+            official = f"model.{name.replace('self_attn.', 'self_attn.beacon_')}"
+            found[official] = self._projections.get(name, parameter)
         return found
+
+
+def end_embedding(network: Any) -> Tensor:
+    """The embedding ``[hidden]`` of the model's end token: what a beacon's is before training."""
+    eos = network.config.eos_token_id
+    row: Tensor = network.model.embed_tokens.weight[eos[0] if isinstance(eos, list) else eos or 0]
+    return row
+
+
+def attention_parameters(network: Any) -> Iterator[tuple[str, Tensor]]:
+    """Name in ``network.model`` and value of every q, k, v and o projection parameter (biases included)."""
+    for name, parameter in network.model.named_parameters():
+        owner, projection, _ = name.rsplit(".", 2) if name.count(".") >= 2 else ("", "", "")
+        if projection in PROJECTIONS and owner.endswith("self_attn"):
+            yield name, parameter
 
 
 @dataclass(frozen=True)
@@ -222,16 +257,14 @@ class ActivationBeacon:
         mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, torch.finfo(dtype).min)
         memory = torch.tensor([s.memory for s in states], device=device)
         embedding = self.weights.embedding(ratio).to(dtype)
-        functional_call(
+        self.weights.run(
             self.network.model,
-            dict(self.weights.projections(ratio)),
-            kwargs={
-                "inputs_embeds": embedding.expand(len(states), number, -1),
-                "attention_mask": mask,
-                "position_ids": memory[:, None] + step * ratio,
-                "past_key_values": batch.cache,
-                "use_cache": True,
-            },
+            ratio,
+            inputs_embeds=embedding.expand(len(states), number, -1),
+            attention_mask=mask,
+            position_ids=memory[:, None] + step * ratio,
+            past_key_values=batch.cache,
+            use_cache=True,
         )
         shift = step - 1 - step * ratio  # from the position it was computed at to its rank in the memory
         caches = []
@@ -283,25 +316,73 @@ class ActivationBeacon:
         return rows, answers
 
     def loss(
-        self, input_ids: Sequence[int], labels: Sequence[int], ratios: Sequence[int]
+        self,
+        input_ids: Sequence[int],
+        labels: Sequence[int],
+        ratios: Sequence[int],
+        *,
+        skip_first: bool = False,
+        teacher: Tensor | None = None,
+        recompute: bool = False,
     ) -> tuple[Tensor, int]:
-        """Sum of next-token cross-entropies over one sequence read window by window, and how many they are.
+        """Sum over one sequence, read window by window, of what each predicted token costs, and how many they are.
 
         Labels are unshifted (-100: ignored) and are shifted here over the whole sequence, so a window's
         last token predicts the next window's first. The memory is not detached: gradients flow back
-        through every later window (full back-propagation through time). `ratios` are those of the full
-        windows, in order.
+        through every later window (full back-propagation through time). Nothing is read beyond the last
+        token that predicts something, so a final window is not condensed for nobody.
+
+        Parameters
+        ----------
+        ratios
+            Those of the full windows, in order.
+        skip_first
+            Leave out the first window, which depends on no memory and teaches nothing (v2's way).
+        teacher
+            Last hidden states ``[tokens, hidden]`` of the same model reading the same tokens uncompressed. If
+            given, a token costs the divergence KL(teacher || student) in place of its cross-entropy.
+        recompute
+            Keep no activations but those between windows; each window is computed again for its gradient.
         """
-        shifted = torch.as_tensor([*labels[1:], -100], dtype=torch.long, device=self.network.device)
-        sums: list[Tensor] = []
+        device = self.network.device
+        shifted = torch.as_tensor([*labels[1:], -100], dtype=torch.long, device=device)
+        if skip_first:
+            shifted[: self.interval] = -100
+        counted = torch.nonzero(shifted != -100).flatten()
+        if not len(counted):
+            return torch.zeros((), device=device), 0
+        ids = list(input_ids[: int(counted[-1]) + 1])
 
-        def add(_: int, offset: int, hidden: Tensor) -> None:
-            target = shifted[offset : offset + len(hidden)]
-            logits = self.network.lm_head(hidden).float()
-            sums.append(F.cross_entropy(logits, target, ignore_index=-100, reduction="sum"))
+        def cost(start: int, hidden: Tensor) -> Tensor:
+            target = shifted[start : start + len(hidden)]
+            kept = target != -100
+            logits = self.network.lm_head(hidden[kept]).float()
+            if teacher is None:
+                return F.cross_entropy(logits, target[kept], reduction="sum")
+            with torch.no_grad():
+                aim = self.network.lm_head(teacher[start : start + len(hidden)][kept]).float()
+            return F.kl_div(logits.log_softmax(-1), aim.log_softmax(-1), log_target=True, reduction="sum")
 
-        self.read([Reading()], [input_ids], lambda _, window: ratios[window], add)
-        return torch.stack(sums).sum(), int((shifted != -100).sum())
+        def window(start: int, keys: Any, values: Any, memory: int) -> tuple[Any, Any, Tensor]:
+            """Cost of the window at `start`, and the memory after it; the last window is not condensed."""
+            chunk = ids[start : start + self.interval]
+            (cache,), hidden = feed(self.network, [KVCache(keys, values)], [chunk])
+            if start + self.interval < len(ids):
+                full = Reading(cache, memory, self.interval)
+                cache = self.condense([full], ratios[start // self.interval])[0].cache
+            return cache.keys, cache.values, cost(start, hidden[0])
+
+        keys: tuple[Tensor, ...] = ()
+        values: tuple[Tensor, ...] = ()
+        sums, memory = [], 0
+        for start in range(0, len(ids), self.interval):
+            if recompute:
+                keys, values, found = checkpoint(window, start, keys, values, memory, use_reentrant=False)
+            else:
+                keys, values, found = window(start, keys, values, memory)
+            memory = keys[0].shape[1]
+            sums.append(found)
+        return torch.stack(sums).sum(), len(counted)
 
 
 def _with(state: Reading, *, cache: KVCache, raw: int) -> Reading:

@@ -21,6 +21,7 @@ from harness import Prompt, UsageError, artifacts
 
 if TYPE_CHECKING:
     from harness.models import LanguageModel
+    from harness.training import TrainingData
 
     from ._activation_beacon import ActivationBeacon
 
@@ -146,19 +147,49 @@ def _fill(form: str, rng: np.random.Generator, adjectives: Sequence[str], nouns:
     return form.format(a=a, n=n, m=m, p=p, y=rng.integers(1000, 2000))
 
 
-def context(model: LanguageModel, tokens: int, seed: int) -> tuple[list[int], list[int]]:
+class DataContexts:
+    """Calibration text out of training data: its examples one after the other, in an order of each context's own."""
+
+    def __init__(self, data: TrainingData, seed: int) -> None:
+        self.data, self.seed = data, seed
+        described = json.dumps([data.facts, seed], sort_keys=True, default=str)
+        self.fingerprint = "data-" + hashlib.sha256(described.encode()).hexdigest()[:12]
+
+    def text(self, model: LanguageModel, tokens: int, number: int) -> str:
+        """At least `tokens` tokens of text for context `number`."""
+        order = np.random.default_rng([self.seed, number, TEXT_VERSION]).permutation(len(self.data))
+        parts: list[str] = []
+        size = 0
+        while size <= tokens:
+            for index in order.tolist():
+                ids = self.data[index].input_ids
+                parts.append(str(model.tokenizer.decode(ids, skip_special_tokens=True)))
+                size += len(ids)
+                if size > tokens:
+                    break
+        return "\n\n".join(parts)
+
+
+def context(
+    model: LanguageModel, tokens: int, seed: int, source: DataContexts | None = None
+) -> tuple[list[int], list[int]]:
     """Token ids of a context of at least `tokens`, as a user's turn, and of the question after it."""
     from harness.prompt import render, tokenize
 
-    parts: list[str] = []
-    source, size = sentences(seed), 0
-    while size <= tokens + 64:
-        part = " ".join(next(source) for _ in range(50))
-        parts.append(part)
-        size += len(model.tokenizer(part, add_special_tokens=False)["input_ids"])
-    raw = Prompt("Read the following text.\n\n", "\n".join(parts), f"\n\nQuestion: {question(seed)}\nAnswer:")
+    text = _plain_text(model, tokens + 64, seed) if source is None else source.text(model, tokens + 64, seed)
+    raw = Prompt("Read the following text.\n\n", text, f"\n\nQuestion: {question(seed)}\nAnswer:")
     whole = tokenize(render(raw, model, chat=True), model)
     return list(whole.head_ids), list(whole.suffix_ids)
+
+
+def _plain_text(model: LanguageModel, tokens: int, seed: int) -> str:
+    parts: list[str] = []
+    endless, size = sentences(seed), 0
+    while size <= tokens:
+        part = " ".join(next(endless) for _ in range(50))
+        parts.append(part)
+        size += len(model.tokenizer(part, add_special_tokens=False)["input_ids"])
+    return "\n".join(parts)
 
 
 def calibrate(
@@ -169,12 +200,14 @@ def calibrate(
     numbers: Sequence[int],
     contexts: int,
     progress: Callable[[int, int], None] | None = None,
+    source: DataContexts | None = None,
 ) -> Calibration:
     """Measure the natural attention for each number of intervals in `numbers`.
 
     One reading of the longest context serves every smaller number too: at each of its borders a branch
     reads a random part of the next interval and a question, and the last token's attention is taken. The
-    text is a user's turn in the model's chat template (if it has one), whatever the task later does.
+    text is a user's turn in the model's chat template (if it has one), whatever the task later does; `source`
+    gives other text than our own.
     """
     import torch
 
@@ -184,7 +217,7 @@ def calibrate(
     wanted = sorted(set(numbers))
     seen: dict[int, list[list[float]]] = {n: [] for n in wanted}
     for number in range(contexts):
-        ids, asked = context(model, (wanted[-1] + 1) * engine.interval, seed=number)
+        ids, asked = context(model, (wanted[-1] + 1) * engine.interval, number, source)
         state = Reading()
         with torch.no_grad():
             for n in wanted:

@@ -8,69 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, field_validator, model_validator
-
-from harness import Decoding, Generation, Options, TokenizedPrompt
+from harness import Decoding, Generation, TokenizedPrompt, UsageError, adapters
+from harness import Options as BaseOptions
 from harness.measure import phase
+from harness.training import FitReport
 
 from ._allocation import allocate, allocate_top, positive_scores, z_scores
-from ._ratios import RAW, capacity, check_interval, entries, parse_ratio, smallest_ratio, usable
+from ._kinds import Kind
+from ._ratios import RAW, capacity, check_interval, entries, parse_ratio, smallest_ratio
+from ._two_pass_options import TwoPassFitOptions, TwoPassOptions
 from .beacon import CondensingMethod
 
 if TYPE_CHECKING:
     from harness.models import LanguageModel
+    from harness.training import Schedule, TrainingData
 
     from ._calibration import Calibration
 
+OWN = "two_pass"
+COMPRESSOR = "compressor"
+"""Folder of a fitted adapter that holds the compressor's adapter."""
+
 TRAINED_UP_TO = 128
 """Highest ratio of the papers' training; allocation goes beyond it only where the first pass must."""
-
-
-class TwoPassOptions(Options):
-    """Options of `TwoPass`."""
-
-    alpha: float = Field(3.0, gt=0, le=100, description="exponent of the relevance: higher trusts it more")
-    retrieval: Literal["attention", "bm25", "random"] = Field(
-        "attention", description="how relevance is found; attention needs the first pass"
-    )
-    top_k: int | None = Field(
-        None, ge=1, description="instead of --alpha: so many most relevant intervals get --relevant-ratio"
-    )
-    relevant_ratio: str = Field("2", description="ratio of the --top-k intervals: raw, 1, 2, 4 ... 1024")
-    first_ratio: str | None = Field(
-        None,
-        description="ratio of the first pass: 2, 4 ... 1024; default: the lowest under which the prompt fits",
-    )
-    interval: int = Field(1024, ge=2, description="raw tokens condensed together (the paper's window)")
-    calibration_contexts: int = Field(
-        8, ge=2, description="contexts a missing calibration is computed from (the thesis: 50)"
-    )
-    retrieval_seed: int = Field(42, ge=0, description="seed of --retrieval random")
-
-    @field_validator("relevant_ratio", "first_ratio")
-    @classmethod
-    def _known(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_ratio(value)
-        return value
-
-    @model_validator(mode="after")
-    def _one_way(self) -> TwoPassOptions:
-        given = self.model_fields_set
-        if self.top_k is None and "relevant_ratio" in given:
-            raise ValueError("relevant_ratio has a meaning only together with top_k")
-        if self.top_k is not None and "alpha" in given:
-            raise ValueError("alpha and top_k are two ways of allocating; give one")
-        return self
-
-    @field_validator("first_ratio")
-    @classmethod
-    def _condenses(cls, value: str | None) -> str | None:
-        if value is not None and parse_ratio(value) < 2:
-            raise ValueError("the first pass must condense; choose 2, 4 ... 1024")
-        return value
 
 
 @dataclass(frozen=True)
@@ -102,21 +65,104 @@ class TwoPass(CondensingMethod):
     the record says so.
     """
 
-    Options: ClassVar[type[Options]] = TwoPassOptions
+    Options: ClassVar[type[BaseOptions]] = TwoPassOptions
+    FitOptions: ClassVar[type[BaseOptions]] = TwoPassFitOptions
+    needs_data = False
     sees_question = True
+    version = "2"
     options: TwoPassOptions
 
     def __init__(self, model: LanguageModel, options: TwoPassOptions) -> None:
         super().__init__(model, options)
         self._first = None if options.first_ratio is None else parse_ratio(options.first_ratio)
         self._relevant = parse_ratio(options.relevant_ratio)
-        self._usable = usable(options.interval)
         used = [r for r in (self._first, self._relevant if options.top_k else None) if r is not None]
         check_interval(model, options.interval, used)
         self._calibrations: dict[int, Calibration] = {}
+        self._fitted: dict[int, Calibration] = {}
+
+    @property
+    def kind(self) -> Kind:
+        return self.options.compressor
+
+    @property
+    def adapter_methods(self) -> tuple[str, ...]:
+        return (OWN, self.kind)
+
+    def load(self, folder: Path) -> None:
+        """An adapter of the compressor, or what `save` wrote: calibrations, and the compressor's adapter within."""
+        from . import _calibration
+
+        card = adapters.check(folder, self.adapter_methods, self.model)
+        self._calibrations, self._fitted = {}, {}
+        if card["method"] != OWN:
+            super().load(folder)
+        else:
+            if card.get("compressor") != self.kind:
+                raise UsageError(
+                    f"--adapter {folder}: calibrated for --compressor {card.get('compressor')}, not {self.kind}"
+                )
+            self._adapter = None
+            self.forget()
+            if (folder / COMPRESSOR).is_dir():
+                super().load(folder / COMPRESSOR)
+            for name in card["files"]:
+                made = _calibration.Calibration.from_json(
+                    (folder / name).read_text(encoding="utf-8"), folder / name
+                )
+                self._fitted[made.key["ratio"]] = made
+        asked = [r for r in (self._first, self._relevant if self.options.top_k else None) if r]
+        if lacking := [r for r in asked if r > 1 and r not in self.usable()]:
+            there = ", ".join(str(r) for r in self.usable() if r != RAW)
+            raise UsageError(f"--adapter {folder}: it has no expert for ratio {lacking[0]}, only for {there}")
+
+    def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
+        """Measure the natural attention for each number of intervals, each under the ratio it would be read by."""
+        from . import _calibration
+
+        source = None if data is None else _calibration.DataContexts(data, schedule.seed)
+        for ratio, numbers in sorted(self._wanted(options).items()):
+            key = self._key(ratio, options.contexts, None if source is None else source.fingerprint)
+            with self.announce(
+                f"calibrating ratio {ratio} for {len(numbers)} numbers of intervals"
+            ) as progress:
+                self._fitted[ratio] = _calibration.calibrate(
+                    self.model, self.engine, key, ratio, sorted(numbers), options.contexts, progress, source
+                )
+        measured = {str(r): sorted(c.mean) for r, c in self._fitted.items()}
+        self._learned = {"calibrated": measured, "contexts": options.contexts}
+        return FitReport(0, None, facts=self._learned)
+
+    def check_fit(self, options: Any) -> None:
+        self._wanted(options)
+
+    def _wanted(self, options: TwoPassFitOptions) -> dict[int, set[int]]:
+        """Numbers of intervals to calibrate for, by the ratio the first pass would have."""
+        wanted: dict[int, set[int]] = {}
+        for number in options.numbers_of(options.intervals):
+            tokens = (number + 1) * self.options.interval
+            limit = self.context_limit()
+            if limit is not None and tokens > limit:
+                raise UsageError(
+                    f"--intervals: {number} intervals are {tokens} tokens, but at most {limit} can be read"
+                )
+            condensing = [r for r in self.usable() if r != RAW]
+            ratio = self._first or smallest_ratio(
+                tokens, self.model.context_length, self.options.interval, condensing
+            )
+            wanted.setdefault(ratio, set()).add(number)
+        return wanted
+
+    def save(self, folder: Path, facts: dict[str, Any]) -> None:
+        if self._adapter is not None:
+            adapters.copy(self._adapter, folder / COMPRESSOR)
+        texts = {f"calibration-{ratio}.json": c.to_json() for ratio, c in self._fitted.items()}
+        adapters.write(
+            folder, OWN, self.model, {}, {**facts, **self._learned, "compressor": self.kind}, texts
+        )
 
     def context_limit(self) -> int | None:
-        ratio = self._first or max(self._usable)
+        ratio = self._first or max(self.usable())
         return capacity(ratio, self.model.context_length, self.options.interval)
 
     def plan(self, tokens: int, new_tokens: int) -> Plan:
@@ -126,7 +172,7 @@ class TwoPass(CondensingMethod):
         intervals = (tokens - 1) // interval
         if total <= window:
             return Plan(intervals, RAW, window - interval)
-        condensing = [r for r in self._usable if r != RAW]
+        condensing = [r for r in self.usable() if r != RAW]
         first = self._first or smallest_ratio(total, window, interval, condensing)
         while_answering = (total - 1) // interval - intervals
         return Plan(intervals, first, window - interval - while_answering * entries(first, interval))
@@ -146,17 +192,14 @@ class TwoPass(CondensingMethod):
     def _calibration(self, ratio: int, numbers: set[int]) -> Calibration:
         from . import _calibration
 
-        key = {
-            "text": _calibration.text_fingerprint(),
-            "model": self.model.content_hash,
-            "tokenizer": self.model.tokenizer_hash,
-            "dtype": self.model.dtype,
-            "device": self.model.device.partition(":")[0],
-            "beacon_weights": self.adapter_hash,
-            "interval": self.options.interval,
-            "ratio": ratio,
-            "contexts": self.options.calibration_contexts,
-        }
+        fitted = self._fitted.get(ratio)
+        if (
+            fitted is not None
+            and not numbers - set(fitted.mean)
+            and _comparable(fitted.key) == _comparable(self._key(ratio, fitted.contexts, None))
+        ):
+            return fitted
+        key = self._key(ratio, self.options.calibration_contexts, None)
         known = self._calibrations.get(ratio)
         if known is None or known.key != key:
             known = _calibration.load(key)
@@ -177,6 +220,22 @@ class TwoPass(CondensingMethod):
             made.mean, made.std = {**known.mean, **made.mean}, {**known.std, **made.std}
         _calibration.store(made)
         return made
+
+    def _key(self, ratio: int, contexts: int, text: str | None) -> dict[str, Any]:
+        """What a calibration's numbers depend on; `text` names data of the user's own."""
+        from . import _calibration
+
+        return {
+            "text": text or _calibration.text_fingerprint(),
+            "model": self.model.content_hash,
+            "tokenizer": self.model.tokenizer_hash,
+            "dtype": self.model.dtype,
+            "device": self.model.device.partition(":")[0],
+            "beacon_weights": self.adapter_hash,
+            "interval": self.options.interval,
+            "ratio": ratio,
+            "contexts": contexts,
+        }
 
     def facts(self) -> dict[str, Any]:
         calibration = {
@@ -244,7 +303,7 @@ class TwoPass(CondensingMethod):
         top_k, highest = self.options.top_k, max(TRAINED_UP_TO, plan.first)
         if top_k is not None:
             highest = max(highest, self._relevant)
-        ratios = [r for r in self._usable if r <= highest]
+        ratios = [r for r in self.usable() if r <= highest]
         if top_k is not None:
             return allocate_top(z, top_k, self._relevant, plan.budget, interval, ratios)
         return allocate(positive_scores(z).tolist(), self.options.alpha, plan.budget, interval, ratios)
@@ -291,3 +350,8 @@ class TwoPass(CondensingMethod):
         probe = BeaconAttention(states)
         self.engine.probe(states, [p.ids[-1] for p in prompts], probe)
         return probe.relevance()
+
+
+def _comparable(key: dict[str, Any]) -> dict[str, Any]:
+    """A calibration's key without its text: whoever names a fitted calibration wants that one."""
+    return {name: value for name, value in key.items() if name not in ("text", "contexts")}

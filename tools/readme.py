@@ -44,7 +44,7 @@ def main() -> int:
 
 def rendered(text: str) -> str:
     """`text` with every part made anew. Raises SystemExit for an unknown part, or one that is missing."""
-    makers = {"help": help_text, "methods": methods, "tasks": tasks}
+    makers = {"help": help_text, "methods": methods, "fit": fit, "recipes": recipes, "tasks": tasks}
     found = {match[2] for match in PART.finditer(text)}
     if found != set(makers):
         raise SystemExit(f"README.md has the generated parts {sorted(found)}, it must have {sorted(makers)}")
@@ -82,6 +82,37 @@ def methods() -> str:
     )
 
 
+def fit() -> str:
+    """A table of what each of our methods can be told about its fit."""
+    from harness.cli import list as listing
+
+    rows = ours(listing.methods())
+    return options(rows, "method", lambda row, name: f"--{name.replace('_', '-')}", "fit_options")
+
+
+def recipes() -> str:
+    """A table of our recipes, and one of their options."""
+    from harness.cli import list as listing
+
+    rows = ours(listing.recipes())
+    return "\n\n".join(
+        [
+            table(
+                ("recipe", "what it makes", "samples of each task by default"),
+                [
+                    (
+                        code(r["name"]),
+                        r["description"],
+                        ", ".join(f"{task} {count:,}" for task, count in r["tasks"].items()),
+                    )
+                    for r in rows
+                ],
+            ),
+            options(rows, "recipe", lambda row, name: f"--set {name}="),
+        ]
+    )
+
+
 def tasks() -> str:
     """A table of our tasks, what stands for what, and a table of their options."""
     from harness.cli import list as listing
@@ -114,7 +145,7 @@ def ours(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in listed if str(row["origin"]).startswith(OURS)]
 
 
-def options(rows: Sequence[dict[str, Any]], kind: str, flag: Any) -> str:
+def options(rows: Sequence[dict[str, Any]], kind: str, flag: Any, field: str = "options") -> str:
     """A table of the options of `rows`; `flag` writes one as it is typed, from its owner and its name."""
     return table(
         (kind, "option", "takes", "default", "meaning"),
@@ -127,7 +158,7 @@ def options(rows: Sequence[dict[str, Any]], kind: str, flag: Any) -> str:
                 option["description"],
             )
             for row in rows
-            for option in row["options"]
+            for option in row[field]
         ],
     )
 

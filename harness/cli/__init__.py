@@ -12,7 +12,9 @@ from ..errors import HarnessError
 
 VERBS = {
     "run": "Run a method on tasks and show its scores, its compression and its cost.",
-    "list": "List methods, tasks or models with their options.",
+    "list": "List methods, tasks, recipes or models with their options.",
+    "fit": "Train or calibrate a method on data; the result is an adapter folder.",
+    "synth": "Generate synthetic long-context data with the model itself.",
     "score": "Score predictions made anywhere, without a model.",
     "data": "Show prompts, and fetch data and models.",
 }

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from ..registry import Plugin
     from ..task import Task
 
-KINDS = ("methods", "tasks", "models")
+KINDS = ("methods", "tasks", "recipes", "models")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("kind", type=click.Choice(KINDS))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(kind: str, as_json: bool) -> None:
-    """List methods, tasks or models with their options."""
-    rows = {"methods": methods, "tasks": tasks, "models": models}[kind]()
+    """List methods, tasks, recipes or models with their options."""
+    rows = {"methods": methods, "tasks": tasks, "recipes": recipes, "models": models}[kind]()
     if as_json:
         click.echo(json.dumps(rows, default=str))
         return
@@ -35,17 +35,28 @@ def list_(kind: str, as_json: bool) -> None:
         for note in row.get("notes", ()):
             console.print(Padding(f"[dim]{escape(note)}[/dim]", (0, 0, 0, 4)), highlight=False)
         for option in row.get("options", ()):
-            limits = f" {option['range']}" if option["range"] else ""
-            default = "" if option["default"] is None else f", default {option['default']}"
-            name = row["flag"] + (option["name"].replace("_", "-") if row["flag"] == "--" else option["name"])
-            facts = escape(f"({option['type']}{limits}{default})")
-            line = f"{name} [dim]{facts}[/dim] {escape(option['description'])}"
-            console.print(Padding(line, (0, 0, 0, 4)), highlight=False)
+            console.print(Padding(_line(option, row["flag"]), (0, 0, 0, 4)), highlight=False)
+        if row.get("fit_options"):
+            console.print(Padding("[dim]harness fit:[/dim]", (0, 0, 0, 4)), highlight=False)
+        for option in row.get("fit_options", ()):
+            console.print(Padding(_line(option, row["flag"]), (0, 0, 0, 4)), highlight=False)
+
+
+def _line(option: dict[str, Any], flag: str) -> str:
+    """An option as it is typed, and what there is to know about it."""
+    from rich.markup import escape
+
+    limits = f" {option['range']}" if option["range"] else ""
+    default = "" if option["default"] is None else f", default {option['default']}"
+    name = flag + (option["name"].replace("_", "-") if flag == "--" else option["name"])
+    facts = escape(f"({option['type']}{limits}{default})")
+    return f"{name} [dim]{facts}[/dim] {escape(option['description'])}"
 
 
 def methods() -> list[dict[str, Any]]:
     """A row for each method. One that cannot be imported is listed with the reason."""
     from .. import registry
+    from ..options import describe
 
     def facts(plugin: Plugin[Method]) -> dict[str, Any]:
         cls = plugin.cls
@@ -53,6 +64,7 @@ def methods() -> list[dict[str, Any]]:
             "sees_question": cls.sees_question,
             "trainable": cls.trainable,
             "flag": "--",
+            "fit_options": describe(cls.FitOptions) if cls.trainable else [],
             "notes": [
                 f"from {plugin.origin}; {'sees' if cls.sees_question else 'does not see'} the question; "
                 f"{'trainable' if cls.trainable else 'nothing to train'}"
@@ -77,6 +89,17 @@ def tasks() -> list[dict[str, Any]]:
         }
 
     return _rows(registry.entry_points("tasks"), lambda name: registry.task_class(name)[0], facts)
+
+
+def recipes() -> list[dict[str, Any]]:
+    """A row for each recipe of ``harness synth``."""
+    from .. import registry
+
+    return _rows(
+        registry.entry_points("recipes"),
+        registry.recipe,
+        lambda plugin: {"tasks": dict(plugin.cls.tasks), "flag": "--set ", "notes": []},
+    )
 
 
 def _rows(

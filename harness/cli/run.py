@@ -9,74 +9,24 @@ from typing import Any
 import rich_click as click
 
 from ..errors import UsageError
+from ._flags import MethodCommand, chosen
 
-METHOD_PANEL = "Options of the method"
 
-
-class RunCommand(click.RichCommand):
+class RunCommand(MethodCommand):
     """`run`, with the options of whatever ``--method`` names as flags of its own."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta["method_params"] = _method_params(args)
-        return super().parse_args(ctx, args)
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*super().get_params(ctx), *ctx.meta.get("method_params", ())]
-
-
-def _value(args: list[str], *flags: str) -> list[str]:
-    """Values of an option in a raw command line, before it is parsed."""
-    found = []
-    for i, word in enumerate(args):
-        name, equals, value = word.partition("=")
-        if name in flags:
-            if equals:
-                found.append(value)
-            elif i + 1 < len(args):
-                found.append(args[i + 1])
-        elif len(word) > 2 and word[:2] in flags and not word.startswith("--"):
-            found.append(word[2:])
-    return found
-
-
-def _method_params(args: list[str]) -> list[click.Parameter]:
-    """The options of the method named in `args`, as flags."""
-    names = _value(args, "-m", "--method")
-    if not names:
-        return []
-    from .. import registry
-    from ..options import describe
-
-    for path in _value(args, "--plugin"):
-        registry.register_file(Path(path))
-    params: list[click.Parameter] = []
-    taken = {name for param in run.params for name in param.opts}
-    for row in describe(registry.method(names[-1]).cls.Options):
-        limits = f" [{row['type']}{', ' + row['range'] if row['range'] else ''}]"
-        default = "" if row["default"] is None else f" (default {row['default']})"
-        flag = f"--{row['name'].replace('_', '-')}"
-        if flag in taken:
-            raise UsageError(
-                f"method {names[-1]}: its option {row['name']!r} is a flag of every run; rename it"
-            )
-        boolean = row["type"] == "bool"
-        params.append(
-            click.RichOption(
-                [f"{flag}/--no-{flag[2:]}" if boolean else flag, f"option_{row['name']}"],
-                default=None,
-                help=row["description"] + limits + default,
-                panel=METHOD_PANEL,
-                **({} if boolean else {"metavar": "VALUE"}),
-            )
-        )
-    return params
+    kinds = (("option_", "Options", "Options of the method"),)
 
 
 @click.command(cls=RunCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-m", "--method", required=True, help="Method to run; `harness list methods` shows them.")
 @click.option("-t", "--task", "tasks", multiple=True, help="Task or family, repeatable (default passkey).")
 @click.option("--model", default="smollm2", show_default=True, help="Name, Hub id, folder or .gguf file.")
-@click.option("--adapter", type=click.Path(path_type=Path), help="Folder of trained weights for the method.")
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path),
+    help="Folder of trained weights for the method; none: untrained (default: one that ships, if any).",
+)
 @click.option("--context-length", type=int, help="Treat the model's window as smaller than it is, in tokens.")
 @click.option("--max-context", type=int, help="Truncate raw prompts to so many tokens.")
 @click.option(
@@ -123,10 +73,10 @@ def run(
     from ..display import RunDisplay, closing_lines, summary_table
     from ..runner import RunSettings, execute, plan_run
 
-    options = {k.removeprefix("option_"): flags.pop(k) for k in list(flags) if k.startswith("option_")}
+    options = chosen(flags, "option_")
     wanted = RunSettings(
         method=method,
-        options={k: v for k, v in options.items() if v is not None},
+        options=options,
         tasks=tasks or ("passkey",),
         task_settings=task_settings(settings),
         **flags,

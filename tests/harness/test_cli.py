@@ -146,13 +146,14 @@ def test_models_are_listed(capsys):
     assert all(row["description"] for row in rows.values())
 
 
-@pytest.mark.parametrize("kind", ["methods", "tasks", "models"])
+@pytest.mark.parametrize("kind", ["methods", "tasks", "recipes", "models"])
 def test_lists_for_people(capsys, kind):
     assert invoke(["list", kind]) == 0
     out = capsys.readouterr().out
     wanted = {
         "methods": "--alpha (float > 0 and <= 100, default 3.0)",
         "tasks": "--set passkey.lengths",
+        "recipes": "--set story_tokens (int >= 16, default 400)",
         "models": "smollm2",
     }
     assert wanted[kind] in out
@@ -255,7 +256,7 @@ PLAIN = ("run", "-m", "plain")
         (["run"], "Missing option '-m' / '--method'"),
         (["run", "-m"], "Option '-m' requires an argument"),
         (["rum", "-m", "plain"], "no command named 'rum'; did you mean 'run'?"),
-        (["list", "method"], "'method' is not one of 'methods', 'tasks', 'models'"),
+        (["list", "method"], "'method' is not one of 'methods', 'tasks', 'recipes', 'models'"),
         (["list"], "Missing argument"),
         (["--alpha"], "No such option"),
     ],
@@ -356,7 +357,7 @@ def test_data_that_is_not_there(refuse, tmp_path):
 @pytest.fixture
 def adapter(tmp_path, tiny):
     folder = tmp_path / "adapter"
-    adapters.write(folder, "beacon", tiny, {"w": torch.arange(4.0)}, {"steps": 1})
+    adapters.write(folder, "beacon", tiny, {"weights.safetensors": {"w": torch.arange(4.0)}}, {"steps": 1})
     return folder
 
 
@@ -369,15 +370,15 @@ def test_an_adapter_for_another_model(refuse, tmp_path, adapter):
     from harness import models
 
     other = models.load(str(make_model(tmp_path / "other", hidden_size=32)), device="cpu")
-    adapters.write(adapter, "beacon", other, {"w": torch.arange(4.0)}, {})
+    adapters.write(adapter, "beacon", other, {"weights.safetensors": {"w": torch.arange(4.0)}}, {})
     line = with_adapter(refuse, adapter)
     assert f"--adapter {adapter}: trained on {other.name}" in line and "not on " in line
 
 
 def test_an_adapter_for_another_method(refuse, adapter, tiny):
-    adapters.write(adapter, "lora", tiny, {"w": torch.arange(4.0)}, {})
+    adapters.write(adapter, "lora", tiny, {"weights.safetensors": {"w": torch.arange(4.0)}}, {})
     for method in ("beacon", "two_pass"):
-        assert "made for method 'lora', not for beacon" in with_adapter(refuse, adapter, method)
+        assert "made for method 'lora', not for " in with_adapter(refuse, adapter, method)
 
 
 def test_a_method_that_takes_none(refuse, adapter):
@@ -402,8 +403,8 @@ def test_a_folder_that_is_no_adapter(refuse, adapter, tmp_path):
     card = adapter / "adapter.json"
     for content, message in (
         ("{", "adapter.json cannot be read"),
-        ("[]", "is not of format 1"),
-        ('{"format": 99}', "is not of format 1; fit it again"),
+        ("[]", "is not of format 2"),
+        ('{"format": 99}', "is not of format 2; fit it again"),
     ):
         card.write_text(content)
         assert message in with_adapter(refuse, adapter)

@@ -170,7 +170,9 @@ def test_lowering_the_limit_loses_nothing(tiny_folder, tmp_path):
 
 def test_every_other_request_has_a_folder_of_its_own(tiny, tiny_folder, tmp_path):
     for name, fill in (("a", 0.0), ("b", 1.0)):
-        adapters.write(tmp_path / name, "beacon", tiny, {"w": torch.full((2,), fill)}, {})
+        adapters.write(
+            tmp_path / name, "beacon", tiny, {"weights.safetensors": {"w": torch.full((2,), fill)}}, {}
+        )
     base = settings(tiny_folder, tmp_path, method="beacon", options={"interval": "32"}, limit=1)
     others = [
         replace(base, options={"interval": "64"}),

@@ -126,9 +126,9 @@ def test_a_window_that_fills_while_answering_is_condensed(tiny):
 def test_an_untrained_beacon_says_so_and_an_adapter_changes_that(tiny, tmp_path):
     method = beacon(tiny)
     assert method.facts()["beacon_weights"] == "untrained" and method.facts()["warning"]
-    method.save(tmp_path / "a")
+    method.save(tmp_path / "a", {})
     tensors = {k: v + 0.02 * torch.randn(v.shape) for k, v in method.weights.tensors(tiny.network).items()}
-    adapters.write(tmp_path / "b", "beacon", tiny, tensors, {})
+    adapters.write(tmp_path / "b", "beacon", tiny, {"weights.safetensors": tensors}, {})
     one = prompt(tiny, 200)
     untrained = ask(method, [one])[0]
     same, other = beacon(tiny), beacon(tiny)
@@ -144,7 +144,7 @@ def test_an_untrained_beacon_says_so_and_an_adapter_changes_that(tiny, tmp_path)
 
 def test_an_adapter_for_another_model_is_refused(tiny, tmp_path):
     method = beacon(tiny)
-    method.save(tmp_path)
+    method.save(tmp_path, {})
     card = json.loads((tmp_path / adapters.CARD).read_text())
     (tmp_path / adapters.CARD).write_text(json.dumps({**card, "base_hash": "0" * 64}))
     with pytest.raises(UsageError, match="trained on"):

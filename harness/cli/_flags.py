@@ -1,0 +1,87 @@
+"""The options of a method as flags of a verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import rich_click as click
+
+from ..errors import UsageError
+
+
+class MethodCommand(click.RichCommand):
+    """A verb with ``--method``: whatever that names adds its options as flags.
+
+    Attributes
+    ----------
+    kinds
+        For each kind of options: the prefix of its parameters' names, the attribute of the method's class
+        that declares them, and the title of their panel in the help.
+    """
+
+    kinds: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["method_params"] = self._method_params(args)
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *ctx.meta.get("method_params", ())]
+
+    def _method_params(self, args: list[str]) -> list[click.Parameter]:
+        names = _value(args, "-m", "--method")
+        if not names:
+            return []
+        from .. import registry
+        from ..options import describe
+
+        for path in _value(args, "--plugin"):
+            registry.register_file(Path(path))
+        params: list[click.Parameter] = []
+        taken = {name for param in self.params for name in param.opts}
+        cls = registry.method(names[-1]).cls
+        for prefix, attribute, panel in self.kinds:
+            for row in describe(getattr(cls, attribute)):
+                flag = f"--{row['name'].replace('_', '-')}"
+                if flag in taken:
+                    raise UsageError(
+                        f"method {names[-1]}: its option {row['name']!r} is a flag of every {self.name}; rename it"
+                    )
+                taken.add(flag)
+                params.append(_option(row, flag, prefix, panel))
+        return params
+
+
+def _option(row: dict[str, Any], flag: str, prefix: str, panel: str) -> click.Parameter:
+    limits = f" [{row['type']}{', ' + row['range'] if row['range'] else ''}]"
+    default = "" if row["default"] is None else f" (default {row['default']})"
+    boolean = row["type"] == "bool"
+    return click.RichOption(
+        [f"{flag}/--no-{flag[2:]}" if boolean else flag, f"{prefix}{row['name']}"],
+        default=None,
+        help=row["description"] + limits + default,
+        panel=panel,
+        **({} if boolean else {"metavar": "VALUE"}),
+    )
+
+
+def chosen(flags: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Take the options of one kind out of `flags`; those the user gave, by their own names."""
+    found = {name: flags.pop(name) for name in list(flags) if name.startswith(prefix)}
+    return {name.removeprefix(prefix): value for name, value in found.items() if value is not None}
+
+
+def _value(args: list[str], *flags: str) -> list[str]:
+    """Values of an option in a raw command line, before it is parsed."""
+    found = []
+    for i, word in enumerate(args):
+        name, equals, value = word.partition("=")
+        if name in flags:
+            if equals:
+                found.append(value)
+            elif i + 1 < len(args):
+                found.append(args[i + 1])
+        elif len(word) > 2 and word[:2] in flags and not word.startswith("--"):
+            found.append(word[2:])
+    return found

@@ -1,0 +1,322 @@
+"""The training data of ``harness fit``: sources mixed, tokenised once, and kept on disk.
+
+Tokens and labels are those of Activation Beacon (https://arxiv.org/abs/2401.03462), v1: a text is truncated
+and all of it is learnt; of a prompt with an answer only the answer is learnt, the prompt losing its middle if
+both together are too long. Memory stays flat: files are read by lines, and token ids are memory-mapped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ._training_text import HubRows, Progress, Source, parse_spec
+from ._training_tokens import Tokenizing
+from .errors import UsageError
+from .paths import unwritable
+from .training import Example
+
+if TYPE_CHECKING:
+    from .models import LanguageModel
+
+FORMAT = 1
+"""Goes up whenever the same sources may give other examples: what was kept before is then made anew."""
+
+IGNORED = -100
+_BATCH = 16  # rows tokenised at a time, in parallel; their text is in memory together
+
+
+class Mixture:
+    """Examples of all sources, shuffled; made by `build`. It is a `harness.training.TrainingData`.
+
+    Attributes
+    ----------
+    facts
+        JSON-ready: ``sources`` (for each ``given``, ``sha256`` or ``revision``, ``lines`` in it, ``read``,
+        ``taken`` of those, ``dropped`` by reason, ``examples``, ``tokens``, ``labelled``), ``examples``,
+        ``tokens``, ``lengths`` (tokens: ``min``, ``median``, ``mean``, ``max``) and the settings.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import numpy as np
+
+        self.folder = folder
+        try:
+            self.facts: dict[str, Any] = json.loads((folder / "facts.json").read_text("utf-8"))
+            self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+            self._learnt = np.load(folder / "learnt.npy", mmap_mode="r")
+            self._source = np.load(folder / "source.npy", mmap_mode="r")
+            self._order = np.load(folder / "order.npy", mmap_mode="r")
+            self._tokens = np.memmap(folder / "tokens.bin", dtype="<i4", mode="r")
+            whole = len(self._tokens) == self._offsets[-1] and len(self._order) == len(self._offsets) - 1
+        except (OSError, ValueError, EOFError) as error:
+            raise UsageError(f"{folder}: damaged ({error}); delete it, it will be made again") from error
+        if not whole:
+            raise UsageError(
+                f"{folder}: damaged (its files do not fit together); delete it, it will be made again"
+            )
+
+    @cached_property
+    def lengths(self) -> Sequence[int]:
+        """Tokens of each example, in the order of the examples."""
+        sizes: list[int] = (self._offsets[1:] - self._offsets[:-1])[self._order].tolist()
+        return sizes
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> Example:
+        """The example at `index`; from the end if negative. Raises IndexError beyond either end."""
+        place = self._order[index]
+        start, end = self._offsets[place], self._offsets[place + 1]
+        ids: list[int] = self._tokens[start:end].tolist()
+        ignored = int(self._learnt[place])
+        return Example(ids, [IGNORED] * ignored + ids[ignored:], int(self._source[place]))
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[index] for index in range(len(self)))
+
+
+def check(specs: Sequence[str]) -> None:
+    """Refuse what can be refused without a model: unknown or missing sources, empty files, broken first lines.
+
+    Raises
+    ------
+    UsageError
+        One line, with file and line number where there are any.
+    """
+    if not specs:
+        raise UsageError("no training data given")
+    for spec in specs:
+        parse_spec(spec).check()
+
+
+def build(
+    specs: Sequence[str],
+    model: LanguageModel,
+    folder: Path,
+    *,
+    min_length: int = 1200,
+    max_length: int = 8192,
+    seed: int = 42,
+    split: bool = False,
+    chat: bool = False,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Mixture:
+    """Mix and tokenise sources; the same request finds what an earlier one has left in `folder`.
+
+    Parameters
+    ----------
+    specs
+        ``SOURCE[:COUNT]`` each. SOURCE: a file of JSON lines, a folder with ``data.jsonl``, or
+        ``hub:owner/name[/config][@split]``. With a COUNT, so many usable rows are drawn without replacement
+        by `seed` (all usable ones, if fewer are); without, all are taken.
+    model
+        Its tokenizer is used, its weights are not.
+    folder
+        Where examples are kept, in a sub-folder named after all that they depend on.
+    min_length, max_length
+        Tokens. Shorter examples are dropped, longer ones truncated.
+    seed
+        Of what is drawn, of separators, and of the order of the examples.
+    split
+        Cut a text longer than `max_length` into several examples, instead of truncating it.
+    chat
+        Wrap prompts in the model's chat template and end answers as it ends turns, instead of a separator
+        and the tokenizer's end token.
+    offline
+        Refuse sources on the Hub.
+    progress
+        Told of rows done, and of how many there will be if that is known.
+
+    Raises
+    ------
+    UsageError
+        One line: a source is missing, empty, broken (file and line number) or smaller than its COUNT; no
+        example is left; lengths make no sense; the model has no chat template; `folder` cannot be written.
+    """
+    if not 1 <= min_length <= max_length:
+        raise UsageError(f"lengths from {min_length} to {max_length} tokens: none can be both; change one")
+    if not specs:
+        raise UsageError("no training data given")
+    if chat and not model.has_chat_template:
+        raise UsageError(f"model {model.name} has no chat template: do without it")
+    sources = [parse_spec(spec) for spec in specs]
+    if offline and (remote := next((s for s in sources if isinstance(s, HubRows)), None)):
+        raise UsageError(f"{remote.given}: on the Hub, and nothing may be fetched; give a file of JSON lines")
+    settings = {
+        "min_length": min_length,
+        "max_length": max_length,
+        "seed": seed,
+        "split": split,
+        "chat": chat,
+        "tokenizer_hash": model.tokenizer_hash,
+        "format": FORMAT,
+    }
+    target = folder / _key(sources, settings)
+    if not target.is_dir():
+        _write(
+            sources, Tokenizing(model, min_length, max_length, seed, split, chat), settings, target, progress
+        )
+    mixture = Mixture(target)
+    # The same content may have been given under another name before.
+    for fact, spec in zip(mixture.facts["sources"], specs):
+        fact["given"] = spec
+    return mixture
+
+
+def _key(sources: Sequence[Source], settings: dict[str, Any]) -> str:
+    """Names what examples depend on: contents rather than paths."""
+    parts = [
+        [s.identity, s.count, [s.repository, s.config, s.split] if isinstance(s, HubRows) else None]
+        for s in sources
+    ]
+    return (
+        "mixture-" + hashlib.sha256(json.dumps([parts, settings], sort_keys=True).encode()).hexdigest()[:24]
+    )
+
+
+class _Store:
+    """Examples on their way to the disk: ids in a flat file, the rest (a few bytes each) in memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.offsets, self.learnt, self.source = [0], [], []  # type: tuple[list[int], list[int], list[int]]
+
+    def add(self, ids: list[int], learnt: int, source: int) -> None:
+        """Append an example whose first `learnt` tokens are not learnt."""
+        import numpy as np
+
+        self.file.write(np.asarray(ids, dtype="<i4").tobytes())
+        self.offsets.append(self.offsets[-1] + len(ids))
+        self.learnt.append(learnt)
+        self.source.append(source)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Tells of the rows of one source as of `before` more."""
+
+    progress: Progress | None
+    before: int
+    total: int | None
+
+    def tell(self, done: int) -> None:
+        if self.progress is not None:
+            self.progress(self.before + done, self.total)
+
+
+def _write(
+    sources: Sequence[Source],
+    tokenizing: Tokenizing,
+    settings: dict[str, Any],
+    target: Path,
+    progress: Progress | None,
+) -> None:
+    """Make all examples in a folder of another name, which becomes `target` when it is whole."""
+    import numpy as np
+
+    # Every source is counted and checked before the first is tokenised.
+    goals = [s.lines if s.count is None or s.lines is None else min(s.count, s.lines) for s in sources]
+    total = None if None in goals else sum(goal or 0 for goal in goals)
+    partial: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+        facts, done = [], 0
+        with (partial / "tokens.bin").open("wb") as file:
+            store = _Store(file)
+            for index, source in enumerate(sources):
+                step = _Step(progress, done, total)
+                facts.append(_take(index, source, tokenizing, store, step))
+                done += facts[-1]["taken"] if source.count else facts[-1]["read"]
+        _require_some(facts, settings)
+        order = list(range(len(store.source)))
+        random.Random(settings["seed"]).shuffle(order)
+        arrays = {"offsets": store.offsets, "learnt": store.learnt, "source": store.source, "order": order}
+        for name, values in arrays.items():
+            np.save(partial / f"{name}.npy", np.asarray(values, dtype="<i8"))
+        summary = json.dumps(_summary(facts, store, settings), indent=2)
+        (partial / "facts.json").write_text(summary, "utf-8")
+        partial.chmod(0o755)
+        if not target.is_dir():  # another process may have been faster
+            partial.rename(target)
+    except OSError as error:
+        if target.is_dir():
+            return
+        if (reason := unwritable(error)) is None:
+            raise
+        raise UsageError(
+            f"{target.parent} cannot be written ({reason}); make room or give another folder"
+        ) from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _take(index: int, source: Source, tokenizing: Tokenizing, store: _Store, step: _Step) -> dict[str, Any]:
+    """Tokenise one source into the store until its count is reached; its facts."""
+    tokenizing.dropped.clear()
+    first, begin = len(store.source), store.offsets[-1]
+    read = taken = 0
+    rows = source.rows(tokenizing.seed)
+    while source.count is None or taken < source.count:
+        wanted = _BATCH if source.count is None else min(_BATCH, source.count - taken)
+        if not (batch := list(islice(rows, wanted))):
+            break
+        for examples in tokenizing.examples(batch, source.identity):
+            for ids, learnt in examples:
+                store.add(ids, learnt, index)
+            taken += bool(examples)
+        read += len(batch)
+        step.tell(taken if source.count else read)
+    tokens = store.offsets[-1] - begin
+    return {
+        "given": source.given,
+        ("revision" if isinstance(source, HubRows) else "sha256"): source.identity,
+        "lines": source.lines,
+        "read": read,
+        "taken": taken,
+        "dropped": dict(sorted(tokenizing.dropped.items())),
+        "examples": len(store.source) - first,
+        "tokens": tokens,
+        "labelled": tokens - sum(store.learnt[first:]),
+    }
+
+
+def _require_some(facts: Sequence[dict[str, Any]], settings: dict[str, Any]) -> None:
+    if any(fact["examples"] for fact in facts):
+        return
+    why = "; ".join(
+        f"{fact['given']}: {', '.join(f'{n:,} {reason}' for reason, n in fact['dropped'].items())}"
+        for fact in facts
+    )
+    bounds = f"from {settings['min_length']} to {settings['max_length']} tokens"
+    raise UsageError(f"no example {bounds} is left ({why}); change the lengths or give longer texts")
+
+
+def _summary(facts: list[dict[str, Any]], store: _Store, settings: dict[str, Any]) -> dict[str, Any]:
+    sizes = [end - start for start, end in zip(store.offsets, store.offsets[1:])]
+    return {
+        **settings,
+        "sources": facts,
+        "examples": len(sizes),
+        "tokens": sum(sizes),
+        "lengths": {
+            "min": min(sizes),
+            "median": statistics.median(sizes),
+            "mean": round(statistics.fmean(sizes), 1),
+            "max": max(sizes),
+        },
+    }

@@ -1,0 +1,225 @@
+"""The contract of a recipe: how synthetic long-context samples come about, in two stages kept apart.
+
+The expensive one asks a generator for short items (stories, questions about them, summaries) and keeps them
+in a pool. The cheap one puts items together into samples of any length, without generating anything.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from .errors import HarnessError, UsageError
+from .generation import Answer, Request
+from .options import Options as BaseOptions
+
+
+class Items(Protocol):
+    """A pool, as a recipe sees it; `record` and `usable` know the stages that came before."""
+
+    def noun(self, index: int) -> str:
+        """The noun of that number; they begin anew after the last one."""
+        ...
+
+    def record(self, stage: str, index: int) -> dict[str, Any] | None:
+        """What a stage made for that index; None if it was dropped or never asked for."""
+        ...
+
+    def usable(self, stage: str) -> Sequence[int]:
+        """Indices that `record` has something for, ascending."""
+        ...
+
+    def size(self, stage: str, field: str, index: int) -> tuple[int, int]:
+        """(tokens, characters) of a measured field, from memory: no text is read or tokenised."""
+        ...
+
+    def count(self, text: str) -> int:
+        """Tokens of a short text, remembered."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What `Stage.judge` returns for an answer that is of no use; the card counts reasons."""
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A kind of item. Item `i` of a stage may build on records of earlier stages.
+
+    Attributes
+    ----------
+    name
+        Of the file in the pool, and of the count in the card.
+    size
+        How many items.
+    expected
+        New tokens an item will take, about: for the estimate.
+    ask
+        The request for an index; the record itself if it follows from earlier ones without asking; None if
+        what it builds on was dropped.
+    judge
+        The record made of an answer, JSON-ready, or `Dropped`.
+    measured
+        Fields of the record that samples are put together from, each with what stands before it there, a
+        blank or nothing: many tokenizers make a blank part of the word that follows.
+    """
+
+    name: str
+    size: int
+    expected: int
+    ask: Callable[[int, Items], Request | dict[str, Any] | None]
+    judge: Callable[[int, Items, Answer], dict[str, Any] | Dropped]
+    measured: Mapping[str, str] = field(default_factory=dict)
+
+
+class Part(NamedTuple):
+    """A piece of a sample's text: words of the template, or a field of a record that is read when written.
+
+    Attributes
+    ----------
+    text
+        The words; None for a field.
+    source
+        (stage, index, field); None for words.
+    """
+
+    text: str | None
+    source: tuple[str, int, str] | None = None
+
+
+class Passage(NamedTuple):
+    """A stretch of the context. `evidence`: the answer depends on it. A number is its place, from 1."""
+
+    parts: tuple[Part, ...]
+    evidence: bool = False
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A sample before it is written: a plan that refers to the pool, small however long the sample is.
+
+    Attributes
+    ----------
+    kind
+        What is asked, within the task; the task's name where it asks one thing only.
+    prefix, suffix
+        Words before and after the passages.
+    answer
+        The whole output, beginning with `label`.
+    label
+        What the answer is introduced by (``"Answer: "``); may be empty.
+    question
+        The bare question in the suffix; empty where there is none.
+    repeats
+        Passages that stand in the context a second time, because the pool could not fill the length.
+    """
+
+    kind: str
+    prefix: str
+    passages: Sequence[Passage]
+    suffix: str
+    answer: str
+    label: str = ""
+    question: str = ""
+    repeats: int = 0
+
+
+@dataclass(frozen=True)
+class LengthRange:
+    """Tokens a sample may have, prompt and answer together, both ends included."""
+
+    low: int
+    high: int
+
+
+class TooShort(HarnessError):
+    """A draft that cannot be made within the range: `tokens` is what it takes at least."""
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__(f"takes at least {tokens} tokens")
+        self.tokens = tokens
+
+
+class NoItems(HarnessError):
+    """The pool has no usable item of a kind that a task needs."""
+
+
+class Recipe(ABC):
+    """A way of making samples. Subclass it and name it in an entry point of ``harness.recipes``.
+
+    Class attributes
+    ----------------
+    Options
+        Set with ``--set option=value``.
+    version, changelog
+        The version changes whenever a pool or a sample may change; the changelog says why, newest last.
+    tasks
+        Names of the tasks, and how many samples of each the paper has: proportions for any other number.
+    default_range
+        Lengths without ``--length-range``; None: the recipe has a rule of its own.
+    """
+
+    Options: ClassVar[type[BaseOptions]] = BaseOptions
+    version: ClassVar[str] = "1"
+    changelog: ClassVar[tuple[str, ...]] = ("1: first version",)
+    tasks: ClassVar[Mapping[str, int]]
+    default_range: ClassVar[LengthRange | None] = None
+
+    def __init__(self, options: BaseOptions) -> None:
+        self.options = options
+
+    @abstractmethod
+    def items(self, count: int, nouns: int) -> int:
+        """How many items (of the first stage) to generate for `count` samples, by default."""
+
+    @abstractmethod
+    def stages(self, items: int, seed: int) -> list[Stage]:
+        """Every kind of item, in the order they are generated."""
+
+    @abstractmethod
+    def draft(self, task: str, pool: Items, rng: random.Random, length: LengthRange | None) -> Draft:
+        """Plan one sample.
+
+        Raises
+        ------
+        TooShort
+            If nothing within the range can be made of what was drawn.
+        NoItems
+            If the pool has nothing that the task could be made of.
+        """
+
+
+def share(count: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """`count` divided in proportion to `weights`, by largest remainder; ties go to the earlier name.
+
+    Examples
+    --------
+    >>> share(10, {"qa": 4000, "summarization": 2000, "few": 1000})
+    {'qa': 6, 'summarization': 3, 'few': 1}
+    """
+    total = sum(weights.values())
+    shares = {name: count * weight // total for name, weight in weights.items()}
+    by_remainder = sorted(weights, key=lambda name: -(count * weights[name] % total))
+    for name in by_remainder[: count - sum(shares.values())]:
+        shares[name] += 1
+    return shares
+
+
+def intervals(span: tuple[int, int], interval: int) -> range:
+    """Which intervals of so many tokens a span ``[start, end)`` of tokens touches, counted from 0.
+
+    Examples
+    --------
+    >>> intervals((1000, 2049), 1024)
+    range(0, 3)
+    """
+    start, end = span
+    if interval < 1 or not 0 <= start < end:
+        raise UsageError(f"no interval of {interval} tokens over the span {start}..{end}")
+    return range(start // interval, (end - 1) // interval + 1)

@@ -1,0 +1,377 @@
+"""Synthetic data from a recipe: everything checked, the pool generated or resumed, samples put together.
+
+A kill at any moment loses one batch of items at most. The same command with the same seed gives the same
+bytes, whether or not it was interrupted: batches are fixed by the items' numbers, and each item draws from a
+random source of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import _datacard, registry
+from ._assembly import DataFile, Layout, layout
+from ._pool import NOT_ASKED, Pool, read_identity
+from ._synth_inputs import parse_length, read_nouns
+from .errors import HarnessError, UsageError
+from .generation import Generator, ModelGenerator, Request
+from .paths import writes
+from .recipe import Draft, Dropped, LengthRange, NoItems, Recipe, Stage, TooShort, share
+
+if TYPE_CHECKING:
+    from .models import LanguageModel
+
+DATA = "data.jsonl"
+PARTIAL = ".data.jsonl.partial"
+FORMAT = 1
+DRAWS = 40
+"""Times a sample is drawn anew if it does not come out within the range."""
+ASSUMED_SPEED = 100.0
+"""New tokens a second, where it cannot be measured."""
+
+
+class Watcher(Protocol):
+    """Who is told how far the work is."""
+
+    def start(self, what: str, total: int, done: int) -> None:
+        """A new stretch of work, `done` of which is there already."""
+        ...
+
+    def step(self, number: int, rate: str = "") -> None:
+        """So many more are there."""
+        ...
+
+
+@dataclass(frozen=True)
+class SynthSettings:
+    """What the user asked for; None: the default, as ``harness synth --help`` describes it."""
+
+    recipe: str
+    count: int | None
+    out: Path
+    pool: Path | None = None
+    items: int | None = None
+    length: str | None = None
+    nouns: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: str = "smollm2"
+    generator: str | None = None
+    generator_model: str | None = None
+    seed: int = 42
+    batch_size: int = 16
+    dtype: str = "auto"
+    device: str = "auto"
+    offline: bool = False
+
+
+@dataclass
+class SynthPlan:
+    """A data set that can be made: settings checked against the model and the pool, nothing loaded yet."""
+
+    settings: SynthSettings
+    recipe: Recipe
+    model: LanguageModel
+    generator: Generator
+    pool: Pool
+    identity: dict[str, Any]
+    stages: list[Stage]
+    counts: dict[str, int]
+    length: LengthRange | None
+
+
+def plan(settings: SynthSettings) -> SynthPlan:
+    """Check everything that can be checked before a token is generated.
+
+    Raises
+    ------
+    UsageError
+        One line for whichever does not hold.
+    """
+    from . import models
+    from ._endpoint import EndpointGenerator
+
+    cls = registry.recipe(settings.recipe).cls
+    recipe = cls(cls.Options.parse(settings.options, f"recipe {settings.recipe}"))
+    length = parse_length(settings.length) if settings.length else recipe.default_range
+    for name, value in (
+        ("count", settings.count),
+        ("items", settings.items),
+        ("batch-size", settings.batch_size),
+    ):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} {value}: must be at least 1")
+    if settings.generator_model and not settings.generator:
+        raise UsageError("--generator-model names a model of --generator; give its address too")
+    nouns = read_nouns(settings.nouns)
+    model = models.load(
+        settings.model, dtype=settings.dtype, device=settings.device, offline=settings.offline
+    )
+    generator: Generator
+    if settings.generator:
+        name = settings.generator_model or settings.model
+        generator = EndpointGenerator(settings.generator, name, settings.batch_size)
+    else:
+        generator = ModelGenerator(model, settings.batch_size)
+    return assemble_plan(settings, recipe, model, generator, nouns, length)
+
+
+def assemble_plan(
+    settings: SynthSettings,
+    recipe: Recipe,
+    model: LanguageModel,
+    generator: Generator,
+    nouns: list[str],
+    length: LengthRange | None,
+) -> SynthPlan:
+    """The plan for a generator that is there already; raises UsageError if the pool is somebody else's."""
+    count = settings.count or sum(recipe.tasks.values())
+    folder = settings.pool or settings.out / "pool"
+    found = read_identity(folder)
+    if settings.pool and settings.items is None and found is None and settings.pool.exists():
+        raise UsageError(f"--pool {folder}: no pool there; give --items to make one in that folder")
+    # Another seed may assemble other samples from a pool, but its items go on from its own seed.
+    seed = int(found["seed"]) if found and settings.pool else settings.seed
+    default = 0 if found else recipe.items(count, len(nouns))
+    wanted = max(settings.items or default, int(found["items"]) if found else 0)
+    identity = {
+        "format": FORMAT,
+        "recipe": settings.recipe,
+        "recipe_version": recipe.version,
+        "options": recipe.options.model_dump(mode="json"),
+        "generator": generator.facts(),
+        "tokenizer_hash": model.tokenizer_hash,
+        "model": settings.generator_model if settings.generator else model.name,
+        "nouns": len(nouns),
+        "nouns_sha256": _datacard.digest(nouns),
+        "seed": seed,
+        "items": wanted,
+    }
+    if found is not None:
+        _check_pool(folder, found, identity)
+    order = list(nouns)
+    random.Random(f"{seed}-nouns").shuffle(order)
+    pool = Pool(folder, order, _counter(model))
+    stages = recipe.stages(wanted, seed)
+    made = SynthPlan(
+        settings, recipe, model, generator, pool, identity, stages, share(count, recipe.tasks), length
+    )
+    _check_out(settings.out, _request(made))
+    return made
+
+
+def estimate(plan: SynthPlan) -> str:
+    """What is left to generate, in one line: items, tokens, and minutes at a speed measured now or assumed."""
+    batch = plan.generator.batch_size
+    with plan.pool.open():
+        left = {s: max(0, whole(s.size, batch) - plan.pool.load(s, batch)) for s in plan.stages}
+    items, tokens = sum(left.values()), sum(number * stage.expected for stage, number in left.items())
+    if not items:
+        return f"nothing to generate: the pool {plan.pool.folder} is complete"
+    measured = plan.generator.speed()
+    speed = measured or ASSUMED_SPEED
+    return (
+        f"to generate: {items:,} items in {sum(n > 0 for n in left.values())} stages, about {tokens:,} new tokens; "
+        f"{tokens / speed / 60:,.1f} minutes and the reading of prompts at {speed:,.0f} tokens/s "
+        f"({'measured' if measured else 'assumed'})"
+    )
+
+
+def execute(plan: SynthPlan, watcher: Watcher) -> dict[str, Any]:
+    """Generate what the pool lacks, put the samples together, write data and card; returns the card.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds another data set, or cannot be written.
+    HarnessError
+        If the generator wrote nothing usable; the line names the counts.
+    """
+    request = _request(plan)
+    _check_out(plan.settings.out, request)
+    with plan.pool.open():
+        plan.pool.write_identity(plan.identity)
+        for stage in plan.stages:
+            _generate(plan, stage, watcher)
+        _require_items(plan)
+        out = plan.settings.out
+        partial = out / PARTIAL
+        with _errors_of(out):
+            try:
+                facts = _write_samples(plan, watcher, partial)
+                card = _datacard.make(plan, request, facts)
+                # The data comes last: a kill between the two leaves a card that the same command replaces.
+                _datacard.write(out, card)
+                partial.replace(out / DATA)
+            finally:
+                partial.unlink(missing_ok=True)
+    return card
+
+
+def whole(size: int, batch: int) -> int:
+    """A number of items rounded up to whole batches: every item is generated in a full one."""
+    return -(-size // batch) * batch
+
+
+def _generate(plan: SynthPlan, stage: Stage, watcher: Watcher) -> None:
+    pool, generator, seed = plan.pool, plan.generator, int(plan.identity["seed"])
+    batch = generator.batch_size
+    size = whole(stage.size, batch)
+    done = pool.load(stage, batch)
+    watcher.start(stage.name, size, min(done, size))
+    for start in range(done, size, batch):
+        asked = {i: stage.ask(i, pool) for i in range(start, start + batch)}
+        requests = [request for request in asked.values() if isinstance(request, Request)]
+        began = time.perf_counter()
+        answers = iter(generator.generate(requests, seed) if requests else [])
+        seconds = time.perf_counter() - began
+        records: list[dict[str, Any]] = []
+        tokens = 0
+        for index, request in asked.items():
+            if request is None:
+                records.append({"i": index, "dropped": NOT_ASKED})
+                continue
+            if not isinstance(request, Request):
+                records.append({"i": index, **request})
+                continue
+            answer = next(answers)
+            tokens += answer.tokens
+            made = stage.judge(index, pool, answer)
+            if isinstance(made, Dropped):
+                records.append({"i": index, "dropped": made.reason, "written": answer.text})
+            else:
+                records.append({"i": index, **made})
+        pool.append(stage, records)
+        watcher.step(batch, f"{tokens / seconds:,.0f} tok/s" if tokens else "")
+
+
+def _require_items(plan: SynthPlan) -> None:
+    if not plan.pool.usable(plan.stages[0].name):
+        raise HarnessError(f"{plan.identity['model']} wrote nothing usable: {_reasons(plan, plan.stages)}")
+
+
+def _reasons(plan: SynthPlan, stages: Sequence[Stage]) -> str:
+    said = []
+    for stage in stages:
+        made = plan.pool.made(stage.name)
+        dropped = ", ".join(f"{n} {reason}" for reason, n in plan.pool.dropped(stage.name).items())
+        said.append(f"{stage.name}: {made} items" + (f", of these {dropped}" if dropped else ""))
+    return "; ".join(said)
+
+
+def _write_samples(plan: SynthPlan, watcher: Watcher, path: Path) -> _datacard.DataFacts:
+    """All samples in one file, in an order that mixes the tasks."""
+    order = [(task, number) for task, count in plan.counts.items() for number in range(count)]
+    random.Random(f"{plan.settings.seed}-order").shuffle(order)
+    watcher.start("samples", len(order), 0)
+    facts = _datacard.DataFacts()
+    impossible: set[str] = set()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        file = DataFile(stream)
+        for task, number in order:
+            if task in impossible or (drawn := _draw(plan, task, number)) is None:
+                impossible.add(task)
+                continue
+            draft, measured = drawn
+            file.write(f"{plan.settings.recipe}-{task}-{number:06d}", task, draft, measured, plan.pool)
+            facts.add(task, draft, measured, plan.length)
+            watcher.step(1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if not facts.counts:
+        raise HarnessError(
+            f"{plan.identity['model']} wrote nothing usable for any task: {_reasons(plan, plan.stages)}"
+        )
+    facts.sha256, facts.bytes = file.sha256, file.bytes
+    return facts
+
+
+def _draw(plan: SynthPlan, task: str, number: int) -> tuple[Draft, Layout] | None:
+    """A sample within the range; None if the pool has no item of a kind that the task needs.
+
+    One that is shorter than the range (a pool without anything that fits) is better than none, and counted.
+    """
+    least, short = 0, None
+    for attempt in range(DRAWS):
+        rng = random.Random(f"{plan.settings.seed}-{task}-{number}-{attempt}")
+        try:
+            draft = plan.recipe.draft(task, plan.pool, rng, plan.length)
+        except TooShort as error:
+            least = min(least or error.tokens, error.tokens)
+            continue
+        except NoItems:
+            return None
+        measured = layout(draft, plan.pool)
+        if plan.length is None or plan.length.low <= measured.tokens <= plan.length.high:
+            return draft, measured
+        if measured.tokens < plan.length.low:
+            short = draft, measured
+        else:
+            least = min(least or measured.tokens, measured.tokens)
+    if short is not None:
+        return short
+    raise UsageError(
+        f"--length-range {plan.settings.length}: too short for {task}, which takes about {least} tokens at "
+        "least; items of the pool are shorter with --set (see harness synth --help)"
+    )
+
+
+def _request(plan: SynthPlan) -> dict[str, Any]:
+    """Everything that decides the bytes of the data file."""
+    return {
+        "pool": plan.identity,
+        "counts": plan.counts,
+        "length": [plan.length.low, plan.length.high] if plan.length else None,
+        "seed": plan.settings.seed,
+    }
+
+
+def _check_out(out: Path, request: Mapping[str, Any]) -> None:
+    """Refuse a folder with other data: nothing is written over."""
+    old = _datacard.read(out)
+    if (out / DATA).exists() and (old is None or old.get("request") != request):
+        raise UsageError(
+            f"{out} holds another data set; choose another --out (and this pool: --pool {out}/pool)"
+        )
+
+
+def _check_pool(folder: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    for key, what in (
+        ("format", "by another version of the harness"),
+        ("recipe", "by recipe {}"),
+        ("recipe_version", "by version {} of the recipe"),
+        ("tokenizer_hash", "for another tokenizer"),
+        ("nouns_sha256", "from another list of nouns"),
+        ("seed", "with seed {}"),
+        ("options", "with options {}"),
+    ):
+        if found.get(key) != identity[key]:
+            said = what.format(json.dumps(found.get(key)))
+            raise UsageError(f"the pool {folder} was made {said}; choose another --pool or --out")
+    theirs, ours = dict(found.get("generator", {})), dict(identity["generator"])
+    if theirs != ours:
+        key = next(k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k))
+        said = f"by another model ({found.get('model')})"
+        if key in ("batch_size", "dtype"):
+            said = f"with {key.replace('_', ' ')} {theirs.get(key)}, which may change the texts"
+        raise UsageError(f"the pool {folder} was made {said}; choose another --pool or --out")
+
+
+def _counter(model: LanguageModel) -> Any:
+    def count(texts: Sequence[str]) -> list[int]:
+        encoded = model.tokenizer(list(texts), add_special_tokens=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    return count
+
+
+def _errors_of(folder: Path) -> AbstractContextManager[None]:
+    return writes(folder, "make room or choose another --out. The pool is kept: the same command resumes")

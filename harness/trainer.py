@@ -1,0 +1,280 @@
+"""Training any module through `transformers.Trainer`, so that it resumes, scales and logs as its users expect.
+
+What is ours here: checkpoints are used only if they are whole, a loss that is no number ends the training at
+once with the last good checkpoint kept, and every step's loss is written down.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+
+from .errors import HarnessError, UsageError
+from .paths import write_whole, writes
+from .training import Example, FitObserver, FitReport, Schedule, TrainingData
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+WHOLE = "whole.json"
+"""Written last into a checkpoint, with the digest of each of its files: without it, it is not used."""
+
+
+FLAGS = {
+    "output_dir": "--out",
+    "per_device_train_batch_size": "--batch-size",
+    "gradient_accumulation_steps": "--batch-size",
+    "learning_rate": "--learning-rate",
+    "warmup_steps": "--warmup-steps",
+    "num_train_epochs": "--epochs",
+    "max_steps": "--max-steps",
+    "save_steps": "--save-every",
+    "seed": "--seed",
+}
+"""Arguments of the trainer that are flags of their own."""
+
+LOG = "log.jsonl"
+"""A line for each step as it ends, for whoever wants to watch; what is read back is in the checkpoints."""
+
+CURVE = ("step", "loss", "learning_rate", "grad_norm", "tokens", "seconds")
+
+
+class TrainingError(HarnessError):
+    """Training cannot go on: the loss or a gradient is no number. Checkpoints of before are kept."""
+
+
+def train(
+    module: Module,
+    data: TrainingData,
+    schedule: Schedule,
+    device: str,
+    observer: FitObserver | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> FitReport:
+    """Train `module` on `data`, going on from the last whole checkpoint in ``schedule.folder``.
+
+    Parameters
+    ----------
+    module
+        ``module(input_ids, labels)`` takes tensors ``[tokens]`` of one sequence and returns its mean loss.
+        Only its parameters are trained, saved and moved between devices; what it draws at random must come
+        from torch's global generator, whose state is part of a checkpoint.
+    data
+        Must give the same examples at the same places when an interrupted training is taken up again.
+    device
+        Where the module is.
+    callbacks
+        More of the trainer's own.
+
+    Raises
+    ------
+    UsageError
+        If the folder cannot be written, or an argument of the trainer is unknown.
+    TrainingError
+        At the first loss or gradient that is not finite, naming step and checkpoint.
+    """
+    arguments = _arguments(schedule, device)
+    checkpoint = last_whole(schedule.folder)
+    with writes(schedule.folder, "make room and run again"):
+        for path in schedule.folder.glob("checkpoint-*"):
+            if arguments.should_save and not _is_whole(path):  # torn by a kill
+                shutil.rmtree(path)
+        trainer = _Trainer(
+            observer=observer,
+            model=module,
+            args=arguments,
+            train_dataset=_Examples(data),
+            data_collator=_single,
+            callbacks=[_Guard(observer), *callbacks],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    curve = [
+        {name: row[name] for name in CURVE if name in row}
+        for row in trainer.state.log_history
+        if "loss" in row
+    ]
+    tail = curve[-max(1, len(curve) // 10) :]
+    return FitReport(
+        steps=int(trainer.state.global_step),
+        loss=sum(row["loss"] for row in tail) / len(tail) if tail else None,
+        curve=curve,
+        facts={
+            "processes": trainer.args.world_size,
+            "tokens": int(sum(row["tokens"] for row in curve)),
+            "seconds": round(sum(row["seconds"] for row in curve), 1),
+        },
+    )
+
+
+def last_whole(folder: Path) -> Path | None:
+    """The newest checkpoint in `folder` that was written to its end and is as it was written; else None."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        if number.isdecimal() and _is_whole(path):
+            found.append((int(number), path))
+    return max(found)[1] if found else None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        digests = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
+        return bool(digests) and all(_digest(checkpoint / name) == d for name, d in digests.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(schedule: Schedule, device: str) -> None:
+    """Refuse what `train` would refuse of a schedule. Raises UsageError."""
+    _arguments(schedule, device)
+
+
+def _arguments(schedule: Schedule, device: str) -> TrainingArguments:
+    processes = int(torch.distributed.get_world_size()) if torch.distributed.is_initialized() else _launched()
+    if schedule.batch_size % processes:
+        raise UsageError(
+            f"--batch-size {schedule.batch_size} cannot be shared evenly by {processes} processes"
+        )
+    values: dict[str, Any] = {
+        "output_dir": str(schedule.folder),
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": schedule.batch_size // processes,
+        "learning_rate": schedule.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": schedule.warmup_steps,
+        "weight_decay": 0.0,
+        "num_train_epochs": schedule.epochs,
+        "max_steps": -1 if schedule.max_steps is None else schedule.max_steps,
+        "save_strategy": "steps",
+        "save_steps": schedule.save_every,
+        "save_total_limit": 2,
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "seed": schedule.seed,
+        "remove_unused_columns": False,
+        "use_cpu": device.partition(":")[0] == "cpu",
+        "ddp_find_unused_parameters": True,  # a step uses the experts of the ratios it drew, and no others
+        "dataloader_pin_memory": device.startswith("cuda"),
+    }
+    if unknown := sorted(set(schedule.trainer) - set(TrainingArguments.__dataclass_fields__)):
+        raise UsageError(f"--trainer {unknown[0]}: transformers.TrainingArguments has no such argument")
+    if own := sorted(set(schedule.trainer) & set(FLAGS)):
+        raise UsageError(f"--trainer {own[0]}: give {FLAGS[own[0]]} instead")
+    try:
+        return TrainingArguments(**{**values, **schedule.trainer})
+    except (TypeError, ValueError, ImportError) as error:
+        raise UsageError(f"--trainer: {' '.join(str(error).split())[:300]}") from None
+
+
+def _launched() -> int:
+    """Processes started together by `accelerate launch` or `torchrun`."""
+    import os
+
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+class _Examples(torch.utils.data.Dataset[Example]):
+    """`TrainingData` as torch's map-style data set."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.data[index]
+
+
+def _single(batch: list[Example]) -> dict[str, Tensor]:
+    (example,) = batch
+    return {"input_ids": torch.tensor(example.input_ids), "labels": torch.tensor(example.labels)}
+
+
+class _Trainer(Trainer):  # type: ignore[misc]
+    """`Trainer` that stops at the first loss that is no number and logs what a step cost."""
+
+    def __init__(self, *, observer: FitObserver | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.observer = observer
+        self._tokens = 0
+        self._since = time.monotonic()
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
+    ) -> Any:
+        loss = model(inputs["input_ids"], inputs["labels"])
+        _finite("the loss", float(loss.detach()), self.state.global_step, self.args.output_dir)
+        self._tokens += len(inputs["input_ids"])
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            now = time.monotonic()
+            logs["tokens"] = self._tokens * self.args.world_size
+            logs["seconds"] = now - self._since
+            self._tokens, self._since = 0, now
+            if self.is_world_process_zero():
+                with (Path(self.args.output_dir or ".") / LOG).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"step": self.state.global_step, **logs}) + "\n")
+            if self.observer is not None and self.is_world_process_zero():
+                self.observer.step(self.state.global_step, logs["loss"], int(logs["tokens"]), logs["seconds"])
+        super().log(logs, start_time)
+
+
+class _Guard(TrainerCallback):  # type: ignore[misc]
+    """Refuses a step whose gradient is no number, and marks checkpoints that were written to their end."""
+
+    def __init__(self, observer: FitObserver | None) -> None:
+        self.observer = observer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.observer is not None and state.is_world_process_zero:
+            self.observer.start(state.max_steps, state.global_step)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.fp16:
+            return  # the scaler expects infinite gradients: it leaves the step out and scales less
+        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
+        if gradients:
+            norm = float(torch.stack([g.detach().norm() for g in gradients]).norm())
+            _finite("the gradient's norm", norm, state.global_step, args.output_dir)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # every process writes the state of its own random generators
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            files = sorted(p for p in folder.rglob("*") if p.is_file())
+            digests = {str(p.relative_to(folder)): _digest(p) for p in files}
+            write_whole(folder / WHOLE, json.dumps(digests))
+
+
+def _finite(what: str, value: float, done: int, folder: str) -> None:
+    if math.isfinite(value):
+        return
+    kept = last_whole(Path(folder))
+    raise TrainingError(
+        f"{what} is {value} at step {done + 1}; "
+        + (f"the last good checkpoint is {kept}" if kept else "no checkpoint was written before it")
+        + "; try a lower --learning-rate"
+    )

@@ -1,0 +1,86 @@
+"""What a user may ask of `two_pass`, to answer and to be calibrated."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from harness import Options
+
+from ._ratios import parse_ratio
+
+
+class TwoPassOptions(Options):
+    """Options of `TwoPass`."""
+
+    alpha: float = Field(3.0, gt=0, le=100, description="exponent of the relevance: higher trusts it more")
+    retrieval: Literal["attention", "bm25", "random"] = Field(
+        "attention", description="how relevance is found; attention needs the first pass"
+    )
+    top_k: int | None = Field(
+        None, ge=1, description="instead of --alpha: so many most relevant intervals get --relevant-ratio"
+    )
+    relevant_ratio: str = Field("2", description="ratio of the --top-k intervals: raw, 1, 2, 4 ... 1024")
+    first_ratio: str | None = Field(
+        None,
+        description="ratio of the first pass: 2, 4 ... 1024; default: the lowest under which the prompt fits",
+    )
+    interval: int = Field(1024, ge=2, description="raw tokens condensed together (the paper's window)")
+    compressor: Literal["beacon", "lora_experts"] = Field(
+        "lora_experts", description="what condenses; the thesis used beacon, the default model ships experts"
+    )
+    calibration_contexts: int = Field(
+        8, ge=2, description="contexts a missing calibration is computed from (the thesis: 50)"
+    )
+    retrieval_seed: int = Field(42, ge=0, description="seed of --retrieval random")
+
+    @field_validator("relevant_ratio", "first_ratio")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_ratio(value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TwoPassOptions:
+        given = self.model_fields_set
+        if self.top_k is None and "relevant_ratio" in given:
+            raise ValueError("relevant_ratio has a meaning only together with top_k")
+        if self.top_k is not None and "alpha" in given:
+            raise ValueError("alpha and top_k are two ways of allocating; give one")
+        return self
+
+    @field_validator("first_ratio")
+    @classmethod
+    def _condenses(cls, value: str | None) -> str | None:
+        if value is not None and parse_ratio(value) < 2:
+            raise ValueError("the first pass must condense; choose 2, 4 ... 1024")
+        return value
+
+
+class TwoPassFitOptions(Options):
+    """Options of fitting `TwoPass`, which is its calibration; the defaults are the thesis's."""
+
+    intervals: str = Field(
+        "2-15", description="numbers of intervals to calibrate for: a range, or a comma-separated list"
+    )
+    contexts: int = Field(50, ge=2, description="contexts for each number of intervals")
+
+    @field_validator("intervals")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        cls.numbers_of(value)
+        return value
+
+    @staticmethod
+    def numbers_of(value: str) -> list[int]:
+        """``"2-4"`` or ``"2,3,4"`` to ``[2, 3, 4]``. Raises ValueError for anything else."""
+        first, dash, last = value.partition("-")
+        parts = [first, last] if dash else value.split(",")
+        if not all(part.strip().isdecimal() and int(part) >= 1 for part in parts):
+            raise ValueError(f"{value!r} is neither a range like 2-15 nor a list like 2,3,4")
+        numbers = [int(part) for part in parts]
+        if dash and numbers[0] > numbers[1]:
+            raise ValueError(f"{value!r} is a range that ends before it begins")
+        return list(range(numbers[0], numbers[1] + 1)) if dash else sorted(set(numbers))

@@ -1,0 +1,1 @@
+"""Synthetic data: the recipes that make it, and the task that asks it."""

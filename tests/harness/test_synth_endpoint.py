@@ -1,0 +1,117 @@
+"""The endpoint generator against a stand-in server."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from harness import _endpoint
+from harness._endpoint import EndpointGenerator
+from harness.errors import HarnessError, UsageError
+from harness.generation import Request
+
+ASKED = [Request(f"story {n}", f"Say {n}.", 20, 0.7, 50) for n in range(4)]
+
+
+class Server:
+    """Answers with what `reply(body, number of the call)` gives: (status, JSON)."""
+
+    def __init__(self, reply):
+        seen = self.seen = []
+        lock = threading.Lock()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    seen.append({**body, "path": self.path, "key": self.headers.get("Authorization")})
+                    number = len(seen)
+                status, found = reply(body, number)
+                raw = json.dumps(found).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, *_):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+def chat(body, finish="stop"):
+    text = "said " + body["messages"][0]["content"]
+    return 200, {"choices": [{"message": {"content": text}, "finish_reason": finish}],
+                 "usage": {"completion_tokens": 7}}  # fmt: skip
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(reply):
+        servers.append(Server(reply))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.http.shutdown()
+        server.http.server_close()
+
+
+def test_answers_come_in_order_with_key_seed_and_sampling(serve, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    server = serve(lambda body, n: chat(body, "length" if "2" in body["messages"][0]["content"] else "stop"))
+    generator = EndpointGenerator(server.url + "/v1/", "big", 3)
+    answers = generator.generate(ASKED, 42)
+    assert [a.text for a in answers] == [f"said Say {n}." for n in range(4)]
+    assert [a.ended for a in answers] == [True, True, False, True] and answers[0].tokens == 7
+    assert {s["path"] for s in server.seen} == {"/v1/chat/completions"}
+    assert {s["key"] for s in server.seen} == {"Bearer secret"}
+    assert len({s["seed"] for s in server.seen}) == 4
+    assert {(s["model"], s["max_tokens"], s["temperature"], s["top_k"]) for s in server.seen} == {
+        ("big", 20, 0.7, 50)
+    }
+    assert "secret" not in json.dumps(generator.facts())
+
+
+def test_a_busy_server_is_asked_again(serve):
+    server = serve(lambda body, n: (429 if n == 1 else 503, {}) if n < 3 else chat(body))
+    assert EndpointGenerator(server.url, "m", 1, wait=0.01).generate(ASKED[:1], 1)[0].text == "said Say 0."
+    assert len(server.seen) == 3
+
+
+def test_top_k_is_left_out_where_it_is_refused(serve):
+    def reply(body, n):
+        return (400, {"error": "unknown argument: top_k"}) if "top_k" in body else chat(body)
+
+    server = serve(reply)
+    generator = EndpointGenerator(server.url, "m", 1)
+    assert len(generator.generate(ASKED, 1)) == 4
+    assert sum("top_k" in s for s in server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "said", "calls"),
+    [
+        (lambda body, n: (401, {"error": "no such key"}), "HTTP 401 .*no such key", 1),
+        (lambda body, n: (500, {}), "HTTP 500", _endpoint.ATTEMPTS),
+        (lambda body, n: (200, {"hello": 1}), "no chat completion", 1),
+        (lambda body, n: (200, [1]), "no chat completion", 1),
+    ],
+)
+def test_a_failure_is_one_line(serve, reply, said, calls):
+    server = serve(reply)
+    with pytest.raises(HarnessError, match=said) as caught:
+        EndpointGenerator(server.url, "m", 1, wait=0.001).generate(ASKED[:1], 1)
+    assert "\n" not in str(caught.value) and len(server.seen) == calls
+
+
+def test_nobody_there_is_one_line():
+    with pytest.raises(HarnessError, match="resumes"):
+        EndpointGenerator("http://127.0.0.1:9", "m", 1, wait=0.001).generate(ASKED[:1], 1)
+    with pytest.raises(UsageError, match="write an address"):
+        EndpointGenerator("127.0.0.1:9", "m", 1)

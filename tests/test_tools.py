@@ -1,0 +1,65 @@
+"""The tools that make what ships: text out of documentation, and the table of losses."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.plugins._weights import untrained
+
+TOOLS = Path(__file__).resolve().parent.parent / "tools"
+
+
+def tool(name):
+    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_page_loses_its_navigation_and_keeps_its_code(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<html><head><title>T</title><script>x()</script></head><body><div class='navheader'>Next</div>"
+        "<h1>Heading</h1><p>One <b>bold</b>\n   word &amp; more.</p><pre>def f():\n    return 1</pre>"
+        "<div id='footer'>Licence</div></body></html>"
+    )
+    text = tool("debian_html").to_text(page)
+    assert text == "Heading\n\nOne bold word & more.\n\ndef f():\n    return 1"
+
+
+def test_the_table_of_losses(tiny, tmp_path):
+    losses = tool("memory_loss")
+    texts = [
+        {"kind": "technical", "source": "a/b", "ids": [7 + (i * n) % 300 for i in range(96)]} for n in (3, 5)
+    ]
+    found = losses.measure(tiny, texts, {"untrained": untrained(tiny)}, [2, 8], 64)
+    assert set(found) == {losses.NONE, losses.FULL, "untrained"}
+    assert [len(v) for v in found["untrained"].values()] == [2, 2]
+    facts = {"continuation": 32, "interval": 64, "model": "tiny", "texts": texts, "ratios": [2, 8]}
+    table = losses.table({**facts, "losses": found})
+    assert "2 texts not trained on (2 technical)" in table and table.count("| untrained |") == 2
+    losses.draw({**facts, "losses": found}, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+
+
+def test_texts_are_spread_over_sources_and_long_enough(tiny, tmp_path):
+    losses, path = tool("memory_loss"), tmp_path / "texts.jsonl"
+    rows = [
+        {"text": "The sky is blue. " * n, "kind": "k", "source": s}
+        for n, s in ((400, "a/1"), (400, "a/2"), (400, "b/1"), (2, "c/1"))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chosen = list(losses.choose(path, tiny, 100, each=2))
+    assert [row["source"] for row in chosen] == ["a/1", "b/1"]
+    assert all(len(row["ids"]) == 100 for row in chosen)
+
+
+@pytest.mark.parametrize("script", ["train_smollm2.sh"])
+def test_scripts_are_bash(script):
+    import subprocess
+
+    assert subprocess.run(["bash", "-n", TOOLS / script], check=False).returncode == 0

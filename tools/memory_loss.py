@@ -1,0 +1,185 @@
+"""What a compressed context is worth: loss of the text after it, between no memory at all and the whole context.
+
+python tools/memory_loss.py --texts heldout.jsonl --weights trained=adapters/experts --out baselines/smollm2
+
+Each text gives a context of one interval, condensed by each ratio, and a continuation, whose next-token loss
+is measured: after the condensed context, after nothing (bound), after the context as it is (bound).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from harness import adapters
+from harness.kvcache import KVCache, feed
+from harness.models import LanguageModel, load
+from harness.plugins._activation_beacon import ActivationBeacon, Reading
+from harness.plugins._weights import read_weights, untrained
+from harness.provenance import environment
+from harness.statistics import bootstrap
+
+NONE, FULL = "no memory", "whole context"
+
+
+def main() -> None:
+    """Measure, then write ``memory_loss.json``, ``memory_loss.md`` and ``memory_loss.png``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--texts", type=Path, required=True, help='JSON lines with "text" and "kind"')
+    parser.add_argument("--each", type=int, default=8, help="texts of each kind")
+    parser.add_argument("--interval", type=int, default=1024)
+    parser.add_argument("--continuation", type=int, default=512)
+    parser.add_argument("--ratios", default="2,4,8,16,32,128")
+    parser.add_argument("--weights", action="append", default=[], metavar="NAME=ADAPTER")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    model = load(args.model)
+    texts = list(choose(args.texts, model, args.interval + args.continuation, args.each))
+    ratios = [int(r) for r in args.ratios.split(",")]
+    weights: dict[str, Any] = {"untrained": untrained(model)}
+    cards = {}
+    for named in args.weights:
+        name, _, folder = named.partition("=")
+        card = adapters.read_card(Path(folder))
+        adapters.check(Path(folder), (card["method"],), model)
+        weights[name] = read_weights(card["method"], Path(folder), model)
+        cards[name] = {k: card.get(k) for k in ("method", "steps", "loss", "interval", "train_ratios")}
+    losses = measure(model, texts, weights, ratios, args.interval)
+    found = {
+        "model": model.name,
+        "model_hash": model.content_hash,
+        "interval": args.interval,
+        "continuation": args.continuation,
+        "texts": [{k: t[k] for k in ("source", "kind")} for t in texts],
+        "ratios": ratios,
+        "adapters": cards,
+        "losses": losses,
+        "environment": environment(),
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "memory_loss.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (args.out / "memory_loss.md").write_text(table(found), encoding="utf-8")
+    draw(found, args.out / "memory_loss.png")
+    print(table(found))
+
+
+def choose(path: Path, model: LanguageModel, tokens: int, each: int) -> Iterator[dict[str, Any]]:
+    """So many texts of each kind, spread over the sources; the beginning of a document is passed over."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    by_kind: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        by_kind[row["kind"]][row["source"].split("/")[0]].append(row)
+    for packages in by_kind.values():
+        taken, turn = 0, 0
+        while taken < each and turn < max(map(len, packages.values())):
+            for documents in packages.values():
+                if turn < len(documents) and taken < each:
+                    row = documents[turn]
+                    ids = model.tokenizer(row["text"])["input_ids"][512 : 512 + tokens]
+                    if len(ids) == tokens:
+                        taken += 1
+                        yield {**row, "ids": ids}
+            turn += 1
+
+
+@torch.no_grad()
+def measure(
+    model: LanguageModel,
+    texts: list[dict[str, Any]],
+    weights: dict[str, Any],
+    ratios: list[int],
+    interval: int,
+) -> dict[str, Any]:
+    """Mean loss (nats per token) of each text: ``{name: {ratio: [text 0, text 1 ...]}}``; bounds have ratio 0."""
+    network = model.network
+
+    def after(cache: KVCache, ids: list[int]) -> float:
+        hidden = feed(network, [cache], [ids])[1][0, :-1]
+        return float(F.cross_entropy(network.lm_head(hidden).float(), torch.tensor(ids[1:])))
+
+    losses: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for text in texts:
+        context, rest = text["ids"][:interval], text["ids"][interval:]
+        (raw,), _ = feed(network, [KVCache()], [context])
+        losses[NONE]["0"].append(after(KVCache(), rest))
+        losses[FULL]["0"].append(after(raw, rest))
+        for name, own in weights.items():
+            engine = ActivationBeacon(network, own, interval)
+            for ratio in ratios:
+                condensed = engine.condense([Reading(raw, 0, interval)], ratio)[0]
+                losses[name][str(ratio)].append(after(condensed.cache, rest))
+        print(text["kind"], text["source"], flush=True)
+    return losses
+
+
+def interval_of(values: list[float]) -> str:
+    """Mean with its 95 % bootstrap interval over texts."""
+    low, high = bootstrap([values])
+    return f"{np.mean(values):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def table(found: dict[str, Any]) -> str:
+    """The losses, and the paired differences from no memory, as Markdown."""
+    losses, ratios = found["losses"], found["ratios"]
+    kinds = [t["kind"] for t in found["texts"]]
+    counted = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
+    lines = [
+        f"Next-token loss (nats) of {found['continuation']} tokens after a context of {found['interval']} tokens",
+        f"condensed by each ratio; {found['model']}, {len(kinds)} texts not trained on ({counted}); mean and 95 %",
+        "bootstrap interval over texts.",
+        "",
+        "| memory | " + " | ".join(f"ratio {r}" for r in ratios) + " |",
+        "|---|" + "---:|" * len(ratios),
+    ]
+    for bound in (NONE, FULL):
+        lines.append(f"| {bound} | {interval_of(losses[bound]['0'])} |" + " |" * (len(ratios) - 1))
+    names = [n for n in losses if n not in (NONE, FULL)]
+    for name in names:
+        lines.append(f"| {name} | " + " | ".join(interval_of(losses[name][str(r)]) for r in ratios) + " |")
+    lines += ["", "Paired difference from no memory (negative: the memory helps):", ""]
+    lines += [
+        "| memory | " + " | ".join(f"ratio {r}" for r in ratios) + " |",
+        "|---|" + "---:|" * len(ratios),
+    ]
+    for name in (*names, FULL):
+        cells = []
+        for r in ratios if name != FULL else [0]:
+            values = np.array(losses[name][str(r)]) - np.array(losses[NONE]["0"])
+            cells.append(interval_of(values.tolist()))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |" + " |" * (len(ratios) - len(cells)))
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Loss by ratio, the two bounds as lines across."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    losses, ratios = found["losses"], found["ratios"]
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for bound, style in ((NONE, "--"), (FULL, ":")):
+        axes.axhline(float(np.mean(losses[bound]["0"])), color="#555", linestyle=style, label=bound)
+    for name in (n for n in losses if n not in (NONE, FULL)):
+        axes.plot(ratios, [np.mean(losses[name][str(r)]) for r in ratios], marker="o", label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ratios, [str(r) for r in ratios])
+    axes.set_xlabel("condensing ratio (tokens per memory entry)")
+    axes.set_ylabel("next-token loss (nats per token)")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
