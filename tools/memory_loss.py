@@ -160,25 +160,30 @@ def table(found: dict[str, Any]) -> str:
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Loss by ratio, the two bounds as lines across."""
+    """Loss by ratio, the two bounds as lines across; once whole, once near the bounds."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     losses, ratios = found["losses"], found["ratios"]
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for bound, style in ((NONE, "--"), (FULL, ":")):
-        axes.axhline(float(np.mean(losses[bound]["0"])), color="#555", linestyle=style, label=bound)
-    for name in (n for n in losses if n not in (NONE, FULL)):
-        axes.plot(ratios, [np.mean(losses[name][str(r)]) for r in ratios], marker="o", label=name)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(ratios, [str(r) for r in ratios])
-    axes.set_xlabel("condensing ratio (tokens per memory entry)")
-    axes.set_ylabel("next-token loss (nats per token)")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    whole, near = figure.subplots(1, 2)
+    bounds = {bound: float(np.mean(losses[bound]["0"])) for bound in (NONE, FULL)}
+    for axes in (whole, near):
+        for (bound, value), style in zip(bounds.items(), ("--", ":")):
+            axes.axhline(value, color="#555", linestyle=style, label=bound)
+        for name in (n for n in losses if n not in bounds):
+            axes.plot(ratios, [np.mean(losses[name][str(r)]) for r in ratios], marker="o", label=name)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ratios, [str(r) for r in ratios])
+        axes.set_xlabel("condensing ratio (tokens per memory entry)")
+        axes.spines[["top", "right"]].set_visible(False)
+    gap = bounds[NONE] - bounds[FULL]
+    near.set_ylim(bounds[FULL] - 0.3 * gap, bounds[NONE] + 1.5 * gap)
+    near.set_title("near the bounds", fontsize=10)
+    whole.set_ylabel("next-token loss (nats per token)")
+    whole.legend(frameon=False)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
