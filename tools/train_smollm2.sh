@@ -36,5 +36,7 @@ done
 ship=$root/baselines/adapters/smollm2/lora_experts
 rm -rf "$ship" && mkdir -p "$ship"
 cp -r adapters/experts/{adapter.json,loss.jsonl,loss.png,expert-*} "$ship"
-harness run --method two_pass --alpha 3
-cp -n "${HARNESS_CACHE:-$HOME/.cache/long-context-harness}"/calibrations/*.json "$root/baselines/calibrations/"
+harness run --method two_pass --alpha 3 --out runs
+for file in $(grep -ho '[0-9a-f]\{24\}\.json' runs/two_pass-smollm2-*/run.json | sort -u); do
+    cp "${HARNESS_CACHE:-$HOME/.cache/long-context-harness}/calibrations/$file" "$root/baselines/calibrations/"
+done
