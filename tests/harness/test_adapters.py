@@ -1,5 +1,6 @@
 """Adapter folders: complete or not at all, for this very model, and the right one of those that ship."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -105,3 +106,14 @@ def test_a_run_takes_what_ships_unless_it_is_told_not_to(shipping, tiny_folder, 
     assert invoke(words) == 0
     folder = Path(json.loads(capsys.readouterr().out)["folder"])
     assert json.loads((folder / "run.json").read_text())["identity"]["adapter"] is None
+
+
+def test_what_ships_is_whole():
+    """Every adapter under `baselines` has the files its card lists, as they were written."""
+    root = Path(__file__).resolve().parents[2] / "baselines" / "adapters"
+    cards = sorted(root.glob(f"*/*/{adapters.CARD}"))
+    assert cards
+    for path in cards:
+        files = adapters.read_card(path.parent)["files"]
+        assert {n: hashlib.sha256((path.parent / n).read_bytes()).hexdigest() for n in files} == files
+    assert sum(p.stat().st_size for p in root.rglob("*") if p.is_file()) < 30e6
