@@ -6,18 +6,19 @@ samples that both runs finished and that asked the same question are compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import registry
 from ._pairing import Pairs, caveats, common, nothing_common, pair_up
 from .errors import UsageError
 from .paired import contributions, difference_interval, holm, mcnemar, sign_flips, smallest_p
 from .runs import LoadedRun
-from .statistics import RESAMPLES
+from .statistics import RESAMPLES, resampled_means
 
 Verdict = Literal["better", "worse", "indistinguishable", "too few samples to tell"]
 TOO_FEW: Verdict = "too few samples to tell"
@@ -213,7 +214,8 @@ def compare_many(
         pairs = [p for p in matched if p.a]
         if not pairs:
             raise UsageError(nothing_common(baseline, run, matched))
-        how = level, resamples, seed
+        drawn = resampled_means([p.differences for p in pairs], seed, resamples)
+        how = How(level, resamples, seed, dict(zip((p.task for p in pairs), drawn)))
         averages, remarks = _averages(pairs, how)
         rows = _ordered([*(_task_row(p, how) for p in pairs), *averages])
         notes = (*caveats(baseline, run, matched), *remarks)
@@ -239,7 +241,17 @@ def _judged(comparisons: Sequence[Comparison], level: float) -> list[Comparison]
     return [replace(c, rows=tuple(map(judged, c.rows)), tests=len(tests)) for c in comparisons]
 
 
-def _task_row(pairs: Pairs, how: tuple[float, int, int]) -> Row:
+@dataclass(frozen=True)
+class How:
+    """How the rows of one comparison are tested; `drawn` has resampled mean differences by task."""
+
+    level: float
+    resamples: int
+    seed: int
+    drawn: Mapping[str, NDArray[np.float64]]
+
+
+def _task_row(pairs: Pairs, how: How) -> Row:
     family = pairs.task.partition("/")[0]
     return _row(pairs.task, family, (), [pairs], [1.0], how, mcnemar(pairs.a, pairs.b))
 
@@ -250,13 +262,13 @@ def _row(
     members: tuple[str, ...],
     strata: Sequence[Pairs],
     weights: Sequence[float],
-    how: tuple[float, int, int],
+    how: How,
     p_mcnemar: float | None = None,
 ) -> Row:
-    level, resamples, seed = how
     differences = [p.differences for p in strata]
     parts = contributions(differences, weights)
-    flips = sign_flips(parts.tolist(), resamples, seed)
+    flips = sign_flips(parts.tolist(), how.resamples, how.seed)
+    resampled = np.array([how.drawn[p.task] for p in strata])
     means = [
         sum(w * float(np.mean(scores)) for w, scores in zip(weights, side))
         for side in ([p.a for p in strata], [p.b for p in strata])
@@ -279,7 +291,7 @@ def _row(
         difference=float(parts.sum()),
         wins=int((signs > 0).sum()),
         losses=int((signs < 0).sum()),
-        interval=difference_interval(differences, weights, level, resamples, seed),
+        interval=difference_interval(differences, weights, how.level, means=resampled),
         p_permutation=flips.p,
         flips=flips.flips,
         exact=flips.exact,
@@ -287,7 +299,7 @@ def _row(
     )
 
 
-def _averages(pairs: Sequence[Pairs], how: tuple[float, int, int]) -> tuple[list[Row], list[str]]:
+def _averages(pairs: Sequence[Pairs], how: How) -> tuple[list[Row], list[str]]:
     """A row for each average of each family, and remarks on what could not be averaged."""
     families: dict[str, dict[str, Pairs]] = {}
     for p in pairs:

