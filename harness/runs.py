@@ -302,9 +302,10 @@ def loaded(content: Mapping[str, Any], records: Sequence[Record], source: str) -
 def labelled(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
     """The same runs under labels that tell them apart: ``two_pass alpha=3``.
 
-    A label is the method, its options that were given or that differ between the runs of that method, and
-    whatever else differs between runs of one name (the model, the truncation rule …). Runs that are alike in
-    all this keep one name if no task is in both, and else end in their hash.
+    A label is the method, its options that differ between the runs of that method (of a run that is the only
+    one of its method: those that were given), and whatever else differs between runs of one name (the model,
+    the truncation rule …). Runs that are alike in all this keep one name if no task is in both, and else end
+    in their hash. What runs of one method have in common is not in their labels: `shared_options` has it.
     """
     names = [_name(run, [r for r in runs if r.method == run.method]) for run in runs]
     alike = {name: [r for r, n in zip(runs, names) if n == name] for name in names}
@@ -319,13 +320,37 @@ def labelled(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
 
 
 def _name(run: LoadedRun, same_method: Sequence[LoadedRun]) -> str:
-    given = run.content["settings"].get("options", {})
-    shown = [
-        f"{name}={_short(value)}"
+    given = given_options(run)
+    shown = {
+        name: value
         for name, value in run.options.items()
-        if name in given or any(other.options.get(name, value) != value for other in same_method)
-    ]
-    return " ".join([run.method, *shown])
+        if any(other.options.get(name, value) != value for other in same_method)
+        or (name in given and len({other.hash for other in same_method}) == 1)
+    }
+    return " ".join([run.method, *(f"{name}={_short(v)}" for name, v in shown.items() if v is not None)])
+
+
+def given_options(run: LoadedRun) -> Mapping[str, Any]:
+    """The options that a run was started with, its method's defaults not among them."""
+    found: Mapping[str, Any] = run.content["settings"].get("options", {})
+    return found
+
+
+def shared_options(runs: Sequence[LoadedRun]) -> dict[str, str]:
+    """By method of which there are several runs: the options given that are the same in all of them."""
+    found = {}
+    for method in dict.fromkeys(run.method for run in runs):
+        same = [run for run in runs if run.method == method]
+        given = dict.fromkeys(name for run in same for name in given_options(run))
+        values = {name: {_short(run.options.get(name)) for run in same} for name in given}
+        shown = [
+            f"{name}={next(iter(value))}"
+            for name, value in values.items()
+            if len(value) == 1 and value != {"None"}
+        ]
+        if len(same) > 1 and shown:
+            found[method] = " ".join(shown)
+    return found
 
 
 def setting(run: LoadedRun, name: str) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import UsageError, registry
-from harness.runs import LoadedRun, Record
+from harness.runs import LoadedRun, Record, shared_options
 from harness.summary import summarise
 from harness.tables import Cell, Column, Mark
 
@@ -84,6 +84,7 @@ def footers(runs: Sequence[LoadedRun]) -> list[str]:
     """The data, the truncation rule and the hash behind a table's numbers, and what is to be said of a run."""
     lines = [data_line(runs), truncation_line(runs)]
     lines.append("hashes: " + ", ".join(f"{run.label} {run.hash}" for run in runs))
+    lines += [f"every {method} here: {options}" for method, options in shared_options(runs).items()]
     models = list(dict.fromkeys(run.model for run in runs))
     windows = sorted({int(run.identity["context_length"]) for run in runs})
     shown = " or ".join(f"{w:,}" for w in windows)

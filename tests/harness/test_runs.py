@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness import UsageError
-from harness.runs import load_run, load_runs, loaded, references_hash
+from harness.runs import load_run, load_runs, loaded, references_hash, shared_options
 
 from .records_made import make_run
 
@@ -106,12 +106,21 @@ def test_a_sample_that_is_there_twice_counts_once_and_finished(tmp_path):
 # --- labels
 
 
-def test_options_that_were_given_or_that_differ_are_in_the_label(tmp_path):
+def test_options_that_differ_are_in_the_label_and_those_given_where_none_can(tmp_path):
     both = {"alpha": 3.0, "interval": 1024, "deep": True}
     one = make_run(tmp_path, SCORES, method="two_pass", options=both, given=["alpha"])
     assert labels(one) == ["two_pass alpha=3"]
     two = make_run(tmp_path, SCORES, method="two_pass", options={**both, "interval": 256})
-    assert labels(one, two) == ["two_pass alpha=3 interval=1024", "two_pass interval=256"]
+    assert labels(one, two) == ["two_pass interval=1024", "two_pass interval=256"]
+    assert shared_options(load_runs([one, two])) == {"two_pass": "alpha=3"} and not shared_options(
+        load_runs(one)
+    )
+    three = make_run(tmp_path, SCORES, method="two_pass", options={**both, "alpha": None})
+    assert labels(one, two, three) == [
+        "two_pass alpha=3 interval=1024",
+        "two_pass alpha=3 interval=256",
+        "two_pass interval=1024",
+    ], "an option that is not set says nothing"
     plain = make_run(tmp_path, SCORES)
     assert labels(one, plain) == ["two_pass alpha=3", "plain"], "another method's options do not matter"
 
