@@ -22,6 +22,7 @@ from .statistics import RESAMPLES, resampled_means
 
 Verdict = Literal["better", "worse", "indistinguishable", "too few samples to tell"]
 TOO_FEW: Verdict = "too few samples to tell"
+PLAIN_MEAN = "mean of tasks"
 
 
 @dataclass(frozen=True)
@@ -331,7 +332,8 @@ def average_weights(family: str, variants: Sequence[str]) -> tuple[dict[str, dic
     -------
     tuple
         ``{average: {variant: weight}}`` without weights of 0 and without averages over a single variant, which
-        are that variant; and the names of averages that are no weighted means.
+        are that variant; and the names of averages that are no weighted means. Where none is over all of the
+        variants (a part of LongBench was asked), `PLAIN_MEAN` is, each of them counting the same.
 
     Raises
     ------
@@ -351,6 +353,8 @@ def average_weights(family: str, variants: Sequence[str]) -> tuple[dict[str, dic
             others.append(name)
         elif sum(w != 0 for w in weights.values()) > 1:
             found[name] = {v: w for v, w in weights.items() if w}
+    if len(variants) > 1 and all(len(w) < len(variants) for w in found.values()):
+        found[PLAIN_MEAN] = dict.fromkeys(variants, 1 / len(variants))
     return found, others
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness import UsageError
-from harness.comparison import average_weights
+from harness.comparison import PLAIN_MEAN, average_weights
 from harness.runs import LoadedRun
 from harness.tables import Column
 
@@ -48,7 +48,11 @@ def _family(family: str, tasks: Sequence[str], runs: Sequence[LoadedRun]) -> lis
             averages, _ = average_weights(family, variants)
         except UsageError:  # the family is not installed here: its data sets stand without averages
             averages = {}
-    wide = {n: w for n, w in averages.items() if any(w.keys() > other.keys() for other in averages.values())}
+    wide = {
+        name
+        for name, weights in averages.items()
+        if name == PLAIN_MEAN or any(weights.keys() > other.keys() for other in averages.values())
+    }
     placed: set[str] = set()
     found: list[ScoreColumn] = []
     for name, weights in averages.items():

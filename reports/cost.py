@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import Report
+from harness.comparison import PLAIN_MEAN
 from harness.display import GIB, MIB
 from harness.figures import Axis, Document, Point, Scatter, positive
 from harness.measure import PHASES
@@ -239,7 +240,7 @@ def _goal(columns: Sequence[ScoreColumn]) -> ScoreColumn:
         return columns[0]
     family = columns[0].family
     weights = {c.key: 1 / len(columns) for c in columns}
-    return ScoreColumn(f"{family}:mean", family, "mean", weights, Column("mean", f"{family}, mean of tasks"))
+    return ScoreColumn(f"{family}:mean", family, "mean", weights, Column("mean", f"{family} {PLAIN_MEAN}"))
 
 
 def _point(run: LoadedRun, goal: ScoreColumn, known: Mapping[str, Measured], key: str) -> Point | None:

@@ -8,14 +8,16 @@ from typing import Any
 from pydantic import Field
 
 from harness import Options, Report
+from harness.comparison import PLAIN_MEAN
 from harness.figures import Document
 from harness.ranking import unbeaten
 from harness.runs import LoadedRun
+from harness.statistics import bootstrap
 from harness.tables import Cell, Mark, Row, Table
 
 from ._columns import ScoreColumn, score_columns
 from ._published import Published, published
-from ._rows import RUN, footers, run_cell, scaled, summary
+from ._rows import RUN, footers, members, run_cell, scaled, summary
 
 
 class ScoresOptions(Options):
@@ -36,7 +38,7 @@ class Scores(Report):
         columns = score_columns(runs)
         if not columns:
             return Document("scores", "Scores")
-        summaries = {run.label: summary(run) for run in runs}
+        summaries = {run.label: _with_plain_means(run, columns) for run in runs}
         values = {c.key: {r.label: _value(c, summaries[r.label]) for r in runs} for c in columns}
         first = unbeaten(runs, {c.key: c.weights for c in columns}, values)
         beside = published(runs, columns, self.options.published)
@@ -74,6 +76,23 @@ def _row(
             n=n,
         )
     return Row(cells)
+
+
+def _with_plain_means(run: LoadedRun, columns: Sequence[ScoreColumn]) -> dict[str, Any]:
+    """The run's summary, its averages with the plain mean of each family whose own averages leave tasks out."""
+    summed = summary(run)
+    averages = {family: dict(found) for family, found in summed["averages"].items()}
+    known = {m.task: m for m in members(run) if m.row["score"] is not None}
+    for column in columns:
+        if column.short != PLAIN_MEAN or not column.weights.keys() <= known.keys():
+            continue
+        mine = [known[task] for task in column.weights]
+        strata = [[m.score(r) for r in m.finished] for m in mine]
+        found = averages.setdefault(column.family, {})
+        found["values"] = {**found.get("values", {}), PLAIN_MEAN: sum(m.row["score"] for m in mine) / len(mine)}
+        if min(map(len, strata)) > 1:
+            found["intervals"] = {**(found.get("intervals") or {}), PLAIN_MEAN: bootstrap(strata)}
+    return {**summed, "averages": averages}
 
 
 def _rows(summed: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -233,11 +233,14 @@ def test_a_family_is_averaged_as_its_task_says(tmp_path):
     assert [r.name for r in found.rows[: len(table)]] == list(table)
 
 
-def test_an_average_that_lacks_a_set_is_left_out(tmp_path):
-    sets = LongBench.group[:3]
+def test_an_average_that_lacks_a_set_is_left_out_and_the_plain_mean_speaks(tmp_path):
+    sets = LongBench.group[:4]
     a, b = pair(tmp_path, longbench(0.0, sets), longbench(0.1, sets), second={"method": "new"})
     found = compare(a, b)
     assert "longbench Avg" not in {r.name for r in found.rows}
+    [mean] = found.deciding()
+    assert (mean.name, len(mean.members)) == ("longbench mean of tasks", 4)
+    assert mean.difference == pytest.approx(np.mean([r.difference for r in found.rows if not r.members]))
 
 
 def test_weights_are_found_by_asking_the_family(monkeypatch):

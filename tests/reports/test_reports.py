@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import pytest
 
 from harness import UsageError, registry
@@ -59,6 +60,20 @@ def test_scores_have_the_papers_categories_in_order_and_their_means(three):
     footers = "\n".join(table.footers)
     assert "longbench Avg: mean over 14 data sets" in footers and "truncation: middle" in footers
     assert all(run.hash in footers for run in load_runs(three))
+
+
+def test_of_a_part_of_a_benchmark_the_plain_mean_speaks(tmp_path):
+    parts = ["trec", "lcc", "qasper"]
+    paths = [
+        making.write_run(tmp_path, method, making.longbench(skill, sets=parts))
+        for method, skill in (("plain", 0.3), ("beacon", 0.5))
+    ]
+    [scores] = build("scores", *paths).tables
+    cells, key = scores.rows[0].cells, "longbench:mean of tasks"
+    assert cells[key].value == pytest.approx(np.mean([cells[f"longbench/{p}"].value for p in parts]))
+    assert cells[key].interval[0] < cells[key].value < cells[key].interval[1]
+    [compared] = build("comparison", *paths).tables
+    assert compared.rows[-1].cells["task"].value == "longbench mean of tasks"
 
 
 def test_first_place_is_shared_by_those_that_nobody_beats(three):
