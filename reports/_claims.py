@@ -63,7 +63,7 @@ def findings_table(outcome: Mapping[str, Any], rows: Sequence[SuiteRow]) -> Tabl
         Column("column", "On", kind="text"),
         Column("n", "n", format="d"),
         Column("difference", "Difference", "points", format=".2f"),
-        Column("p", "p (Holm)", format=".3f"),
+        Column("p", "p (Holm)", format=".2g"),
         Column("verdict", "Here", kind="text"),
     ]
     lines = [
