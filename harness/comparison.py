@@ -130,7 +130,7 @@ class Comparison:
     tests: int = 0
 
     def deciding(self) -> list[Row]:
-        """The rows that speak for the run: each family's average over most data sets, or else its tasks."""
+        """The rows that speak for the run: each family's average over most data sets; its tasks if it has none."""
         found = []
         for family in dict.fromkeys(r.family for r in self.rows):
             rows = [r for r in self.rows if r.family == family]
