@@ -89,7 +89,10 @@ def _with_plain_means(run: LoadedRun, columns: Sequence[ScoreColumn]) -> dict[st
         mine = [known[task] for task in column.weights]
         strata = [[m.score(r) for r in m.finished] for m in mine]
         found = averages.setdefault(column.family, {})
-        found["values"] = {**found.get("values", {}), PLAIN_MEAN: sum(m.row["score"] for m in mine) / len(mine)}
+        found["values"] = {
+            **found.get("values", {}),
+            PLAIN_MEAN: sum(m.row["score"] for m in mine) / len(mine),
+        }
         if min(map(len, strata)) > 1:
             found["intervals"] = {**(found.get("intervals") or {}), PLAIN_MEAN: bootstrap(strata)}
     return {**summed, "averages": averages}
