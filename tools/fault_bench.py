@@ -180,6 +180,8 @@ class Bench:
         self, base: Path, seed: int, model: Path | None = None, server: Server | None = None
     ) -> None:
         self.base, self.rng = base, random.Random(seed)
+        self.left = 10
+        """Commands that may still be started: no study goes on for ever, whatever its draws."""
         self.kept: dict[str, Any] = {}
         """What studies make once, and others take up."""
         sys.path.insert(0, str(ROOT))
@@ -210,7 +212,10 @@ class Bench:
         return [*words, "--out", str(out), *more]
 
     def start(self, words: list[str], **faults: Any) -> int:
-        """Start a command; returns its process id."""
+        """Start a command; returns its process id. Raises RuntimeError if there were too many."""
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("far more commands were started than so many tries take")
         faults["environment"] = {"ASKED": str(self.asked), "SLEEP": "0.03", **faults.get("environment", {})}
         return self.server.start(words, self.errors, **faults)
 
@@ -244,7 +249,8 @@ class Bench:
         number = self.rng.choice([errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
         how = self.rng.choice(["flush", "change", "size"])
         if how == "size":
-            return {"size": self.rng.randint(1, largest)}, os.strerror(errno.EFBIG)
+            size = self.rng.randint(1000, largest)  # the line that tells it is written to a file as well
+            return {"size": size}, os.strerror(errno.EFBIG)
         fault = {how: number, "at": self.rng.randint(1, SAMPLES + 6), "under": str(under)}
         return fault, os.strerror(number)
 

@@ -1,7 +1,7 @@
 """Faults by the hundred, on a tiny model: kills at random moments, broken files, methods that fail.
 
     python tools/faults.py                      # everything, some fifteen minutes; prints the table
-    python tools/faults.py --readme             # and writes it into README.md
+    python tools/faults.py --readme             # and puts its rows into README.md
     python tools/faults.py --share 0.05         # a twentieth of it
     python tools/faults.py --only kill          # the rows whose names hold the word
 
@@ -264,7 +264,9 @@ def tried(bench: Bench, name: str, share: float) -> Row:
     """One fault, as often as usual times `share`, at least once."""
     row = Row(name)
     carry_out, times = STUDIES[name]
-    carry_out(bench, row, max(1, round(times * share)))
+    times = max(1, round(times * share))
+    bench.left = 10 * times + 20
+    carry_out(bench, row, times)
     return row
 
 
@@ -276,13 +278,21 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def write_readme(rows: Iterable[Row]) -> None:
-    """Put the table where the README has its own."""
+    """Put the rows into the README's table; those of other faults stay as they are there."""
     text = README.read_text(encoding="utf-8")
     before, begin, rest = text.partition("<!-- faults -->\n")
-    _, end, after = rest.partition("<!-- /faults -->\n")
+    old, end, after = rest.partition("<!-- /faults -->\n")
     if not (begin and end):
         raise SystemExit("README.md has no <!-- faults --> ... <!-- /faults -->")
-    README.write_text(before + begin + table(rows) + end + after, encoding="utf-8")
+    known = {row.fault: row for row in [*shown(old), *rows]}
+    found = [known[name] for name in STUDIES if name in known]
+    README.write_text(before + begin + table(found) + end + after, encoding="utf-8")
+
+
+def shown(text: str) -> list[Row]:
+    """The rows of a table that `table` made."""
+    cells = [line.split("|")[1:-1] for line in text.splitlines()[2:]]
+    return [Row(name.strip(), int(a), int(b), int(c), int(d)) for name, a, b, c, d in cells]
 
 
 def main() -> int:
@@ -291,10 +301,8 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of tries")
     parser.add_argument("--only", default="", help="a word of the rows wanted")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
+    parser.add_argument("--readme", action="store_true", help="also write the rows into README.md")
     args = parser.parse_args()
-    if args.readme and args.only:
-        parser.error("--readme wants every row")
     began = time.monotonic()
 
     def say(row: Row) -> None:

@@ -1,8 +1,8 @@
 """Faults in a run: other processes, methods that hang or compute nonsense, kills by a bounded part of the study.
 
-Of each fault of ``tools/faults.py`` as many tries are made here as `SHARE` of the study's is, at least one: two or
-three dozen in all, within a fixed number of starts, each of which is killed if it hangs. ``HARNESS_FAULTS=1`` makes all
-of them; ``python tools/faults.py`` does the same and prints the table that the README shows.
+Of each fault of ``tools/faults.py`` as many tries are made here as `SHARE` of the study's is, at least one: two
+dozen in all. A try has a limited number of starts, and what hangs is killed. ``HARNESS_FAULTS=1`` makes all of the
+study's; ``python tools/faults.py`` does the same and prints the table that the README shows.
 """
 
 import json
@@ -60,11 +60,11 @@ def test_a_part_of_the_study(tool, bench, fault):
 def test_the_readme_shows_the_whole_study(tool):
     study = tool("faults")
     text = study.README.read_text(encoding="utf-8")
-    shown = text.partition("<!-- faults -->\n")[2].partition("<!-- /faults -->")[0].splitlines()
-    found = {cells[1].strip(): [int(n) for n in cells[2:6]] for cells in (x.split("|") for x in shown[2:])}
-    assert list(found) == list(study.STUDIES)
-    for name, (tried, *bad) in found.items():
-        assert tried >= study.STUDIES[name][1] and bad == [0, 0, 0]
+    rows = study.shown(text.partition("<!-- faults -->\n")[2].partition("<!-- /faults -->")[0])
+    assert [row.fault for row in rows] == list(study.STUDIES)
+    for row in rows:
+        assert row.tried >= study.STUDIES[row.fault][1]
+        assert (row.lost, row.duplicated, row.wrong) == (0, 0, 0)
 
 
 def test_the_study_sees_what_is_wrong(tool, tmp_path):
