@@ -74,8 +74,11 @@ class Faulty(Plain):
     def answers_nothing(self, prompts, decoding):
         return []
 
+    def answers_one_less(self, prompts, decoding):
+        return super().compress_and_generate(prompts, decoding)[1:]
+
     def answers_none(self, prompts, decoding):
-        return super().compress_and_generate(prompts[1:], decoding) if len(prompts) > 1 else None
+        return [None] * len(prompts)
 
     def answers_twice(self, prompts, decoding):
         return [*super().compress_and_generate(prompts, decoding)] * 2

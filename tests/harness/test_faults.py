@@ -21,7 +21,7 @@ from harness import UsageError, joining, measure
 from harness._timeouts import SampleTimeout, limited
 from harness.cli import invoke
 from harness.prompt import tokenize
-from harness.records import RunFolder
+from harness.records import RunFolder, _line, complete_lines
 from harness.runner import execute, plan_run
 
 from .conftest import TOOLS
@@ -380,10 +380,22 @@ def test_a_line_that_was_changed_is_noticed(tiny_folder, tmp_path, monkeypatch, 
     with_toy(monkeypatch)
     folder = execute(plan_run(settings(tiny_folder, tmp_path, tasks=("toy",))), Watcher()).folder
     whole = folder.samples_path.read_bytes()
-    folder.samples_path.write_bytes(whole.replace(b'"score": 1.0', b'"score": 0.0', 1))
-    with pytest.raises(UsageError, match="line 1 is damaged; remove that line"):
-        folder.records()
+    for was, now in ((b'"score": 1.0', b'"score": 0.0'), (b'"crc32"', b'"krc32"')):
+        folder.samples_path.write_bytes(whole.replace(was, now, 1))
+        with pytest.raises(UsageError, match="line 1 is damaged; remove that line"):
+            folder.records()
     lines = [{k: v for k, v in json.loads(line).items() if k != "crc32"} for line in whole.splitlines()]
     folder.samples_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert folder.records() == lines, "a line without a checksum is taken as it is"
     assert all(isinstance(line.get("prediction"), str) for line in lines)
+
+
+def test_no_changed_bit_of_a_line_passes(tmp_path):
+    """Every one of them, that of the checksum's own name included."""
+    line = _line({"id": "s0", "task": "toy", "status": "ok", "scores": {"score": 1.0}}).encode()
+    assert len(complete_lines(line, tmp_path)[0]) == 1
+    for place in range(len(line) - 1):
+        for bit in range(8):
+            changed = line[:place] + bytes([line[place] ^ 1 << bit]) + line[place + 1 :]
+            with pytest.raises(UsageError, match="line 1 is damaged"):
+                complete_lines(changed, tmp_path)
