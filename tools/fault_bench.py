@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = 10
@@ -170,6 +170,12 @@ class Server:
         self.process.wait(timeout=60)
 
 
+class Paced(Protocol):
+    """What takes about so many seconds."""
+
+    seconds: float
+
+
 class Bench:
     """A tiny model, a process that starts commands, and what an undisturbed run gives.
 
@@ -257,17 +263,22 @@ class Bench:
         fault = {how: number, "at": self.rng.randint(1, SAMPLES + 6), "under": str(under)}
         return fault, os.strerror(number)
 
-    def killed(self, words: list[str], row: Row, times: int, seconds: float, **faults: Any) -> bool:
-        """Start a command and kill it within so many seconds; False if it ended before, or was tried enough."""
+    def killed(self, words: list[str], row: Row, times: int, pace: Paced, **faults: Any) -> bool:
+        """Start a command and kill it at a random moment; False if it ended before, or was tried enough.
+
+        The moments follow how fast the machine is just now: most kills are to meet a command that runs.
+        """
         pid = self.start(words, **faults)
         if row.tried >= times:
             if self.wait(pid) != 0:
                 row.bad(f"did not end well: {self.errors.read_text()!r}")
             return False
-        time.sleep(self.rng.uniform(0, seconds))
+        time.sleep(self.rng.uniform(0, pace.seconds))
         if self.ended(pid):
+            pace.seconds *= 0.8
             return False
         self.kill(pid)
+        pace.seconds *= 1.05
         row.tried += 1
         return True
 

@@ -201,7 +201,7 @@ def killed(name: str) -> Callable[[Bench, Row, int], None]:
         while row.tried < times:
             with bench.fresh() as base:
                 out, before = base / "out", set[str]()
-                while bench.killed(verb.words(out), row, times, verb.seconds, **verb.faults(out)):
+                while bench.killed(verb.words(out), row, times, verb, **verb.faults(out)):
                     row.duplicated += len(before & verb.done(out))
                     now = verb.safe(out)
                     row.lost += len(before - now)

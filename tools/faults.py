@@ -39,7 +39,7 @@ def killed_run(bench: Bench, row: Row, times: int) -> None:
             size = bench.rng.choice(["1", "1", "3"])
             words = bench.words(out, "--batch-size", size)
             before: dict[str, dict[str, Any]] = {}
-            while bench.killed(words, row, times, bench.seconds):
+            while bench.killed(words, row, times, bench):
                 now, again = bench.finished(out), bench.again()
                 row.lost += len(before.keys() - now.keys())
                 row.duplicated += len(before.keys() & again) if size == "1" else 0
