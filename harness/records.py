@@ -32,6 +32,8 @@ SUM = "crc32"
 """The field of a line that says whether the line is as it was written."""
 _KINDS = {"prediction": str, **dict.fromkeys(("scores", "metadata", "measured", "truncation", "cost"), dict)}
 _SUMMED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\r?$')
+_MISNAMED = re.compile(rb', "[^"]{5}": "[0-9a-f]{8}"\}\r?$')
+"""A checksum whose own name was changed: nothing else a line ends with looks like one."""
 PARTS = "parts"
 
 Key = tuple[str, str]
@@ -110,6 +112,8 @@ def _record(line: bytes) -> dict[str, Any]:
         told = _SUMMED.search(line)
         if told is None or zlib.crc32(line[: told.start()] + b"}") != int(told[1], 16):
             raise ValueError("its checksum is another")
+    elif _MISNAMED.search(line):
+        raise ValueError("its checksum has another name")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -12,11 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = 10
@@ -66,11 +67,27 @@ class Faulty(Plain):
         while True:
             weights = weights @ weights * 0
 
-    def miscounts(self, prompts, decoding):
+    def hangs_asleep(self, prompts, decoding):
+        while True:
+            time.sleep(0.01)
+
+    def answers_nothing(self, prompts, decoding):
         return []
+
+    def answers_one_less(self, prompts, decoding):
+        return super().compress_and_generate(prompts, decoding)[1:]
+
+    def answers_none(self, prompts, decoding):
+        return [None] * len(prompts)
+
+    def answers_twice(self, prompts, decoding):
+        return [*super().compress_and_generate(prompts, decoding)] * 2
 
     def fills_memory(self, prompts, decoding):
         return torch.ones(2**55)
+
+    def fills_pythons_memory(self, prompts, decoding):
+        return bytearray(2**62)
 
     def computes_nan(self, prompts, decoding):
         def spoil(module, args, hidden):
@@ -101,22 +118,86 @@ class Row:
         self.notes.append(what)
 
 
-class Bench:
-    """A tiny model, a process that starts commands, and what an undisturbed run of each verb gives."""
+class Server:
+    """The process that starts commands: `tools/fault_server.py`, with the libraries in its memory.
 
-    def __init__(self, base: Path, seed: int) -> None:
-        self.base, self.rng = base, random.Random(seed)
-        sys.path.insert(0, str(ROOT))
-        self.model = str(importlib.import_module("tests.conftest").make_model(base / "model"))
-        (base / "faulty.py").write_text(METHOD)
-        environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HARNESS_CACHE": str(base / "cache")}
-        self.server = subprocess.Popen(
+    Parameters
+    ----------
+    environment
+        Variables of it and of all it starts, beside those of this process.
+    """
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "tools" / "fault_server.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
         )
+
+    def tell(self, message: dict[str, Any]) -> Any:
+        """Its answer. Raises RuntimeError if it has died."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
+        if not (line := self.process.stdout.readline()):
+            raise RuntimeError("the process that starts others has died")
+        return json.loads(line)
+
+    def start(self, words: list[str], errors: Path, output: Path | None = None, **faults: Any) -> int:
+        """Start a command; returns its process id."""
+        kept = {} if output is None else {"output": str(output)}
+        return int(self.tell({"start": words, "faults": faults, "errors": str(errors), **kept}))
+
+    def wait(self, pid: int) -> int:
+        """Its exit status."""
+        return int(self.tell({"wait": pid}))
+
+    def ended(self, pid: int) -> bool:
+        """Whether it has; then nobody may wait for it any more."""
+        return self.tell({"poll": pid}) is not None
+
+    def kill(self, pid: int) -> int:
+        """Without warning; returns the exit status."""
+        os.kill(pid, signal.SIGKILL)
+        return self.wait(pid)
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+class Paced(Protocol):
+    """What takes about so many seconds."""
+
+    seconds: float
+
+
+class Bench:
+    """A tiny model, a process that starts commands, and what an undisturbed run gives.
+
+    Parameters
+    ----------
+    model, server
+        Of somebody who has them already; else they are made here.
+    """
+
+    def __init__(
+        self, base: Path, seed: int, model: Path | None = None, server: Server | None = None
+    ) -> None:
+        self.base, self.rng = base, random.Random(seed)
+        self.left = 10
+        """Commands that may still be started: no study goes on for ever, whatever its draws."""
+        self.kept: dict[str, Any] = {}
+        """What studies make once, and others take up."""
+        sys.path.insert(0, str(ROOT))
+        self.model = str(model or importlib.import_module("tests.conftest").make_model(base / "model"))
+        (base / "faulty.py").write_text(METHOD)
+        self.borrowed = server is not None
+        self.server = server or Server({"HARNESS_CACHE": str(base / "cache")})
         self.errors, self.asked = base / "errors", base / "asked"
         self.whole = self.folder(self.run(self.base / "whole"))
         began = time.monotonic()  # the first has loaded more than any later one will
@@ -128,16 +209,9 @@ class Bench:
         self.names = dict(zip(self.truth, (self.base / "order").read_text().split(), strict=True))
 
     def close(self) -> None:
-        """End the process that starts others."""
-        assert self.server.stdin is not None
-        self.server.stdin.close()
-        self.server.wait(timeout=60)
-
-    def _tell(self, message: dict[str, Any]) -> Any:
-        assert self.server.stdin is not None and self.server.stdout is not None
-        self.server.stdin.write(json.dumps(message) + "\n")
-        self.server.stdin.flush()
-        return json.loads(self.server.stdout.readline())
+        """End what was started here."""
+        if not self.borrowed:
+            self.server.close()
 
     def words(self, out: Path, *more: str) -> list[str]:
         """The command line of an evaluation."""
@@ -147,34 +221,64 @@ class Bench:
         return [*words, "--out", str(out), *more]
 
     def start(self, words: list[str], **faults: Any) -> int:
-        """Start a command; returns its process id."""
+        """Start a command; returns its process id. Raises RuntimeError if there were too many."""
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("far more commands were started than so many tries take")
         faults["environment"] = {"ASKED": str(self.asked), "SLEEP": "0.03", **faults.get("environment", {})}
-        return int(self._tell({"start": words, "faults": faults, "errors": str(self.errors)}))
+        return self.server.start(words, self.errors, **faults)
 
     def wait(self, pid: int) -> int:
         """Its exit status."""
-        return int(self._tell({"wait": pid}))
+        return self.server.wait(pid)
 
     def ended(self, pid: int) -> bool:
         """Whether it has; then nobody may wait for it any more."""
-        return self._tell({"poll": pid}) is not None
+        return self.server.ended(pid)
 
     def kill(self, pid: int) -> None:
         """Without warning."""
-        os.kill(pid, signal.SIGKILL)
-        self.wait(pid)
+        self.server.kill(pid)
 
-    def killed(self, words: list[str], row: Row, times: int, seconds: float) -> bool:
-        """Start a command and kill it within so many seconds; False if it ended before, or was tried enough."""
-        pid = self.start(words)
+    def begun(self, words: list[str], reached: Callable[[], bool], **faults: Any) -> int:
+        """Start a command, and stop it where it stands as soon as it has come so far; `SIGCONT` wakes it."""
+        pid = self.start(words, **faults)
+        while not reached():
+            if self.ended(pid):
+                raise RuntimeError(f"ended too early: {self.errors.read_text()!r}")
+            time.sleep(0.002)
+        os.kill(pid, signal.SIGSTOP)
+        return pid
+
+    def disk(self, under: Path, largest: int) -> tuple[dict[str, Any], str]:
+        """A fault of the disk, drawn at random, and the system's word for it.
+
+        The flush fails, or every change, from some moment on; or files cannot grow beyond some size.
+        """
+        number = self.rng.choice([errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+        how = self.rng.choice(["flush", "change", "size"])
+        if how == "size":
+            size = self.rng.randint(1000, largest)  # the line that tells it is written to a file as well
+            return {"size": size}, os.strerror(errno.EFBIG)
+        fault = {how: number, "at": self.rng.randint(1, SAMPLES + 6), "under": str(under)}
+        return fault, os.strerror(number)
+
+    def killed(self, words: list[str], row: Row, times: int, pace: Paced, **faults: Any) -> bool:
+        """Start a command and kill it at a random moment; False if it ended before, or was tried enough.
+
+        The moments follow how fast the machine is just now: most kills are to meet a command that runs.
+        """
+        pid = self.start(words, **faults)
         if row.tried >= times:
             if self.wait(pid) != 0:
                 row.bad(f"did not end well: {self.errors.read_text()!r}")
             return False
-        time.sleep(self.rng.uniform(0, seconds))
+        time.sleep(self.rng.uniform(0, pace.seconds))
         if self.ended(pid):
+            pace.seconds *= 0.8
             return False
         self.kill(pid)
+        pace.seconds *= 1.05
         row.tried += 1
         return True
 

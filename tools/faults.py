@@ -1,45 +1,51 @@
 """Faults by the hundred, on a tiny model: kills at random moments, broken files, methods that fail.
 
-    python tools/faults.py                      # everything, about ten minutes; prints the table
+    python tools/faults.py                      # everything, some fifteen minutes; prints the table
+    python tools/faults.py --readme             # and puts its rows into README.md
     python tools/faults.py --share 0.05         # a twentieth of it
     python tools/faults.py --only kill          # the rows whose names hold the word
 
-For each fault: the times it was tried, samples lost (finished once, and gone after the fault, or missing in
-the end), duplicated (in the file twice, or asked again although they were finished), and wrong (another
-answer, score or status than without the fault, or a fault that was not told in one line).
+For each fault: the times it was tried; what was lost (samples, items or training steps that were finished once,
+and gone after the fault, or missing in the end); duplicated (in a file twice, or asked again although they were
+finished; steps before the last checkpoint made again); and wrong (another answer, score, status, weight or byte
+than without the fault, or a fault that was not told in one line). `tests/harness/test_faults.py` tries a few of each.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
-import importlib
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fault_bench import SAMPLES, Bench, Row, records
+from fault_making import killed, second, torn, unwritable
 
-BATCH = 4
-"""Requests the scripted generator is given at once."""
+README = Path(__file__).resolve().parent.parent / "README.md"
 
 
 def killed_run(bench: Bench, row: Row, times: int) -> None:
     """Killed at random moments until it has ended; each start goes on from what is there."""
     while row.tried < times:
         with bench.fresh() as out:
+            size = bench.rng.choice(["1", "1", "3"])
+            words = bench.words(out, "--batch-size", size)
             before: dict[str, dict[str, Any]] = {}
-            while bench.killed(bench.words(out), row, times, bench.seconds):
-                now = bench.finished(out)
+            while bench.killed(words, row, times, bench):
+                now, again = bench.finished(out), bench.again()
                 row.lost += len(before.keys() - now.keys())
-                row.duplicated += len(before.keys() & bench.again())
+                row.duplicated += len(before.keys() & again) if size == "1" else 0
                 before = now
+            if size != "1":  # a batch is asked whole: samples that are finished are read along
+                bench.again()
             bench.judge(row, out, before)
 
 
@@ -84,13 +90,18 @@ def corrupted_run(bench: Bench, row: Row, times: int) -> None:
 
 
 def unwritable_run(bench: Bench, row: Row, times: int) -> None:
-    """No room, no quota, a read-only or forbidden disk, from some write on; then all is well again."""
-    for _ in range(times):
+    """No room, no quota, a read-only or forbidden disk, from some moment on; then all is well again."""
+    largest = max(path.stat().st_size for path in bench.whole.rglob("*") if path.is_file())
+    while row.tried < times:
         with bench.fresh() as out:
-            number = bench.rng.choice([errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+            fault, reason = bench.disk(out, largest)
+            status = bench.wait(bench.start(bench.words(out), **fault))
+            if status == 0:  # it had ended before the disk was full
+                continue
             row.tried += 1
-            bench.run(out, status=2, errno=number, at=bench.rng.randint(1, SAMPLES + 3))
-            bench.told(row, os.strerror(number), "cannot be written")
+            if status != 2:
+                row.bad(f"exit status {status} of {fault}: {bench.errors.read_text()!r}")
+            bench.told(row, reason, "cannot be written")
             before = bench.finished(out)
             bench.again()
             bench.run(out)
@@ -108,19 +119,42 @@ def clock_run(bench: Bench, row: Row, times: int) -> None:
 
 
 def second_process(bench: Bench, row: Row, times: int) -> None:
-    """A second process on a folder leaves, and the first does not notice."""
+    """A second process on a folder leaves; the first ends well, or is killed and another one takes over."""
     for _ in range(times):
         with bench.fresh() as out:
-            first = bench.start(bench.words(out))
-            while not list(out.glob("*/run.json")):
-                time.sleep(0.005)
+            first = bench.begun(bench.words(out), lambda: any(out.glob("*/run.json")))
             more = ["--join"] if bench.rng.random() < 0.5 else []
             row.tried += 1
             if bench.wait(bench.start(bench.words(out, *more))) != 2:
                 row.bad("the second was let in")
             bench.told(row, "another process is working on")
-            if bench.wait(first) != 0:
-                row.bad("the first did not end well")
+            before = bench.finished(out)
+            if bench.rng.random() < 0.5:
+                bench.kill(first)
+                bench.again()
+                bench.run(out)
+            else:
+                os.kill(first, signal.SIGCONT)
+                if bench.wait(first) != 0:
+                    row.bad("the first did not end well")
+                bench.asked.unlink()
+            bench.judge(row, out, before)
+
+
+def new_process(bench: Bench, row: Row, times: int) -> None:
+    """No fault: the same command in another interpreter, with another seed of its hashes."""
+    call = "import sys; from harness.cli import main; sys.argv[0] = 'harness'; main()"
+    for number in range(times):
+        with bench.fresh() as out:
+            row.tried += 1
+            known = {
+                "OMP_NUM_THREADS": "1",
+                "HF_HUB_OFFLINE": "1",
+                "HARNESS_CACHE": str(bench.base / "cache"),
+            }
+            environment = {**os.environ, **known, "PYTHONHASHSEED": str(number), "ASKED": str(bench.asked)}
+            command = [sys.executable, "-c", call, *bench.words(out)]
+            subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True, timeout=600)
             bench.asked.unlink()
             bench.judge(row, out, bench.finished(out))
 
@@ -155,23 +189,26 @@ def joined_runs(bench: Bench, row: Row, times: int) -> None:
                 row.bad(f"order {order}")
 
 
-def failing(fault: str, status: str) -> Callable[[Bench, Row, int], None]:
-    """Some samples meet a method that fails in this way; they say so, the others do not notice."""
+def failing(faults: tuple[str, ...], status: str) -> Callable[[Bench, Row, int], None]:
+    """Some samples meet a method that fails in one of these ways; they say so, the others do not notice."""
 
     def study(bench: Bench, row: Row, times: int) -> None:
         for _ in range(times):
             with bench.fresh() as out:
                 hit = bench.rng.sample(list(bench.truth), bench.rng.randint(1, 2))
                 names = ",".join(bench.names[id] for id in hit)
-                size = str(bench.rng.choice([1, 3]))
+                size, fault = str(bench.rng.choice([1, 3])), bench.rng.choice(faults)
                 row.tried += 1
-                faults = {"environment": {"FAULT": fault, "ROWS": names}}
+                environment = {"FAULT": fault, "ROWS": names}
                 # Far more than a sample takes, on a busy machine too: a limit ends whatever is slow.
                 limit = ["--sample-timeout", "2"] if status == "timeout" else []
-                bench.run(out, *limit, "--batch-size", size, status=1, **faults)
+                bench.run(out, *limit, "--batch-size", size, status=1, environment=environment)
                 for record in records(bench.folder(out)):
                     if record["status"] != (status if record["id"] in hit else "ok"):
                         row.bad(f"{fault}: {record['id']} {record['status']} {record.get('error')}")
+                shown = json.loads((bench.folder(out) / "run.json").read_text())["summary"]["tasks"][0]
+                if shown["statuses"] != {"ok": SAMPLES - len(hit), status: len(hit)}:
+                    row.bad(f"{fault}: the summary says {shown['statuses']}")
                 before = bench.finished(out)
                 bench.again()
                 bench.run(out, "--batch-size", size)
@@ -182,126 +219,101 @@ def failing(fault: str, status: str) -> Callable[[Bench, Row, int], None]:
     return study
 
 
-def killed_synthesis(bench: Bench, row: Row, times: int) -> None:
-    """Killed while items are generated or samples put together: the same bytes, no finished batch asked again."""
-    model, whole = bench.model, bench.base / "synth" / "out"
-    began = time.monotonic()
-    bench.wait(bench.start(["synthesize", model, str(whole)]))
-    seconds = time.monotonic() - began
-    truth = _contents(whole)
-    while row.tried < times:
-        with bench.fresh() as base:
-            before: set[str] = set()
-            words = ["synthesize", model, str(base / "out")]
-            while bench.killed(words, row, times, seconds):
-                row.duplicated += len(before & _requests(base))
-                before = set()
-                for path in (base / "out" / "pool").glob("*.jsonl"):
-                    text = path.read_bytes().rpartition(b"\n")[0]
-                    row.lost += not truth[f"pool/{path.name}"].startswith(text)
-                    done = len(text.splitlines()) // BATCH * BATCH
-                    before |= {f"{path.stem} {index}" for index in range(done)}
-            row.duplicated += len(before & _requests(base))
-            found = _contents(base / "out")
-            row.lost += len(truth.keys() - found.keys())
-            for name in sorted(found.keys() & truth.keys()):
-                if found[name] != truth[name]:
-                    row.bad(f"{name} has other bytes")
-
-
-def _requests(base: Path) -> set[str]:
-    """What the generator was asked since the last call."""
-    log = base / "asked"
-    found = set(log.read_text().splitlines()) if log.exists() else set()
-    log.unlink(missing_ok=True)
-    return found
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    names = [*folder.glob("*.jsonl"), *folder.glob("pool/*.jsonl")]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in names}
-
-
-def killed_fit(bench: Bench, row: Row, times: int) -> None:
-    """Killed while it trains: the weights of an undisturbed training, bit by bit, and every step in its curve."""
-    fits = importlib.import_module("tests.harness.fits")
-    data = fits.repeating(bench.base / "texts.jsonl")
-
-    def words(out: Path) -> list[str]:
-        more = ["--max-steps", 10, "--max-length", 90, "--save-dtype", "float32"]
-        return list(fits.fit_words(bench.model, data, out, *more))
-
-    whole = bench.base / "fitted"
-    for out in (bench.base / "first", whole):
-        began = time.monotonic()
-        if bench.wait(bench.start(words(out))) != 0:
-            raise RuntimeError(bench.errors.read_text())
-    seconds = time.monotonic() - began
-    truth, curve = fits.tensors(whole), _curve(whole)
-    while row.tried < times:
-        with bench.fresh() as base:
-            out = base / "out"
-            while bench.killed(words(out), row, times, seconds):
-                pass
-            steps = _curve(out)
-            row.lost += len(curve.keys() - steps.keys())
-            row.duplicated += len((out / "loss.jsonl").read_text().splitlines()) - len(steps)
-            if steps != curve:
-                row.bad(f"other losses: {steps} instead of {curve}")
-            if not fits.same(fits.tensors(out), truth):
-                row.bad("other weights")
-
-
-def _curve(folder: Path) -> dict[int, float]:
-    lines = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines}
-
-
 STUDIES: dict[str, tuple[Callable[[Bench, Row, int], None], int]] = {
     "kill: evaluation": (killed_run, 150),
     "kill: one of three joined": (joined_runs, 80),
-    "kill: data generation": (killed_synthesis, 60),
-    "kill: training": (killed_fit, 24),
-    "file cut off at any byte": (torn_run, 30),
+    "kill: data generation": (killed("data generation"), 60),
+    "kill: training": (killed("training"), 40),
+    "a second process: evaluation": (second_process, 10),
+    "a second process: data generation": (second("data generation"), 6),
+    "a second process: training": (second("training"), 6),
+    "disk full, read-only, forbidden: evaluation": (unwritable_run, 40),
+    "disk full, read-only, forbidden: data generation": (unwritable("data generation"), 20),
+    "disk full, read-only, forbidden: training": (unwritable("training"), 15),
+    "file cut off at any byte: evaluation": (torn_run, 20),
+    "file cut off at any byte: data generation": (torn("data generation"), 15),
+    "file cut off at any byte: training": (torn("training"), 10),
     "one byte of a line changed": (corrupted_run, 40),
-    "disk full, read-only, forbidden": (unwritable_run, 40),
     "clock runs back": (clock_run, 10),
-    "a second process": (second_process, 15),
-    "method raises": (failing("raises", "error"), 12),
-    "method hangs": (failing("hangs", "timeout"), 12),
-    "wrong number of answers": (failing("miscounts", "error"), 12),
-    "out of memory": (failing("fills_memory", "oom"), 12),
-    "NaN logits": (failing("computes_nan", "error"), 12),
+    "method raises": (failing(("raises",), "error"), 10),
+    "method hangs": (failing(("hangs", "hangs_asleep"), "timeout"), 8),
+    "wrong number of answers": (
+        failing(("answers_nothing", "answers_one_less", "answers_none", "answers_twice"), "error"),
+        16,
+    ),
+    "out of memory": (failing(("fills_memory", "fills_pythons_memory"), "oom"), 10),
+    "NaN logits": (failing(("computes_nan",), "error"), 10),
+    "no fault: a new process": (new_process, 4),
 }
 
 
-def study(base: Path, share: float, only: str, seed: int, say: Callable[[Row], None]) -> list[Row]:
-    """Try the faults whose names hold `only`, so many of each times `share`; `say` is told each row."""
+def study(base: Path, share: float, only: Sequence[str], seed: int, say: Callable[[Row], None]) -> list[Row]:
+    """Try the faults whose names hold a word of `only`, so many of each times `share`; `say` is told each row."""
     bench, rows = Bench(base, seed), []
     try:
-        for name, (carry_out, times) in STUDIES.items():
-            if only in name:
-                rows.append(Row(name))
-                carry_out(bench, rows[-1], max(1, round(times * share)))
+        for name in STUDIES:
+            if any(word in name for word in only):
+                rows.append(tried(bench, name, share))
                 say(rows[-1])
     finally:
         bench.close()
     return rows
 
 
+def tried(bench: Bench, name: str, share: float) -> Row:
+    """One fault, as often as usual times `share`, at least once."""
+    row = Row(name)
+    carry_out, times = STUDIES[name]
+    times = max(1, round(times * share))
+    bench.left = 10 * times + 20
+    try:
+        carry_out(bench, row, times)
+    except RuntimeError as error:
+        row.bad(str(error))
+    return row
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows in Markdown."""
+    head = "| fault | times tried | lost | duplicated | wrong |\n| --- | ---: | ---: | ---: | ---: |\n"
+    lines = [f"| {r.fault} | {r.tried} | {r.lost} | {r.duplicated} | {r.wrong} |\n" for r in rows]
+    return head + "".join(lines)
+
+
+def write_readme(rows: Iterable[Row]) -> None:
+    """Put the rows into the README's table; those of other faults stay as they are there."""
+    text = README.read_text(encoding="utf-8")
+    before, begin, rest = text.partition("<!-- faults -->\n")
+    old, end, after = rest.partition("<!-- /faults -->\n")
+    if not (begin and end):
+        raise SystemExit("README.md has no <!-- faults --> ... <!-- /faults -->")
+    known = {row.fault: row for row in [*shown(old), *rows]}
+    found = [known[name] for name in STUDIES if name in known]
+    README.write_text(before + begin + table(found) + end + after, encoding="utf-8")
+
+
+def shown(text: str) -> list[Row]:
+    """The rows of a table that `table` made."""
+    cells = [line.split("|")[1:-1] for line in text.splitlines()[2:]]
+    return [Row(name.strip(), int(a), int(b), int(c), int(d)) for name, a, b, c, d in cells]
+
+
 def main() -> int:
     """Print the table; the exit status is 1 if anything was lost, duplicated or wrong."""
     parser = argparse.ArgumentParser(description="Faults by the hundred, on a tiny model.")
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of tries")
-    parser.add_argument("--only", default="", help="a word of the rows wanted")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="words of the rows wanted")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--readme", action="store_true", help="also write the rows into README.md")
     args = parser.parse_args()
-    print("| fault | times tried | lost | duplicated | wrong |\n| --- | ---: | ---: | ---: | ---: |")
+    print(table([]), end="", flush=True)
 
     def say(row: Row) -> None:
-        print(f"| {row.fault} | {row.tried} | {row.lost} | {row.duplicated} | {row.wrong} |", flush=True)
+        print(table([row]).splitlines()[-1], flush=True)
         for note in row.notes[:5]:
-            print(f"    {note[:300]}", file=sys.stderr)
+            print(f"    {note[:300]}", file=sys.stderr, flush=True)
+        if args.readme:
+            write_readme([row])
 
     with tempfile.TemporaryDirectory() as base:
         rows = study(Path(base), args.share, args.only, args.seed, say)

@@ -1,4 +1,9 @@
-"""Faults in a run: other processes, methods that hang or compute nonsense, kills by a bounded part of the study."""
+"""Faults in a run: other processes, methods that hang or compute nonsense, kills by a bounded part of the study.
+
+Of each fault of ``tools/faults.py`` as many tries are made here as `SHARE` of the study's is, at least one: two
+dozen in all. A try has a limited number of starts, and what hangs is killed. ``HARNESS_FAULTS=1`` makes all of the
+study's; ``python tools/faults.py`` does the same and prints the table that the README shows.
+"""
 
 import json
 import os
@@ -6,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,12 +21,13 @@ from harness import UsageError, joining, measure
 from harness._timeouts import SampleTimeout, limited
 from harness.cli import invoke
 from harness.prompt import tokenize
-from harness.records import RunFolder
+from harness.records import RunFolder, _line, complete_lines
 from harness.runner import execute, plan_run
 
+from .conftest import TOOLS
 from .running import Watcher, answers, by_id, counting, one_thread, settings, with_toy
 
-TOOLS = Path(__file__).resolve().parents[2] / "tools"
+SHARE = float(os.environ.get("HARNESS_FAULTS", "0.02"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,20 +39,36 @@ def _one_thread():
 # --- the study of tools/faults.py, bounded
 
 
-def test_a_part_of_the_study(tmp_path, monkeypatch):
-    """A few of each fault; `python tools/faults.py` tries hundreds."""
-    monkeypatch.syspath_prepend(str(TOOLS))
-    import faults
-
-    rows = faults.study(tmp_path, 0.02, "", seed=1, say=lambda row: None)
-    assert {row.fault for row in rows} == set(faults.STUDIES) and all(row.tried for row in rows)
-    assert not [row for row in rows if row.lost or row.duplicated or row.wrong]
+def faults_of_the_study():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TOOLS))
+        import faults
+    return list(faults.STUDIES)
 
 
-def test_the_study_sees_what_is_wrong(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(TOOLS))
-    import fault_bench
+@pytest.fixture(scope="module")
+def bench(tool, forks, tiny_folder, tmp_path_factory):
+    return tool("fault_bench").Bench(tmp_path_factory.mktemp("bench"), 1, tiny_folder, forks)
 
+
+@pytest.mark.parametrize("fault", [name for name in faults_of_the_study() if "no fault" not in name])
+def test_a_part_of_the_study(tool, bench, fault):
+    row = tool("faults").tried(bench, fault, SHARE)
+    assert row.tried and (row.lost, row.duplicated, row.wrong) == (0, 0, 0), row.notes
+
+
+def test_the_readme_shows_the_whole_study(tool):
+    study = tool("faults")
+    text = study.README.read_text(encoding="utf-8")
+    rows = study.shown(text.partition("<!-- faults -->\n")[2].partition("<!-- /faults -->")[0])
+    assert [row.fault for row in rows] == list(study.STUDIES)
+    for row in rows:
+        assert row.tried >= study.STUDIES[row.fault][1]
+        assert (row.lost, row.duplicated, row.wrong) == (0, 0, 0)
+
+
+def test_the_study_sees_what_is_wrong(tool, tmp_path):
+    fault_bench = tool("fault_bench")
     bench = fault_bench.Bench.__new__(fault_bench.Bench)
     bench.whole, bench.asked, bench.names = (
         tmp_path / "whole" / "run",
@@ -68,24 +91,54 @@ def test_the_study_sees_what_is_wrong(tmp_path, monkeypatch):
     assert row.wrong == 1
 
 
+def test_the_study_sees_what_is_wrong_with_what_is_made(tool, tmp_path):
+    """Also a training that begins anew after each kill: its end is right, but what was safe was done twice."""
+    making = tool("fault_making")
+    row, out, whole = tool("fault_bench").Row("x"), tmp_path / "out", "training/checkpoint-2/whole.json"
+    synth = making.DataGeneration.__new__(making.DataGeneration)
+    synth.truth = {"data.jsonl": b"1\n", "pool/story.jsonl": b"2\n"}
+    fit = making.Training.__new__(making.Training)
+    files = {"data.jsonl": "x\n", "pool/other.jsonl": "1\n" * 7, "training/checkpoint-2/model": "weights"}
+    files["training/log.jsonl"] = '{"step": 1}\n{"step": 2}\n{"st'
+    for name, text in {**files, whole: json.dumps({"model": sha256(b"weights").hexdigest()})}.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text(text)
+    synth.judge(row, out)
+    assert (row.lost, row.wrong) == (1, 2)
+    assert synth.safe(out) == {f"other {number}" for number in range(4)}, "whole batches only"
+    assert fit.safe(out) == fit.done(out) == {"step 1", "step 2"} and fit.done(out) == set()
+    (out / "training" / "checkpoint-2" / "model").write_text("torn")
+    assert fit.safe(out) == set()
+
+
 # --- the same command twice
 
 
-def test_two_fresh_processes_give_the_same_bytes(tiny_folder, tmp_path):
-    call = "import sys; from harness.cli import main; main()"
-    words = f"run -m beacon --interval 32 --model {tiny_folder} --device cpu --json --limit 2"
+def test_two_processes_give_the_same_bytes(tiny_folder, tmp_path, forks, capsys):
+    """Two interpreters, started apart, whose strings hash differently."""
+    words = f"run -m beacon --interval 32 --model {tiny_folder} --device cpu --json --limit 2".split()
+    told = tmp_path / "told"
+    assert forks.wait(forks.start([*words, "--out", str(tmp_path / "a")], tmp_path / "errors", told)) == 0
+    assert invoke([*words, "--out", str(tmp_path / "b")]) == 0
     predictions = []
-    for seed in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", call, *words.split(), "--out", str(tmp_path / seed)],
-            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            check=True,
-        )
-        lines = (Path(json.loads(done.stdout)["folder"]) / "samples.jsonl").read_bytes().splitlines()
+    for text in (told.read_text(), capsys.readouterr().out):
+        lines = (Path(json.loads(text)["folder"]) / "samples.jsonl").read_bytes().splitlines()
         predictions.append([{**json.loads(line), "cost": None, "crc32": None} for line in lines])
     assert json.dumps(predictions[0]).encode() == json.dumps(predictions[1]).encode()
     assert len(predictions[0]) == 2 and predictions[0][0]["prediction"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"batch_size": 2}, True), ({"dtype": "bfloat16"}, True), ({}, False)]
+)
+def test_the_table_says_on_what_single_answers_depend(tiny_folder, tmp_path, monkeypatch, changes, said):
+    from harness.display import notes
+
+    with_toy(monkeypatch)
+    plan = plan_run(settings(tiny_folder, tmp_path, tasks=("toy",), limit=1, **changes))
+    shown = " ".join(str(line) for line in notes(execute(plan, Watcher()).summary, plan))
+    what = f"batch size {plan.settings.batch_size}, {plan.model.dtype}, cpu; another of these may change some"
+    assert (what in shown) is said
 
 
 # --- several processes
@@ -327,10 +380,22 @@ def test_a_line_that_was_changed_is_noticed(tiny_folder, tmp_path, monkeypatch, 
     with_toy(monkeypatch)
     folder = execute(plan_run(settings(tiny_folder, tmp_path, tasks=("toy",))), Watcher()).folder
     whole = folder.samples_path.read_bytes()
-    folder.samples_path.write_bytes(whole.replace(b'"score": 1.0', b'"score": 0.0', 1))
-    with pytest.raises(UsageError, match="line 1 is damaged; remove that line"):
-        folder.records()
+    for was, now in ((b'"score": 1.0', b'"score": 0.0'), (b'"crc32"', b'"krc32"')):
+        folder.samples_path.write_bytes(whole.replace(was, now, 1))
+        with pytest.raises(UsageError, match="line 1 is damaged; remove that line"):
+            folder.records()
     lines = [{k: v for k, v in json.loads(line).items() if k != "crc32"} for line in whole.splitlines()]
     folder.samples_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert folder.records() == lines, "a line without a checksum is taken as it is"
     assert all(isinstance(line.get("prediction"), str) for line in lines)
+
+
+def test_no_changed_bit_of_a_line_passes(tmp_path):
+    """Every one of them, that of the checksum's own name included."""
+    line = _line({"id": "s0", "task": "toy", "status": "ok", "scores": {"score": 1.0}}).encode()
+    assert len(complete_lines(line, tmp_path)[0]) == 1
+    for place in range(len(line) - 1):
+        for bit in range(8):
+            changed = line[:place] + bytes([line[place] ^ 1 << bit]) + line[place + 1 :]
+            with pytest.raises(UsageError, match="line 1 is damaged"):
+                complete_lines(changed, tmp_path)

@@ -41,42 +41,20 @@ def _one_thread():
 
 # --- the real command, killed from outside
 
-# Importing the libraries takes longer than the run. This process does it once and forks for every start.
-WARM = """
-import json, os, sys
-import torch, transformers, harness.runner, harness.display, harness.kvcache, harness.plugins.plain
-import harness.tasks.passkey
-from transformers import AutoTokenizer, DynamicCache, LlamaForCausalLM
-from harness.cli import invoke
 
-for line in sys.stdin:
-    pid = os.fork()
-    if pid == 0:
-        os._exit(invoke(json.loads(line)))
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
-"""
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-@pytest.fixture
-def warm():
-    process = subprocess.Popen(
-        [sys.executable, "-c", WARM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ENVIRONMENT},
-    )
-    yield process
-    process.stdin.close()
-    process.wait(timeout=60)
+def kill_when(forks, words, reached, base):
+    """Start, wait until `reached` says so, kill without warning."""
+    pid = forks.start(words, base / "err")
+    deadline = time.monotonic() + 60
+    while not reached() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert forks.kill(pid) == -signal.SIGKILL, "it had ended before"
 
 
 class Command:
     """One command line, started as often as it takes."""
 
-    def __init__(self, base, model, warm):
+    def __init__(self, base, model, forks):
         (base / "slow.py").write_text(SLOW)
         words = (
             "run -m slow -t passkey --set passkey.lengths=230,288 --set passkey.depths=0,20,40,70,100 --json"
@@ -84,7 +62,7 @@ class Command:
         self.words = [*words.split(), "--plugin", str(base / "slow.py"), "--model", str(model)]
         self.words += ["--device", "cpu", "--out", str(base / "runs")]
         self.runs = base / "runs"
-        self.warm = warm
+        self.base, self.forks = base, forks
 
     def folder(self):
         return next(self.runs.iterdir())
@@ -95,29 +73,16 @@ class Command:
 
     def kill_when(self, reached):
         """Start, wait until `reached` says so, kill without warning."""
-        self.warm.stdin.write(json.dumps(self.words) + "\n")
-        self.warm.stdin.flush()
-        pid = int(self.warm.stdout.readline())
-        deadline = time.monotonic() + 60
-        while not reached() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        os.kill(pid, signal.SIGKILL)
-        assert int(self.warm.stdout.readline()) == -signal.SIGKILL, "it had ended before"
+        kill_when(self.forks, self.words, reached, self.base)
 
     def finish(self):
-        call = "import sys; from harness.cli import main; sys.argv[0] = 'harness'; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", call, *self.words],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **ENVIRONMENT},
-            timeout=120,
-        )
-        return done.returncode, done.stdout, done.stderr
+        out, err = self.base / "out", self.base / "err"
+        status = self.forks.wait(self.forks.start(self.words, err, out))
+        return status, out.read_text(), err.read_text()
 
 
-def test_a_command_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path, tiny_folder, warm, capsys):
-    command = Command(tmp_path, tiny_folder, warm)
+def test_a_command_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path, tiny_folder, forks, capsys):
+    command = Command(tmp_path, tiny_folder, forks)
 
     def after(samples, seconds=0.0):
         def reached():

@@ -27,7 +27,7 @@ def test_a_relative_cache_is_made_absolute(monkeypatch):
 
 
 def test_an_unwritable_cache_is_one_line_and_other_errors_stay_what_they_are():
-    for code in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+    for code in (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES):
         with pytest.raises(UsageError, match="set HARNESS_CACHE"), cache_writes():
             raise OSError(code, "words of the system")
     with pytest.raises(FileNotFoundError), cache_writes():

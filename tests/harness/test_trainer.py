@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ from harness.trainer import TrainingError, last_whole, train
 from harness.training import Schedule
 
 from .fits import fit_words, random_examples, repeating, same, tensors
-from .test_kill import ENVIRONMENT, WARM
+from .test_kill import kill_when
 
 
 class Toy(torch.nn.Module):
@@ -93,34 +91,6 @@ def test_only_whole_checkpoints_count(tmp_path):
 # --- killed
 
 
-@pytest.fixture(scope="module")
-def warm():
-    """A process that has imported everything and forks for every command."""
-    more = "import harness.trainer, harness.fitting, harness.plugins._fitting, harness.plugins._weights\n"
-    process = subprocess.Popen(
-        [sys.executable, "-c", more + WARM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **ENVIRONMENT},
-    )
-    yield process
-    process.stdin.close()
-    process.wait(timeout=60)
-
-
-def kill_when(warm, words, reached):
-    """Start, wait until `reached` says so, kill without warning."""
-    warm.stdin.write(json.dumps(words) + "\n")
-    warm.stdin.flush()
-    pid = int(warm.stdout.readline())
-    deadline = time.monotonic() + 60
-    while not reached() and time.monotonic() < deadline:
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    assert int(warm.stdout.readline()) == -signal.SIGKILL, "it had ended before"
-
-
 def starts(monkeypatch):
     """Where every training from now on begins."""
     from harness.display import FitDisplay
@@ -140,13 +110,13 @@ CASES = [
 
 @pytest.mark.parametrize(("method", "more", "torn"), CASES)
 def test_a_killed_fit_ends_as_if_it_had_not_been(
-    tiny_folder, tmp_path, warm, monkeypatch, method, more, torn
+    tiny_folder, tmp_path, forks, monkeypatch, method, more, torn
 ):
     data = repeating(tmp_path / "data.jsonl")
     wanted = ["--max-steps", 14, "--max-length", 90, "--save-dtype", "float32", *more]
     words = fit_words(tiny_folder, data, tmp_path / "out", *wanted, method=method)
     training = tmp_path / "out" / "training"
-    kill_when(warm, words, lambda: (training / "checkpoint-4" / "whole.json").exists())
+    kill_when(forks, words, lambda: (training / "checkpoint-4" / "whole.json").exists(), tmp_path)
     newest = last_whole(training)
     if torn:  # as if the power had failed
         weights = newest / "model.safetensors"
@@ -218,7 +188,7 @@ def test_two_processes_share_each_batch(tiny_folder, tmp_path, method):
             [sys.executable, *launch, "-m", "harness", *words],
             capture_output=True,
             text=True,
-            env={**os.environ, **ENVIRONMENT},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
             timeout=240,
             stdin=subprocess.DEVNULL,
         )
