@@ -9,7 +9,7 @@ from ..measure import TOLERANCE_TOKENS, check
 from ..method import Decoding, Generation
 from ..planning import writable
 from ._results import Failed, NotApplicable
-from ._trial import NEW_TOKENS, Seen, Trial
+from ._trial import IN_A_ROW, NEW_TOKENS, Seen, Trial
 
 
 def answers(trial: Trial) -> str:
@@ -114,9 +114,8 @@ def declared(trial: Trial) -> str:
 
 def every_sample(trial: Trial) -> str:
     """Three samples in a row are each compressed as if they were the first."""
-    method = trial.fresh(trial.prompts)
-    for number, (prompt, first) in enumerate(zip(trial.prompts, trial.first), start=1):
-        found = trial.watch(method, prompt).entries
+    for number, (first, seen) in enumerate(zip(trial.first, trial.in_a_row), start=1):
+        found = seen.entries
         if abs(found - first.entries) > TOLERANCE_TOKENS:
             raise Failed(
                 f"sample {number} of three in a row began its answer from {found} KV entries, but from "
@@ -132,17 +131,20 @@ def repeat(trial: Trial) -> str:
     """The same prompt gets the same answer again."""
     for prompt, first in zip(trial.prompts, trial.first):
         same(
-            first, trial.alone(prompt), "asked a second time", "seed what is random, from options and tokens"
+            trial,
+            first,
+            trial.alone(prompt),
+            "asked a second time",
+            "seed what is random, from options and tokens",
         )
     return ""
 
 
 def order(trial: Trial) -> str:
     """Answers do not depend on what was asked before."""
-    method = trial.fresh(trial.prompts)
-    for index in (2, 0, 1, 1, 2):
-        seen = trial.watch(method, trial.prompts[index])
+    for index, seen in zip(IN_A_ROW, trial.in_a_row):
         same(
+            trial,
             trial.first[index],
             seen,
             "asked after other samples",
@@ -153,9 +155,9 @@ def order(trial: Trial) -> str:
 
 def batch(trial: Trial) -> str:
     """A batch of prompts of different length gets the answers they get alone."""
-    found = trial.ask(trial.fresh(trial.prompts), trial.prompts)
-    for first, generation in zip(trial.first, found):
+    for first, generation in zip(trial.first, trial.together):
         same(
+            trial,
             first,
             Seen(generation, first.meter),
             "asked in a batch",
@@ -169,11 +171,19 @@ def batch(trial: Trial) -> str:
     return ""
 
 
-def same(one: Seen, other: Seen, when: str, advice: str) -> None:
-    """Raise Failed if two answers to one prompt differ."""
+def same(trial: Trial, one: Seen, other: Seen, when: str, advice: str) -> None:
+    """Raise Failed if two answers to one prompt differ, or the logits they were chosen from."""
     if one.tokens != other.tokens:
         place = next((i for i, (a, b) in enumerate(zip(one.tokens, other.tokens)) if a != b), -1)
         raise Failed(
             f"a prompt got another answer when {when} (token {place + 1} of {len(one.tokens)} is the first that "
             f"differs); {advice}"
+        )
+    if len(one.logits) != len(other.logits):
+        return  # what was not seen cannot be compared
+    apart = max((float((a - b).abs().max()) for a, b in zip(one.logits, other.logits)), default=0.0)
+    if apart > trial.tolerance:
+        raise Failed(
+            f"a prompt got the same answer when {when}, but from logits that differ by up to {apart:.2g}, so that "
+            f"others will get another; {advice}"
         )

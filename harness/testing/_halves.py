@@ -16,7 +16,7 @@ from ._trial import Trial
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..method import Generation, Method
+    from ..method import Method
 
 CLOSE = 1e-4
 """Largest difference of KV entries that were computed from the same tokens."""
@@ -170,8 +170,3 @@ def _states(trial: Trial, method: Method, prompts: Sequence[TokenizedPrompt]) ->
             f"compress gave no list of {len(prompts)} states for {len(prompts)} contexts; give one each"
         )
     return found
-
-
-def answered(method: Method, trial: Trial) -> list[Generation]:
-    """What a method answers to the trial's prompts, one by one."""
-    return [method.compress_and_generate([prompt], trial.decoding)[0] for prompt in trial.prompts]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 from ..planning import writable
 from ..training import FitReport, Schedule
+from ._answers import same
 from ._data import examples
-from ._halves import answered
 from ._results import Failed, NotApplicable
 from ._snapshot import differences, modules, weights
 from ._trial import Trial
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".safetensors", ".json", ".md")
 """What an adapter folder may hold: weights, facts, and a page about them."""
+
+ASKED = (0, 2)
+"""Prompts asked before and after: the shortest and the longest."""
 
 
 @dataclass
@@ -50,7 +53,7 @@ def fitted(trial: Trial) -> Fitted:
     )
     method.check_fit(options)
     # The first answers make sure that whatever transformers sets up on a model is there.
-    answered(trial.cls(model, trial.options), trial)
+    trial.ask(trial.cls(model, trial.options), trial.prompts[:1])
     before = {**weights(model.network), **modules(model)}
     schedule = Schedule(trial.folder / "training", batch_size=2, max_steps=2, learning_rate=1e-3)
     report = method.fit(examples(model, trial.cls.needs_data), schedule, options)
@@ -77,12 +80,14 @@ def fit(trial: Trial) -> str:
         writable(report.facts)
     except (TypeError, ValueError) as error:
         raise Failed(f"the report's facts cannot be written as JSON ({error})") from None
-    for prompt, seen in zip(trial.prompts, trial.first):
-        if trial.alone(prompt).tokens != seen.tokens:
-            raise Failed(
-                "a method that was not fitted answers otherwise after another was; keep what is learned on the "
-                "instance, not on the class or the module"
-            )
+    for index in ASKED:
+        same(
+            trial,
+            trial.first[index],
+            trial.alone(trial.prompts[index]),
+            "asked of a method that was not fitted after another was",
+            "keep what is learned on the instance, not on the class or the module",
+        )
     return f"{report.steps} steps"
 
 
@@ -99,11 +104,14 @@ def save(trial: Trial) -> str:
         raise Failed(
             "load reads the model's weights; check the folder there, and read what is in it on first use"
         )
-    for one, other in zip(answered(learned.method, trial), answered(loaded, trial)):
-        if (one.token_ids, one.kv_tokens) != (other.token_ids, other.kv_tokens):
+    advice = "save all that was learned, unrounded (fit_trial can say so for this check)"
+    for index in ASKED:
+        one, other = (trial.watch(method, trial.prompts[index]) for method in (learned.method, loaded))
+        same(trial, one, other, "asked after save and load", advice)
+        if one.generation.kv_tokens != other.generation.kv_tokens:
             raise Failed(
-                "after save and load the method answers otherwise than when it had just been fitted; save all that "
-                "was learned, unrounded (fit_trial can say so for this check)"
+                f"{one.generation.kv_tokens} KV entries are kept when it has just been fitted, and "
+                f"{other.generation.kv_tokens} after save and load; {advice}"
             )
     empty = trial.folder / "empty"
     empty.mkdir(exist_ok=True)
