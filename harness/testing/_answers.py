@@ -9,7 +9,7 @@ from ..measure import TOLERANCE_TOKENS, check
 from ..method import Decoding, Generation
 from ..planning import writable
 from ._results import Failed, NotApplicable
-from ._trial import IN_A_ROW, NEW_TOKENS, Seen, Trial
+from ._trial import NEW_TOKENS, Seen, Trial
 
 
 def answers(trial: Trial) -> str:
@@ -114,7 +114,7 @@ def declared(trial: Trial) -> str:
 
 def every_sample(trial: Trial) -> str:
     """Three samples in a row are each compressed as if they were the first."""
-    for number, (first, seen) in enumerate(zip(trial.first, trial.in_a_row), start=1):
+    for number, (first, seen) in enumerate(trial.in_a_row[: len(trial.prompts)], start=1):
         found = seen.entries
         if abs(found - first.entries) > TOLERANCE_TOKENS:
             raise Failed(
@@ -142,27 +142,33 @@ def repeat(trial: Trial) -> str:
 
 def order(trial: Trial) -> str:
     """Answers do not depend on what was asked before."""
-    for index, seen in zip(IN_A_ROW, trial.in_a_row):
-        same(
-            trial,
-            trial.first[index],
-            seen,
-            "asked after other samples",
-            "keep nothing of a sample on the method or the model",
-        )
+    advice = "keep nothing of a sample on the method or the model"
+    for alone, seen in trial.in_a_row:
+        same(trial, alone, seen, "asked after other samples", advice)
+    first, other = trial.first[:2]
+    for what, (twin, _) in zip(("texts of as many tokens", "questions"), trial.in_a_row[-2:]):
+        if _identical(first, twin) and not _identical(first, other):
+            raise Failed(
+                f"two {what} got the same logits to the last bit; something is remembered for the whole process "
+                "under a key that does not tell them apart: put all that it depends on into the key, or drop it"
+            )
     return ""
+
+
+def _identical(one: Seen, other: Seen) -> bool:
+    """Whether two answers were chosen from the very same logits."""
+    pairs = list(zip(one.logits, other.logits))
+    return (
+        bool(pairs) and len(one.logits) == len(other.logits) and all(bool((a == b).all()) for a, b in pairs)
+    )
 
 
 def batch(trial: Trial) -> str:
     """A batch of prompts of different length gets the answers they get alone."""
-    for first, generation in zip(trial.first, trial.together):
-        same(
-            trial,
-            first,
-            Seen(generation, first.meter),
-            "asked in a batch",
-            "pad on the left, mask the padding, and let nothing depend on the other rows",
-        )
+    advice = "pad on the left, mask the padding, and let nothing depend on the other rows"
+    for first, seen in zip(trial.first, trial.together):
+        generation = seen.generation
+        same(trial, first, seen, "asked in a batch", advice)
         if generation.kv_tokens != first.generation.kv_tokens:
             raise Failed(
                 f"a sample keeps {first.generation.kv_tokens} KV entries alone and {generation.kv_tokens} in a "
@@ -179,9 +185,9 @@ def same(trial: Trial, one: Seen, other: Seen, when: str, advice: str) -> None:
             f"a prompt got another answer when {when} (token {place + 1} of {len(one.tokens)} is the first that "
             f"differs); {advice}"
         )
-    if len(one.logits) != len(other.logits):
-        return  # what was not seen cannot be compared
-    apart = max((float((a - b).abs().max()) for a, b in zip(one.logits, other.logits)), default=0.0)
+    # What was seen before the answer's own logits (of a prompt, of a probe) may come in another number.
+    pairs = list(zip(reversed(one.logits), reversed(other.logits)))[: len(one.tokens)]
+    apart = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
     if apart > trial.tolerance:
         raise Failed(
             f"a prompt got the same answer when {when}, but from logits that differ by up to {apart:.2g}, so that "

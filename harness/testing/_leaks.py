@@ -10,7 +10,7 @@ from functools import partial
 
 from ._likelihoods import SHORTEST, ask, choices
 from ._results import Failed
-from ._snapshot import differences, modules, new_tensors
+from ._snapshot import differences, modules, new_tensors, settings
 from ._snapshot import weights as weights_of
 from ._trial import Trial
 
@@ -23,7 +23,7 @@ All are even: samples are long and short by turns, so that what is counted last 
 SHORT = 0.3
 """Length of a short sample, as a share of a long one: what is long for a method is read in another way."""
 
-LEAST = 100
+LEAST = 150
 """Tokens a short sample has at least: room for its instruction and question."""
 
 GROWTH = 1.5
@@ -52,10 +52,12 @@ def traces(trial: Trial) -> Traces:
         given = choices(trial, SHORTEST).all
         ask(trial, trial.fresh(trial.prompts), [SHORTEST], [given])
     model = trial.model
+    changed = [name for name in differences(trial.settings_before, settings()) if "(new)" not in name]
     found = Traces(
         differences(trial.weights_before, weights_of(model.network)),
         differences(trial.modules_before, modules(model)),
-        list(dict.fromkeys(trial.process_changed)),
+        # What is set but once is set in the first answer of all. A new name does nobody harm.
+        list(dict.fromkeys([*trial.process_changed, *changed])),
     )
     trial.shared["traces"] = found
     return found

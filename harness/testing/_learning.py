@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..planning import writable
@@ -13,7 +15,7 @@ from ..training import FitReport, Schedule
 from ._answers import same
 from ._data import examples
 from ._results import Failed, NotApplicable
-from ._snapshot import differences, modules, weights
+from ._snapshot import differences, modules, settings, weights
 from ._trial import Trial
 
 if TYPE_CHECKING:
@@ -53,14 +55,24 @@ def fitted(trial: Trial) -> Fitted:
     )
     method.check_fit(options)
     # The first answers make sure that whatever transformers sets up on a model is there.
-    trial.ask(trial.cls(model, trial.options), trial.prompts[:1])
-    before = {**weights(model.network), **modules(model)}
+    other = trial.cls(model, trial.options)
+    other.prepare(trial.prompts[:1], trial.decoding)
+    trial.ask(other, trial.prompts[:1])
+    data = examples(model, trial.cls.needs_data)
+    learned_from = copy.deepcopy(data)
     schedule = Schedule(trial.folder / "training", batch_size=2, max_steps=2, learning_rate=1e-3)
-    report = method.fit(examples(model, trial.cls.needs_data), schedule, options)
-    after = {**weights(model.network), **modules(model)}
-    found = Fitted(method, model, report, differences(before, after))
+    before = _given(model)
+    report = method.fit(data, schedule, options)
+    after = _given(model)
+    changed = differences(before, after) + ([] if data == learned_from else ["the training data"])
+    found = Fitted(method, model, report, changed)
     trial.shared["fitted"] = found
     return found
+
+
+def _given(model: LanguageModel) -> dict[str, Any]:
+    """What a fit must leave alone; the random generators it may seed, as training everywhere does."""
+    return {**weights(model.network), **modules(model), **settings()}
 
 
 def fit(trial: Trial) -> str:
@@ -69,8 +81,8 @@ def fit(trial: Trial) -> str:
     report = found.report
     if found.changed:
         raise Failed(
-            f"the fit changed the model it was given: {', '.join(found.changed[:3])}; train parameters of your "
-            "own, and leave the base model's frozen"
+            f"the fit changed what it was given: {', '.join(found.changed[:3])}; train parameters of your own, "
+            "leave the base model's frozen, and set settings of the process back"
         )
     if not isinstance(report, FitReport) or report.steps < 0:
         raise Failed(f"fit returned {report!r}; return harness.training.FitReport")
@@ -97,6 +109,8 @@ def save(trial: Trial) -> str:
     folder = trial.folder / "adapter"
     learned.method.save(folder, {"checked": True})
     _safe(folder)
+    with suppress(Exception):  # not every method has something to save before it has learned
+        trial.cls(trial.find(), trial.options).save(trial.folder / "unlearned", {})
     model = trial.find()
     loaded = trial.cls(model, trial.options)
     loaded.load(folder)
@@ -105,6 +119,8 @@ def save(trial: Trial) -> str:
             "load reads the model's weights; check the folder there, and read what is in it on first use"
         )
     advice = "save all that was learned, unrounded (fit_trial can say so for this check)"
+    for method in (learned.method, loaded):
+        method.prepare(trial.prompts, trial.decoding)
     for index in ASKED:
         one, other = (trial.watch(method, trial.prompts[index]) for method in (learned.method, loaded))
         same(trial, one, other, "asked after save and load", advice)

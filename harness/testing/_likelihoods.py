@@ -70,9 +70,11 @@ def likelihood(trial: Trial) -> str:
     advice = "leave nothing of what was scored on the method or the model"
     same(trial, trial.first[SHORTEST], trial.watch(method, prompt), "asked after likelihoods", advice)
     # The longest is always among them: a method may leave room for the longest continuation.
-    some = [tokens for tokens in reversed(every) if tokens != choices(trial, SHORTEST).answer]
+    some = [tokens for tokens in reversed(every) if tokens != choices(trial, SHORTEST).first]
     [again] = ask(trial, method, [SHORTEST], [some])
-    _agree(trial, (every, scored), (some, again), "with other continuations, in another order, after an answer")
+    _agree(
+        trial, (every, scored), (some, again), "with other continuations, in another order, after an answer"
+    )
     both = [choices(trial, index).all for index in (SHORTEST, LONGEST)]
     together = ask(trial, trial.fresh(trial.prompts), [SHORTEST, LONGEST], both)
     for index, given, found in zip((SHORTEST, LONGEST), both, together):
@@ -176,7 +178,9 @@ def ask(
             check(scored, meter, row, len(prompt))
         except MeasurementError as error:
             said = str(error).partition("; the run")[0]
-            raise Failed(f"while scoring, {said}; count what is there before a continuation is read") from None
+            raise Failed(
+                f"while scoring, {said}; count what is there before a continuation is read"
+            ) from None
     return found
 
 
@@ -193,7 +197,9 @@ def _whole(tokens: int, scored: Scored, given: Sequence[Tokens]) -> None:
         if type(one.greedy) is not bool:
             raise Failed(f"greedy is {one.greedy!r}; give a plain bool")
         if one.tokens != len(continuation):
-            raise Failed(f"tokens is {one.tokens} for a continuation of {len(continuation)}; count its tokens")
+            raise Failed(
+                f"tokens is {one.tokens} for a continuation of {len(continuation)}; count its tokens"
+            )
     if scored.prompt_tokens != tokens:
         raise Failed(
             f"prompt_tokens is {scored.prompt_tokens}, the prompt has {tokens}; count what was given, not what was "

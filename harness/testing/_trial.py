@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from ..method import Decoding, Generation, Method
 from ..options import Options
 from ..prompt import Prompt, TokenizedPrompt, render, tokenize
 from ._results import Failed
-from ._snapshot import differences, modules, process, unusual_random_state, weights
+from ._snapshot import differences, modules, process, settings, unusual_random_state, weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,8 @@ WINDOWS = 2
 CLOSE, ROUNDING = 1e-3, 64
 """Logits closer than this, or than so many rounding errors of the model's type, are the same."""
 
-IN_A_ROW = (0, 1, 2, 2, 0, 1)
-"""Prompts that one method is asked one after the other: each first, again, and after each other."""
+IN_A_ROW = (0, 1, 2, 2, 0)
+"""Prompts that one method is asked one after the other: the three, one twice in a row, one after the others."""
 
 LIMIT_WINDOWS = 2.5
 """A method is asked to read what it says it can, up to so many windows."""
@@ -114,7 +115,8 @@ class Trial:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The model every check but those of its own uses; `weights_before` and `modules_before` are its state."""
+        """The model every check but those of its own uses; `weights_before` and `modules_before` are its
+        state, `settings_before` that of the process."""
         from ..kvcache import KVCache, decode, feed
 
         model = self.find()
@@ -123,6 +125,8 @@ class Trial:
         decode(model, [cache], [4], self.decoding)
         self.weights_before = weights(model.network)
         self.modules_before = modules(model)
+        self.cls(model, self.options)  # and what it imports
+        self.settings_before = settings()
         return model
 
     @property
@@ -157,7 +161,7 @@ class Trial:
         network = method.model.network
         with observe(network, method.model.device, 1) as meter, _heard(network) as logits:
             [generation] = self.ask(method, [prompt], decoding)
-        return Seen(generation, meter, logits)
+        return Seen(generation, meter, [step[0] for step in logits])
 
     def alone(self, prompt: TokenizedPrompt, decoding: Decoding | None = None) -> Seen:
         """What a newly made method answers that has seen nothing else."""
@@ -172,18 +176,26 @@ class Trial:
         return [self.alone(prompt) for prompt in self.prompts]
 
     @cached_property
-    def in_a_row(self) -> list[Seen]:
-        """Answers of one method to the prompts of `IN_A_ROW`, one after the other."""
+    def in_a_row(self) -> list[tuple[Seen, Seen]]:
+        """Answers of one method, one after the other, to `IN_A_ROW` and `twins`: each beside that given alone."""
+        first = [(self.prompts[index], self.first[index]) for index in IN_A_ROW]
+        asked = [*first, *((twin, self.alone(twin)) for twin in self.twins)]
         with self.odd():
-            method = self.fresh(self.prompts)
-            return [self.watch(method, self.prompts[index]) for index in IN_A_ROW]
+            method = self.fresh([*self.prompts, *self.twins])
+            return [(seen, self.watch(method, prompt)) for prompt, seen in asked]
 
     @cached_property
-    def together(self) -> list[Generation]:
-        """Answers of a newly made method to all prompts as a batch."""
+    def together(self) -> list[Seen]:
+        """Answers of a newly made method to all prompts as a batch; logits where rows can be told apart."""
         with self.odd():
             method = self.fresh(self.prompts)
-            return self.ask(method, self.prompts)
+            network, device = self.model.network, self.model.device
+            with observe(network, device, len(self.prompts)) as meter, _heard(network) as heard:
+                found = self.ask(method, self.prompts)
+        steps = heard[-max(len(g.token_ids) for g in found) :]
+        told = all(len(step) == len(found) for step in steps)
+        rows = [[step[row] for step in steps] if told else [] for row in range(len(found))]
+        return [Seen(g, meter, row[: len(g.token_ids)]) for g, row in zip(found, rows)]
 
     @contextmanager
     def odd(self) -> Iterator[None]:
@@ -232,6 +244,18 @@ class Trial:
             raise Failed(f"a prompt of {tokens} tokens leaves no room for a text; what is context_limit?")
         return best
 
+    @cached_property
+    def twins(self) -> tuple[TokenizedPrompt, TokenizedPrompt]:
+        """The first prompt with its sentences in reverse order, and with another question; as many tokens each."""
+        first = self.prompts[0].prompt
+        text = self.prompts[0].prompt.context
+        sentences = re.findall(r"[^.]+\.", text)
+        assert "".join(sentences) == text and first.question == self.questions[0]
+        return (
+            self._tokenized([sentence.strip() for sentence in reversed(sentences)], self.questions[0]),
+            self._tokenized([sentence.strip() for sentence in sentences], self.questions[1]),
+        )
+
     def _tokenized(self, text: Sequence[str], question: str) -> TokenizedPrompt:
         raw = Prompt("Read this.\n\n", " ".join(text), f"\n\n{question}", question)
         return tokenize(render(raw, self.model, chat=True), self.model)
@@ -263,14 +287,14 @@ class Trial:
 
 @contextmanager
 def _heard(network: Any) -> Iterator[list[Tensor]]:
-    """Logits as the model's head gives them, last position of the first row each time."""
+    """Logits ``[rows, vocabulary]`` as the model's head gives them, last position each time."""
     found: list[Tensor] = []
     head = getattr(network, "lm_head", None)
     if head is None:
         yield found
         return
     hook = head.register_forward_hook(
-        lambda module, args, logits: found.append(logits.detach()[0, -1].float().clone())
+        lambda module, args, logits: found.append(logits.detach()[:, -1].float().clone())
     )
     try:
         yield found
