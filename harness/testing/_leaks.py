@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
-from ._likelihoods import SHORTEST, ask, choices
+from ._likelihoods import SHORTEST, alone
 from ._results import Failed
-from ._snapshot import differences, modules, new_tensors, settings
+from ._snapshot import differences, modules, new_tensors
 from ._snapshot import weights as weights_of
 from ._trial import Trial
 
@@ -48,16 +48,13 @@ def traces(trial: Trial) -> Traces:
     if isinstance(known, Traces):
         return known
     _ = trial.in_a_row, trial.together
-    with trial.odd(), suppress(Exception):  # what fails here is for the checks of likelihoods to say
-        given = choices(trial, SHORTEST).all
-        ask(trial, trial.fresh(trial.prompts), [SHORTEST], [given])
+    with suppress(Exception):  # what fails here is for the checks of likelihoods to say
+        alone(trial, SHORTEST)
     model = trial.model
-    changed = [name for name in differences(trial.settings_before, settings()) if "(new)" not in name]
     found = Traces(
         differences(trial.weights_before, weights_of(model.network)),
         differences(trial.modules_before, modules(model)),
-        # What is set but once is set in the first answer of all. A new name does nobody harm.
-        list(dict.fromkeys([*trial.process_changed, *changed])),
+        list(dict.fromkeys(trial.process_changed)),
     )
     trial.shared["traces"] = found
     return found

@@ -63,10 +63,10 @@ def choices(trial: Trial, index: int) -> Choices:
 def likelihood(trial: Trial) -> str:
     """Each likelihood is finite, of its own continuation, and the same whatever else is asked."""
     every = choices(trial, SHORTEST).all
-    prompt, scored = trial.prompts[SHORTEST], _alone(trial, SHORTEST)
+    prompt, scored = trial.prompts[SHORTEST], alone(trial, SHORTEST)
     _whole(len(prompt), scored, every)
-    method = trial.fresh(trial.prompts)
-    ask(trial, method, [SHORTEST], [every])
+    method = trial.shared[f"scored {SHORTEST}"]
+    assert isinstance(method, Method)
     advice = "leave nothing of what was scored on the method or the model"
     same(trial, trial.first[SHORTEST], trial.watch(method, prompt), "asked after likelihoods", advice)
     # The longest is always among them: a method may leave room for the longest continuation.
@@ -78,7 +78,7 @@ def likelihood(trial: Trial) -> str:
     both = [choices(trial, index).all for index in (SHORTEST, LONGEST)]
     together = ask(trial, trial.fresh(trial.prompts), [SHORTEST, LONGEST], both)
     for index, given, found in zip((SHORTEST, LONGEST), both, together):
-        _agree(trial, (given, _alone(trial, index)), (given, found), "in a batch")
+        _agree(trial, (given, alone(trial, index)), (given, found), "in a batch")
     return f"{len(every)} continuations"
 
 
@@ -86,7 +86,7 @@ def as_generated(trial: Trial) -> str:
     """A continuation costs what the method was seen to give it while it answered, over the same KV entries."""
     steps = 0
     for index in (SHORTEST, LONGEST):
-        seen, scored, given = trial.first[index], _alone(trial, index), choices(trial, index)
+        seen, scored, given = trial.first[index], alone(trial, index), choices(trial, index)
         if scored.kv_tokens != seen.generation.kv_tokens:
             raise Failed(
                 f"likelihoods are over {scored.kv_tokens} KV entries, an answer begins from "
@@ -140,14 +140,15 @@ def _likelier(trial: Trial, given: Choices, found: dict[Tokens, Likelihood]) -> 
             )
 
 
-def _alone(trial: Trial, index: int) -> Scored:
-    """Likelihoods of all `choices` of one prompt by a newly made method; taken once for all checks."""
+def alone(trial: Trial, index: int) -> Scored:
+    """Likelihoods of all `choices` of one prompt by a newly made method, which is kept; taken once for all checks."""
     known = trial.shared.get(f"likelihoods {index}")
     if isinstance(known, Scored):
         return known
-    method = trial.fresh([trial.prompts[index]])
-    [found] = ask(trial, method, [index], [choices(trial, index).all])
-    trial.shared[f"likelihoods {index}"] = found
+    with trial.odd():
+        method = trial.fresh([trial.prompts[index]])
+        [found] = ask(trial, method, [index], [choices(trial, index).all])
+    trial.shared |= {f"likelihoods {index}": found, f"scored {index}": method}
     return found
 
 

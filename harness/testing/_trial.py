@@ -93,7 +93,7 @@ class Trial:
     shared
         What checks made for each other.
     process_changed
-        Names of what the whole process shares that was changed within `odd`.
+        Names of what the whole process shares that was changed by `first` or within `odd`.
     """
 
     name: str
@@ -115,8 +115,7 @@ class Trial:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The model every check but those of its own uses; `weights_before` and `modules_before` are its
-        state, `settings_before` that of the process."""
+        """The model every check but those of its own uses; `weights_before` and `modules_before` are its state."""
         from ..kvcache import KVCache, decode, feed
 
         model = self.find()
@@ -125,8 +124,6 @@ class Trial:
         decode(model, [cache], [4], self.decoding)
         self.weights_before = weights(model.network)
         self.modules_before = modules(model)
-        self.cls(model, self.options)  # and what it imports
-        self.settings_before = settings()
         return model
 
     @property
@@ -170,10 +167,15 @@ class Trial:
     @cached_property
     def first(self) -> list[Seen]:
         """Each of `prompts`, answered by a newly made method."""
+        self.cls(self.model, self.options)  # and what that imports
+        before = settings()
         with suppress(Exception):  # a failure belongs to the check that meets it again
             # What a method makes once and keeps on the disk costs least if it is made for all at once.
             self.fresh([*self.prompts, self.longest])
-        return [self.alone(prompt) for prompt in self.prompts]
+        found = [self.alone(prompt) for prompt in self.prompts]
+        # What is set but once is set here. A new name does nobody harm.
+        self.process_changed += [name for name in differences(before, settings()) if "(new)" not in name]
+        return found
 
     @cached_property
     def in_a_row(self) -> list[tuple[Seen, Seen]]:
