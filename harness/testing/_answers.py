@@ -114,9 +114,8 @@ def declared(trial: Trial) -> str:
 
 def every_sample(trial: Trial) -> str:
     """Three samples in a row are each compressed as if they were the first."""
-    method = trial.fresh(trial.prompts)
-    for number, (prompt, first) in enumerate(zip(trial.prompts, trial.first), start=1):
-        found = trial.watch(method, prompt).entries
+    for number, (first, seen) in enumerate(trial.in_a_row[: len(trial.prompts)], start=1):
+        found = seen.entries
         if abs(found - first.entries) > TOLERANCE_TOKENS:
             raise Failed(
                 f"sample {number} of three in a row began its answer from {found} KV entries, but from "
@@ -132,35 +131,44 @@ def repeat(trial: Trial) -> str:
     """The same prompt gets the same answer again."""
     for prompt, first in zip(trial.prompts, trial.first):
         same(
-            first, trial.alone(prompt), "asked a second time", "seed what is random, from options and tokens"
+            trial,
+            first,
+            trial.alone(prompt),
+            "asked a second time",
+            "seed what is random, from options and tokens",
         )
     return ""
 
 
 def order(trial: Trial) -> str:
     """Answers do not depend on what was asked before."""
-    method = trial.fresh(trial.prompts)
-    for index in (2, 0, 1, 1, 2):
-        seen = trial.watch(method, trial.prompts[index])
-        same(
-            trial.first[index],
-            seen,
-            "asked after other samples",
-            "keep nothing of a sample on the method or the model",
-        )
+    advice = "keep nothing of a sample on the method or the model"
+    for alone, seen in trial.in_a_row:
+        same(trial, alone, seen, "asked after other samples", advice)
+    first, other = trial.first[:2]
+    for what, (twin, _) in zip(("texts of as many tokens", "questions"), trial.in_a_row[-2:]):
+        if _identical(first, twin) and not _identical(first, other):
+            raise Failed(
+                f"two {what} got the same logits to the last bit; something is remembered for the whole process "
+                "under a key that does not tell them apart: put all that it depends on into the key, or drop it"
+            )
     return ""
+
+
+def _identical(one: Seen, other: Seen) -> bool:
+    """Whether two answers were chosen from the very same logits."""
+    pairs = list(zip(one.logits, other.logits))
+    return (
+        bool(pairs) and len(one.logits) == len(other.logits) and all(bool((a == b).all()) for a, b in pairs)
+    )
 
 
 def batch(trial: Trial) -> str:
     """A batch of prompts of different length gets the answers they get alone."""
-    found = trial.ask(trial.fresh(trial.prompts), trial.prompts)
-    for first, generation in zip(trial.first, found):
-        same(
-            first,
-            Seen(generation, first.meter),
-            "asked in a batch",
-            "pad on the left, mask the padding, and let nothing depend on the other rows",
-        )
+    advice = "pad on the left, mask the padding, and let nothing depend on the other rows"
+    for first, seen in zip(trial.first, trial.together):
+        generation = seen.generation
+        same(trial, first, seen, "asked in a batch", advice)
         if generation.kv_tokens != first.generation.kv_tokens:
             raise Failed(
                 f"a sample keeps {first.generation.kv_tokens} KV entries alone and {generation.kv_tokens} in a "
@@ -169,11 +177,19 @@ def batch(trial: Trial) -> str:
     return ""
 
 
-def same(one: Seen, other: Seen, when: str, advice: str) -> None:
-    """Raise Failed if two answers to one prompt differ."""
+def same(trial: Trial, one: Seen, other: Seen, when: str, advice: str) -> None:
+    """Raise Failed if two answers to one prompt differ, or the logits they were chosen from."""
     if one.tokens != other.tokens:
         place = next((i for i, (a, b) in enumerate(zip(one.tokens, other.tokens)) if a != b), -1)
         raise Failed(
             f"a prompt got another answer when {when} (token {place + 1} of {len(one.tokens)} is the first that "
             f"differs); {advice}"
+        )
+    # What was seen before the answer's own logits (of a prompt, of a probe) may come in another number.
+    pairs = list(zip(reversed(one.logits), reversed(other.logits)))[: len(one.tokens)]
+    apart = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
+    if apart > trial.tolerance:
+        raise Failed(
+            f"a prompt got the same answer when {when}, but from logits that differ by up to {apart:.2g}, so that "
+            f"others will get another; {advice}"
         )

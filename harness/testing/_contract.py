@@ -9,10 +9,7 @@ from ..errors import UsageError
 from ..method import Method
 from ..options import Options, describe
 from ._results import Failed, raised
-from ._trial import NEW_TOKENS, Trial
-
-LIMIT_WINDOWS = 3
-"""A method is asked to read what it says it can, up to so many windows."""
+from ._trial import Trial
 
 
 def contract(trial: Trial) -> str:
@@ -144,9 +141,7 @@ def limit(trial: Trial) -> str:
         raise Failed(
             f"context_limit() is {found!r}; give the number of tokens it can read, or None for no limit"
         )
-    most = LIMIT_WINDOWS * trial.model.context_length
-    tokens = min(most, most if found is None else found) - NEW_TOKENS
-    prompt = trial.prompt(tokens, 3)
+    prompt = trial.longest
     method.prepare([prompt], trial.decoding)
     says = "no limit" if found is None else f"{found} tokens"
     try:

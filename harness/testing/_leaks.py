@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
+from ._likelihoods import SHORTEST, alone
 from ._results import Failed
-from ._snapshot import differences, modules, new_tensors, process, unusual_random_state
+from ._snapshot import differences, modules, new_tensors
 from ._snapshot import weights as weights_of
 from ._trial import Trial
 
-SAMPLES, WARM, TRACED = 20, 8, 3
-"""Samples in a row; after how many memory has to stand still; and how many are traced, twice, which is slow."""
+SAMPLES, WARM, TRACED = 20, 8, 2
+"""Samples in a row; after how many memory has to stand still; and how many are traced, twice, which is slow.
+
+All are even: samples are long and short by turns, so that what is counted last follows a sample of the same kind.
+"""
+
+SHORT = 0.3
+"""Length of a short sample, as a share of a long one: what is long for a method is read in another way."""
+
+LEAST = 150
+"""Tokens a short sample has at least: room for its instruction and question."""
 
 GROWTH = 1.5
 """Held memory may differ by so much between samples of nearly the same length; a leak grows by more."""
@@ -37,19 +47,14 @@ def traces(trial: Trial) -> Traces:
     known = trial.shared.get("traces")
     if isinstance(known, Traces):
         return known
-    _ = trial.first  # whatever libraries set up on first use is there now
+    _ = trial.in_a_row, trial.together
+    with suppress(Exception):  # what fails here is for the checks of likelihoods to say
+        alone(trial, SHORTEST)
     model = trial.model
-    with unusual_random_state():
-        before = process()
-        method = trial.fresh(trial.prompts)
-        for prompt in trial.prompts[:2]:
-            trial.ask(method, [prompt])
-        trial.ask(method, trial.prompts)
-        changed = differences(before, process())
     found = Traces(
         differences(trial.weights_before, weights_of(model.network)),
         differences(trial.modules_before, modules(model)),
-        changed,
+        list(dict.fromkeys(trial.process_changed)),
     )
     trial.shared["traces"] = found
     return found
@@ -88,7 +93,8 @@ def left_in_process(trial: Trial) -> str:
 def memory(trial: Trial) -> str:
     """Memory does not grow with the samples."""
     size = len(trial.prompts[0])
-    prompts = [trial.prompt(size, 100 + number) for number in range(SAMPLES)]
+    sizes = (size, min(size, max(LEAST, int(SHORT * size))))
+    prompts = [trial.prompt(sizes[number % 2], 100 + number) for number in range(SAMPLES)]
     method = trial.fresh(prompts)
     ask = partial(trial.ask, method)
     ask(prompts[:1])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..planning import writable
 from ..training import FitReport, Schedule
+from ._answers import same
 from ._data import examples
-from ._halves import answered
 from ._results import Failed, NotApplicable
-from ._snapshot import differences, modules, weights
+from ._snapshot import differences, modules, settings, weights
 from ._trial import Trial
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".safetensors", ".json", ".md")
 """What an adapter folder may hold: weights, facts, and a page about them."""
+
+ASKED = (0, 2)
+"""Prompts asked before and after: the shortest and the longest."""
 
 
 @dataclass
@@ -50,14 +55,24 @@ def fitted(trial: Trial) -> Fitted:
     )
     method.check_fit(options)
     # The first answers make sure that whatever transformers sets up on a model is there.
-    answered(trial.cls(model, trial.options), trial)
-    before = {**weights(model.network), **modules(model)}
+    other = trial.cls(model, trial.options)
+    other.prepare(trial.prompts[:1], trial.decoding)
+    trial.ask(other, trial.prompts[:1])
+    data = examples(model, trial.cls.needs_data)
+    learned_from = copy.deepcopy(data)
     schedule = Schedule(trial.folder / "training", batch_size=2, max_steps=2, learning_rate=1e-3)
-    report = method.fit(examples(model, trial.cls.needs_data), schedule, options)
-    after = {**weights(model.network), **modules(model)}
-    found = Fitted(method, model, report, differences(before, after))
+    before = _given(model)
+    report = method.fit(data, schedule, options)
+    after = _given(model)
+    changed = differences(before, after) + ([] if data == learned_from else ["the training data"])
+    found = Fitted(method, model, report, changed)
     trial.shared["fitted"] = found
     return found
+
+
+def _given(model: LanguageModel) -> dict[str, Any]:
+    """What a fit must leave alone; the random generators it may seed, as training everywhere does."""
+    return {**weights(model.network), **modules(model), **settings()}
 
 
 def fit(trial: Trial) -> str:
@@ -66,8 +81,8 @@ def fit(trial: Trial) -> str:
     report = found.report
     if found.changed:
         raise Failed(
-            f"the fit changed the model it was given: {', '.join(found.changed[:3])}; train parameters of your "
-            "own, and leave the base model's frozen"
+            f"the fit changed what it was given: {', '.join(found.changed[:3])}; train parameters of your own, "
+            "leave the base model's frozen, and set settings of the process back"
         )
     if not isinstance(report, FitReport) or report.steps < 0:
         raise Failed(f"fit returned {report!r}; return harness.training.FitReport")
@@ -77,12 +92,14 @@ def fit(trial: Trial) -> str:
         writable(report.facts)
     except (TypeError, ValueError) as error:
         raise Failed(f"the report's facts cannot be written as JSON ({error})") from None
-    for prompt, seen in zip(trial.prompts, trial.first):
-        if trial.alone(prompt).tokens != seen.tokens:
-            raise Failed(
-                "a method that was not fitted answers otherwise after another was; keep what is learned on the "
-                "instance, not on the class or the module"
-            )
+    for index in ASKED:
+        same(
+            trial,
+            trial.first[index],
+            trial.alone(trial.prompts[index]),
+            "asked of a method that was not fitted after another was",
+            "keep what is learned on the instance, not on the class or the module",
+        )
     return f"{report.steps} steps"
 
 
@@ -92,6 +109,8 @@ def save(trial: Trial) -> str:
     folder = trial.folder / "adapter"
     learned.method.save(folder, {"checked": True})
     _safe(folder)
+    with suppress(Exception):  # not every method has something to save before it has learned
+        trial.cls(trial.find(), trial.options).save(trial.folder / "unlearned", {})
     model = trial.find()
     loaded = trial.cls(model, trial.options)
     loaded.load(folder)
@@ -99,11 +118,16 @@ def save(trial: Trial) -> str:
         raise Failed(
             "load reads the model's weights; check the folder there, and read what is in it on first use"
         )
-    for one, other in zip(answered(learned.method, trial), answered(loaded, trial)):
-        if (one.token_ids, one.kv_tokens) != (other.token_ids, other.kv_tokens):
+    advice = "save all that was learned, unrounded (fit_trial can say so for this check)"
+    for method in (learned.method, loaded):
+        method.prepare(trial.prompts, trial.decoding)
+    for index in ASKED:
+        one, other = (trial.watch(method, trial.prompts[index]) for method in (learned.method, loaded))
+        same(trial, one, other, "asked after save and load", advice)
+        if one.generation.kv_tokens != other.generation.kv_tokens:
             raise Failed(
-                "after save and load the method answers otherwise than when it had just been fitted; save all that "
-                "was learned, unrounded (fit_trial can say so for this check)"
+                f"{one.generation.kv_tokens} KV entries are kept when it has just been fitted, and "
+                f"{other.generation.kv_tokens} after save and load; {advice}"
             )
     empty = trial.folder / "empty"
     empty.mkdir(exist_ok=True)

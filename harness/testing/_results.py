@@ -101,9 +101,10 @@ class Suite(Generic[T]):
         return self._results[name]
 
     def _run(self, check: Check[T]) -> CheckResult:
-        bad = [need for need in check.needs if not self.result(need).ok]
-        if bad:
-            return CheckResult(check.name, check.proves, SKIPPED, f"says nothing while {bad[0]} fails")
+        if bad := [self.result(need) for need in check.needs if not self.result(need).ok]:
+            # What was skipped itself names what failed.
+            reason = bad[0].reason if bad[0].status == SKIPPED else f"says nothing while {bad[0].name} fails"
+            return CheckResult(check.name, check.proves, SKIPPED, reason)
         began = time.perf_counter()
         status, reason = OK, ""
         try:

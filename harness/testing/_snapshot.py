@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 import random
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,7 +51,6 @@ def modules(model: LanguageModel) -> dict[str, Any]:
     for name, module in network.named_modules():
         place = name or "the model"
         found[f"{place}: class"] = id(type(module))
-        found[f"{place}: forward of its class"] = id(type(module).forward)
         for key, value in vars(module).items():
             if key in ("_parameters", "_buffers", "_modules"):
                 found[f"{place}: names in {key}"] = list(value)
@@ -56,6 +58,8 @@ def modules(model: LanguageModel) -> dict[str, Any]:
                 found[f"{place}: {key}"] = list(value) if isinstance(value, Mapping) else repr(value)
             else:
                 found[f"{place}: attribute {key}"] = value if isinstance(value, PLAIN) else id(value)
+    classes = dict.fromkeys(type(module) for module in network.modules())
+    found |= _functions([*classes, *dict.fromkeys(sys.modules[cls.__module__] for cls in classes)])
     found["the model: config"] = as_text(network.config.to_dict())
     found["the model: attention implementation"] = network.config._attn_implementation
     found["the model: generation_config"] = as_text(network.generation_config.to_dict())
@@ -67,8 +71,17 @@ def modules(model: LanguageModel) -> dict[str, Any]:
     return found
 
 
+class Code(int):
+    """What stands for a function or a state: differences are shown without it."""
+
+
 LAZY = ("tokenizer", "network", "chat", "end_ids", "content_hash", "tokenizer_hash")
 """What a `LanguageModel` keeps once it was asked for."""
+
+
+def settings() -> dict[str, Any]:
+    """`process`, but for the random generators."""
+    return {name: value for name, value in process().items() if "random generator" not in name}
 
 
 def process() -> dict[str, Any]:
@@ -76,7 +89,7 @@ def process() -> dict[str, Any]:
     import numpy as np
     import torch
     from torch.nn.modules import module as hooks
-    from transformers import AttentionInterface
+    from transformers import AttentionInterface, GenerationMixin, cache_utils
 
     attention = AttentionInterface()
     return {
@@ -87,15 +100,38 @@ def process() -> dict[str, Any]:
         "torch's inference mode": torch.is_inference_mode_enabled(),
         "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
         "torch's matmul precision": torch.get_float32_matmul_precision(),
-        "torch's random generator": digest(torch.get_rng_state()),
+        "torch's attention kernels": [
+            getattr(torch.backends.cuda, f"{kind}_sdp_enabled")()
+            for kind in ("flash", "mem_efficient", "math", "cudnn")
+        ],
+        "torch's use of TF32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32],
+        "torch's use of cuDNN": [torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic],
+        **_functions(
+            [torch.nn.functional, torch.Tensor, torch.nn.Module, GenerationMixin, cache_utils]
+            + [value for value in vars(cache_utils).values() if isinstance(value, type)]
+        ),
+        "environment variables": dict(os.environ),
+        "working directory": str(Path.cwd()),
+        "numpy's handling of errors": np.geterr(),
+        "torch's random generator": Code(digest(torch.get_rng_state()), 16),
         "torch's global hooks": sum(
             len(getattr(hooks, name))
             for name in dir(hooks)
             if name.startswith("_global_") and "hooks" in name
         ),
-        "numpy's random generator": repr(np.random.get_state(legacy=False)),
-        "Python's random generator": hash(random.getstate()),
-        "transformers' attention functions": {name: id(attention[name]) for name in attention},
+        "numpy's random generator": Code(hash(repr(np.random.get_state(legacy=False)))),
+        "Python's random generator": Code(hash(random.getstate())),
+        **{f"transformers' attention function {name}": Code(id(attention[name])) for name in attention},
+    }
+
+
+def _functions(holders: Iterable[Any]) -> dict[str, Any]:
+    """What stands for each function in modules and classes: it changes if one is replaced."""
+    return {
+        f"{holder.__name__}.{key}": Code(id(value))
+        for holder in holders
+        for key, value in vars(holder).items()
+        if callable(value)
     }
 
 
@@ -130,7 +166,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
             found.append(f"{name} (gone)")
         elif after[name] != value:
             shown = (
-                isinstance(value, PLAIN) and len(f"{value}{after[name]}") < 60 and "forward of" not in name
+                isinstance(value, PLAIN) and len(f"{value}{after[name]}") < 60 and not isinstance(value, Code)
             )
             ids = isinstance(value, int) and not isinstance(value, bool) and value > 1 << 20
             found.append(

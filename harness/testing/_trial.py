@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +18,12 @@ from ..method import Decoding, Generation, Method
 from ..options import Options
 from ..prompt import Prompt, TokenizedPrompt, render, tokenize
 from ._results import Failed
-from ._snapshot import modules, weights
+from ._snapshot import differences, modules, process, settings, unusual_random_state, weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch import Tensor
 
     from ..models import LanguageModel
 
@@ -32,6 +36,18 @@ SHARES = (0.6, 0.75, 0.95)
 WINDOWS = 2
 """So many windows are enough to read for a method without limit."""
 
+CLOSE, ROUNDING = 1e-3, 64
+"""Logits closer than this, or than so many rounding errors of the model's type, are the same."""
+
+IN_A_ROW = (0, 1, 2, 2, 0)
+"""Prompts that one method is asked one after the other: the three, one twice in a row, one after the others."""
+
+LIMIT_WINDOWS = 2.5
+"""A method is asked to read what it says it can, up to so many windows."""
+
+SENTENCE = 16
+"""About so many tokens has a sentence: where the search for a prompt's length begins."""
+
 WORDS = (
     "grass sky sun river stone bird cloud door lamp road tree boat bell coin fish glass horse king leaf moon"
 )
@@ -43,6 +59,8 @@ class Seen:
 
     generation: Generation
     meter: Meter
+    logits: list[Tensor] = field(default_factory=list)
+    """``[vocabulary]`` of each time the model's head was asked, for the last position it was asked for."""
 
     @property
     def tokens(self) -> list[int]:
@@ -74,6 +92,8 @@ class Trial:
         Scratch space, deleted afterwards.
     shared
         What checks made for each other.
+    process_changed
+        Names of what the whole process shares that was changed by `first` or within `odd`.
     """
 
     name: str
@@ -84,6 +104,14 @@ class Trial:
     adapter: Path | None = None
     fit_options: dict[str, Any] = field(default_factory=dict)
     shared: dict[str, object] = field(default_factory=dict)
+    process_changed: list[str] = field(default_factory=list)
+
+    @cached_property
+    def tolerance(self) -> float:
+        """By how much logits may differ that were computed from the same tokens in another way."""
+        import torch
+
+        return max(CLOSE, ROUNDING * torch.finfo(getattr(torch, self.model.dtype)).eps)
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -127,9 +155,10 @@ class Trial:
 
     def watch(self, method: Method, prompt: TokenizedPrompt, decoding: Decoding | None = None) -> Seen:
         """The answer to one prompt, asked alone, and what was observed."""
-        with observe(self.model.network, self.model.device, 1) as meter:
+        network = method.model.network
+        with observe(network, method.model.device, 1) as meter, _heard(network) as logits:
             [generation] = self.ask(method, [prompt], decoding)
-        return Seen(generation, meter)
+        return Seen(generation, meter, [step[0] for step in logits])
 
     def alone(self, prompt: TokenizedPrompt, decoding: Decoding | None = None) -> Seen:
         """What a newly made method answers that has seen nothing else."""
@@ -138,7 +167,46 @@ class Trial:
     @cached_property
     def first(self) -> list[Seen]:
         """Each of `prompts`, answered by a newly made method."""
-        return [self.alone(prompt) for prompt in self.prompts]
+        self.cls(self.model, self.options)  # and what that imports
+        before = settings()
+        with suppress(Exception):  # a failure belongs to the check that meets it again
+            # What a method makes once and keeps on the disk costs least if it is made for all at once.
+            self.fresh([*self.prompts, self.longest])
+        found = [self.alone(prompt) for prompt in self.prompts]
+        # What is set but once is set here. A new name does nobody harm.
+        self.process_changed += [name for name in differences(before, settings()) if "(new)" not in name]
+        return found
+
+    @cached_property
+    def in_a_row(self) -> list[tuple[Seen, Seen]]:
+        """Answers of one method, one after the other, to `IN_A_ROW` and `twins`: each beside that given alone."""
+        first = [(self.prompts[index], self.first[index]) for index in IN_A_ROW]
+        asked = [*first, *((twin, self.alone(twin)) for twin in self.twins)]
+        with self.odd():
+            method = self.fresh([*self.prompts, *self.twins])
+            return [(seen, self.watch(method, prompt)) for prompt, seen in asked]
+
+    @cached_property
+    def together(self) -> list[Seen]:
+        """Answers of a newly made method to all prompts as a batch; logits where rows can be told apart."""
+        with self.odd():
+            method = self.fresh(self.prompts)
+            network, device = self.model.network, self.model.device
+            with observe(network, device, len(self.prompts)) as meter, _heard(network) as heard:
+                found = self.ask(method, self.prompts)
+        steps = heard[-max(len(g.token_ids) for g in found) :]
+        told = all(len(step) == len(found) for step in steps)
+        rows = [[step[row] for step in steps] if told else [] for row in range(len(found))]
+        return [Seen(g, meter, row[: len(g.token_ids)]) for g, row in zip(found, rows)]
+
+    @contextmanager
+    def odd(self) -> Iterator[None]:
+        """Random generators are in odd states; what the whole process shares is noted if it changes."""
+        _ = self.first  # whatever libraries set up on first use is there now
+        with unusual_random_state():
+            before = process()
+            yield
+            self.process_changed += differences(before, process())
 
     @cached_property
     def reach(self) -> int:
@@ -152,21 +220,43 @@ class Trial:
         """Three prompts of different length, none of which is short for the model."""
         return [self.prompt(int(self.reach * share), seed) for seed, share in enumerate(SHARES)]
 
+    @cached_property
+    def longest(self) -> TokenizedPrompt:
+        """As long a prompt as the method says it can read, or of `LIMIT_WINDOWS`."""
+        limit = self.fresh().context_limit()
+        most = int(LIMIT_WINDOWS * self.model.context_length)
+        return self.prompt(min(most, most if limit is None else limit) - NEW_TOKENS, 3)
+
     def prompt(self, tokens: int, seed: int, question: str | None = None) -> TokenizedPrompt:
         """A prompt of nearly (never more than) `tokens` tokens; another `seed` is another text."""
         draw, words = random.Random(seed), WORDS.split()
         sentences = [_sentence(draw, words) for _ in range(tokens // 4 + 1)]
         question = question or self.questions[0]
-        fits, too_many = 0, len(sentences) + 1
+        best: TokenizedPrompt | None = None
+        fits, too_many, guess = 0, len(sentences) + 1, tokens // SENTENCE
         while too_many - fits > 1:
-            middle = (fits + too_many) // 2
-            if len(self._tokenized(sentences[:middle], question)) <= tokens:
-                fits = middle
+            guess = min(max(guess, fits + 1), too_many - 1)
+            made = self._tokenized(sentences[:guess], question)
+            if len(made) <= tokens:
+                fits, best = guess, made
             else:
-                too_many = middle
-        if not fits:
+                too_many = guess
+            guess += math.floor((tokens - len(made)) * guess / len(made))
+        if best is None:
             raise Failed(f"a prompt of {tokens} tokens leaves no room for a text; what is context_limit?")
-        return self._tokenized(sentences[:fits], question)
+        return best
+
+    @cached_property
+    def twins(self) -> tuple[TokenizedPrompt, TokenizedPrompt]:
+        """The first prompt with its sentences in reverse order, and with another question; as many tokens each."""
+        first = self.prompts[0].prompt
+        text = self.prompts[0].prompt.context
+        sentences = re.findall(r"[^.]+\.", text)
+        assert "".join(sentences) == text and first.question == self.questions[0]
+        return (
+            self._tokenized([sentence.strip() for sentence in reversed(sentences)], self.questions[0]),
+            self._tokenized([sentence.strip() for sentence in sentences], self.questions[1]),
+        )
 
     def _tokenized(self, text: Sequence[str], question: str) -> TokenizedPrompt:
         raw = Prompt("Read this.\n\n", " ".join(text), f"\n\n{question}", question)
@@ -195,6 +285,23 @@ class Trial:
     def halves(self) -> bool:
         """Whether the method works in halves."""
         return self.cls.compress is not Method.compress and self.cls.generate is not Method.generate
+
+
+@contextmanager
+def _heard(network: Any) -> Iterator[list[Tensor]]:
+    """Logits ``[rows, vocabulary]`` as the model's head gives them, last position each time."""
+    found: list[Tensor] = []
+    head = getattr(network, "lm_head", None)
+    if head is None:
+        yield found
+        return
+    hook = head.register_forward_hook(
+        lambda module, args, logits: found.append(logits.detach()[:, -1].float().clone())
+    )
+    try:
+        yield found
+    finally:
+        hook.remove()
 
 
 def _sentence(draw: random.Random, words: Sequence[str]) -> str:

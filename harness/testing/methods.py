@@ -5,40 +5,47 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UsageError
 from ..method import Method
 from ._answers import answers, batch, declared, decoding, every_sample, order, repeat
 from ._contract import before_weights, contract, limit, options
 from ._halves import halves, question, share_key, shared_state
 from ._leaks import left_in_process, left_on_modules, memory, weights
 from ._learning import fit, save
+from ._likelihoods import as_generated, likelihood
 from ._results import Check, CheckResult, Suite
 from ._trial import Trial, scratch_cache
 
 if TYPE_CHECKING:
     from ..models import LanguageModel
+    from ..options import Options
 
 ANSWERS = ("answers",)
 STEADY = ("answers", "repeat")
+ALONE = (*STEADY, "order", "batch", "declared")
 
 METHOD_CHECKS: tuple[Check[Trial], ...] = (
     Check("contract", "the class says what the contract asks for", contract),
     Check("options", "options out of range are refused", options, ("contract",)),
     Check("before-weights", "what a run asks first needs no weights", before_weights),
     Check("answers", "answers have the shapes and types of the contract", answers, ("contract",)),
-    Check("decoding", "answers are as long as they may be, and stop where they must", decoding, STEADY),
-    Check("repeat", "the same prompt gets the same answer", repeat, ANSWERS),
     Check("every-sample", "each of three samples in a row is compressed", every_sample, ANSWERS),
-    Check("order", "answers do not depend on what was asked before", order, (*STEADY, "every-sample")),
+    Check("repeat", "the same prompt gets the same answer", repeat, (*ANSWERS, "every-sample")),
+    Check("decoding", "answers are as long as they may be, and stop where they must", decoding, STEADY),
+    Check("question", "compression sees the question only if it says so", question, STEADY),
+    Check("order", "answers do not depend on what was asked before", order, (*STEADY, "question")),
     Check("batch", "a batch gets the answers its samples get alone", batch, STEADY),
     Check("declared", "declared compression is what was measured", declared, ANSWERS),
+    Check("likelihood", "a log-likelihood does not depend on what else is asked", likelihood, ALONE),
+    Check("as-generated", "log-likelihoods are those of its own answers", as_generated, ("likelihood",)),
     Check("limit", "context_limit is honoured", limit, ANSWERS),
-    Check("halves", "compress and generate agree with the whole", halves, STEADY),
+    Check("halves", "compress and generate agree with the whole", halves, (*STEADY, "question")),
     Check("shared-state", "one state serves two questions and stays intact", shared_state, STEADY),
     Check("share-key", "equal share keys, equal states", share_key, STEADY),
-    Check("question", "compression sees the question only if it says so", question, STEADY),
     Check("weights", "parameters are bit for bit what they were", weights, ANSWERS),
     Check("modules", "no hook, attribute or setting stays on the model", left_on_modules, ANSWERS),
     Check("process", "no global setting or random state is changed", left_in_process, ANSWERS),
@@ -66,7 +73,6 @@ def method_suite(
         For an unknown method, or options it refuses.
     """
     from .. import registry
-    from .tiny import tiny_model
 
     if isinstance(method, str):
         name, cls = method, registry.method(method).cls
@@ -77,7 +83,8 @@ def method_suite(
     folder = Path(held.name)
 
     def trial() -> Trial:
-        made = Trial(name, cls, parsed, model or tiny_model, folder, adapter, dict(fit_options or {}))
+        find = model or _roomy(cls, parsed)
+        made = Trial(name, cls, parsed, find, folder, adapter, dict(fit_options or {}))
         made.shared["folder"] = held  # deleted with the trial
         return made
 
@@ -103,7 +110,8 @@ def check_method(
         Names of checks (see `METHOD_CHECKS`); all if none is named. What they build on runs too.
     more
         ``fit_options``: how to learn, in place of the method's `fit_trial`. ``adapter``: a folder it loads
-        first. ``model``: a function that makes the model, weights unread, in place of `tiny_model`.
+        first. ``model``: a function that makes the model, weights unread, in place of a `tiny_model` with
+        a window the method's options fit.
 
     Returns
     -------
@@ -117,6 +125,21 @@ def check_method(
     """
     suite = method_suite(method, options, **more)
     return [suite.result(name) for name in suite.select(only)]
+
+
+def _roomy(cls: type[Method], options: Options) -> Callable[[], LanguageModel]:
+    """Makes tiny models with the smallest of `WINDOWS` that the method takes with these options."""
+    from .tiny import WINDOWS, tiny_model
+
+    for window in WINDOWS:
+        try:
+            cls(tiny_model(window), options).context_limit()
+        except UsageError:
+            continue
+        except Exception:  # for the checks to say
+            break
+        return partial(tiny_model, window)
+    return tiny_model
 
 
 def _within(check: Check[Trial], cache: Path) -> Check[Trial]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 WINDOW = 2048
 """Tokens the model of `tiny_model` reads unless told otherwise: room for intervals of 1,024."""
 
+WINDOWS = (1536, WINDOW, 4096, 8192)
+"""Windows tried for a method, until its options fit one: the smaller, the faster."""
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
