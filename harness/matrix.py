@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from .suite import Cell, Document, Scalar, Suite, checked_settings, each, run_fi
 SHIPPED = "auto"
 FITTED = "fit:"
 _FIELD = re.compile(r"\{(\w+)\}")
+MOST = 2_000
+"""Runs of a suite: more is a slip in a matrix."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ def spell(
     suites = {m: document.suite(m, quick=quick, variables=variables) for m in models}
     rows: list[Row] = []
     for model, suite in suites.items():
+        if (count := _count(suite)) > MOST:
+            raise UsageError(f"{document.path}: {count:,} runs on {model}; a suite may have {MOST:,}")
         others = {**overrides, "model": model}
         made = [row for key, cell in suite.cells.items() for row in _rows(suite, key, cell, others)]
         if len({row.id for row in made}) < len(made):
@@ -106,6 +111,12 @@ def spell(
     _check_findings(first, {row.id for row in rows}, document.path)
     columns = {c.key: tuple(t.name for t in registry.tasks(c.tasks, {})) for c in first.columns}
     return Spelled(suites, tuple(rows), columns, quick, dict(overrides))
+
+
+def _count(suite: Suite) -> int:
+    """Runs of a suite on one model, without spelling them out."""
+    seeds = len(_listed(suite.settings.get("seed")))
+    return seeds * sum(math.prod(map(len, cell.matrix.values())) for cell in suite.cells.values())
 
 
 def _listed(value: Any) -> list[Any]:

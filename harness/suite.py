@@ -19,6 +19,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from . import artifacts
+from ._yaml import read_yaml
 from .errors import UsageError, unknown_name
 from .fitting import FitSettings
 from .planning import RunSettings
@@ -26,6 +27,11 @@ from .planning import RunSettings
 KIND = "suites"
 OF_A_CELL = frozenset(("method", "options", "adapter"))
 """Fields of a run that a cell says itself."""
+TYPED = {
+    "trust_remote_code": "only whoever runs a suite may say so: --trust-remote-code",
+    "trainer": "arguments of the trainer can send files away: give them to harness fit",
+}
+"""Settings that no file may hold: it may be a stranger's."""
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -50,11 +56,42 @@ def run_fields() -> frozenset[str]:
     return frozenset(_fields(RunSettings, OF_A_CELL).model_fields)
 
 
-def checked_settings(values: Mapping[str, Any], cls: type = RunSettings) -> dict[str, Any]:
-    """`values` as the fields of `cls` have them (paths, tuples). Raises ValueError or ValidationError."""
+def checked_settings(
+    values: Mapping[str, Any], cls: type = RunSettings, key: str = "settings"
+) -> dict[str, Any]:
+    """`values` as the fields of `cls` have them (paths, tuples). Raises ValueError, which begins with the key."""
     without = OF_A_CELL if cls is RunSettings else frozenset(("method", "options", "fit_options", "out"))
-    made = _fields(cls, without)(**values)
+    model = _fields(cls, without)
+    try:
+        made = model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join((key, *map(str, first["loc"])))
+        raise ValueError(f"{where}: {_words(first, model)}") from None
     return {name: getattr(made, name) for name in values}
+
+
+def _from_file(values: Mapping[str, Any], cls: type = RunSettings, key: str = "settings") -> None:
+    """Check settings that stand in a file. Raises ValueError."""
+    for name in values:
+        if name in TYPED:
+            raise ValueError(f"{key}.{name}: {TYPED[name]}")
+    checked_settings(values, cls, key)
+
+
+def _words(error: Any, model: type[BaseModel]) -> str:
+    """What pydantic found wrong, in a person's words."""
+    if error["type"] == "extra_forbidden":
+        for name in error["loc"][:-1]:
+            model = _PARTS.get(name, model)
+        name = str(error["loc"][-1])
+        return str(unknown_name("key", name, model.model_fields))
+    if error["type"] == "missing":
+        return "is missing"
+    message = " ".join(error["msg"].removeprefix("Value error, ").split())
+    return f"{message[:1].lower()}{message[1:]}".replace("valid dictionary", "mapping").partition(
+        " or instance"
+    )[0]
 
 
 class Paper(_Strict):
@@ -80,7 +117,7 @@ class Fit(_Strict):
 
     @model_validator(mode="after")
     def _known(self) -> Fit:
-        checked_settings(self.settings, FitSettings)
+        _from_file(self.settings, FitSettings)
         return self
 
 
@@ -118,8 +155,11 @@ class Cell(_Strict):
 
     @model_validator(mode="after")
     def _known(self) -> Cell:
-        checked_settings(self.settings)
+        _from_file(self.settings)
         for name, values in self.matrix.items():
+            if name in run_fields() or name in TYPED:
+                for value in values:
+                    _from_file({name: value}, key="matrix")
             if name in ("model", "tasks", "task_settings"):
                 raise ValueError(f"matrix.{name}: say it under the suite's settings (a list of models works)")
             if not values:
@@ -205,8 +245,11 @@ class Suite(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
+        for name in SEVERAL:
+            if self.settings.get(name) == []:
+                raise ValueError(f"settings.{name}: give at least one value")
         for row in each(self.settings):
-            checked_settings(row)
+            _from_file(row)
         keys = [c.key for c in self.columns]
         if len(set(keys)) < len(keys):
             raise ValueError("columns: a key is there twice")
@@ -215,6 +258,14 @@ class Suite(_Strict):
                 raise ValueError(f"findings: {finding.column!r} is the key of no column")
         return self
 
+
+_PARTS: dict[Any, type[BaseModel]] = {
+    "paper": Paper,
+    "fits": Fit,
+    "cells": Cell,
+    "columns": Column,
+    "findings": Finding,
+}
 
 SEVERAL = ("model", "seed")
 """Settings that may be lists: of each model and seed there is a run."""
@@ -266,11 +317,22 @@ class Document:
             if model is not None and same_model(name, model):
                 content = merged(content, patch)
         patch = content.pop("quick", {})
+        if not isinstance(patch, dict):
+            raise UsageError(f"{self.path}: quick: must be a mapping")
         if quick:
             if not patch:
                 raise UsageError(f"{self.path}: it has no quick form (no key 'quick')")
             content = merged(content, patch)
         known = content.get("vars", {})
+        if not isinstance(known, dict):
+            raise UsageError(f"{self.path}: vars: must be a mapping")
+        for name, value in known.items():
+            if not isinstance(value, Scalar):
+                raise UsageError(f"{self.path}: vars.{name}: must be text, a number, true or false")
+            if isinstance(value, str) and _VARIABLE.search(value):
+                raise UsageError(
+                    f"{self.path}: vars.{name}: a variable cannot use another, as {value!r} does"
+                )
         for name in variables or {}:
             if name not in known:
                 raise unknown_name(f"variable of {self.path.name}", name, known)
@@ -299,16 +361,10 @@ def read(path: Path) -> Document:
     Raises
     ------
     UsageError
-        One line: the file cannot be read, is no YAML, or a key is unknown, missing or of another type.
+        One line: the file cannot be read, is no YAML (see `read_yaml`), or a key is unknown, missing, there twice
+        or of another type.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UsageError(f"{path}: not a suite; it begins with 'name:'")
     document = Document(path, content)
@@ -324,22 +380,15 @@ def read(path: Path) -> Document:
 
 def _validated(content: dict[str, Any], path: Path) -> Suite:
     try:
-        return Suite(**content)
+        return Suite.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        if nested := re.search(r"^(\w+)\n  (.+?) \[", message, re.MULTILINE):  # an error within an error
-            where, message = ".".join(filter(None, (where, nested[1]))), nested[2]
-        message = " ".join(message.split())
-        hint = ""
-        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-            hint = f" (known: {', '.join(Suite.model_fields)})"
-        raise UsageError(
-            f"{path}: {where + ': ' if where else ''}{message[:1].lower()}{message[1:]}{hint}"
-        ) from None
-    except TypeError as error:  # a key that is no text
-        raise UsageError(f"{path}: {error}") from None
+        first, *others = error.errors()
+        where, words = first["loc"], _words(first, Suite)
+        if any(
+            other["loc"][:-1] == where[:-1] and where[-1] == "str" for other in others
+        ):  # none of `Scalar`
+            where, words = where[:-1], "must be text, a number, true or false"
+        raise UsageError(": ".join([str(path), *filter(None, [".".join(map(str, where))]), words])) from None
 
 
 def merged(base: Any, patch: Any) -> Any:

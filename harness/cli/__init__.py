@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -34,6 +35,11 @@ RESUMES = {
     "fit": "; the same command goes on from the last checkpoint, see --save-every",
 }
 """What Ctrl-C leaves of verbs that take a while; the others are quick to repeat."""
+
+ODD_PATH = frozenset(
+    (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+)
+"""What only a path that somebody named can be the reason of, wherever it was noticed."""
 
 ONLY_HELP = "harness.only_help"
 
@@ -112,6 +118,8 @@ def _status(args: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in ODD_PATH and error.filename is not None:
+            return complain(f"{error.filename}: {os.strerror(error.errno)}", 2)
         return complain(
             f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:500]} "
             "(a defect of the harness; HARNESS_DEBUG=1 shows where)",
