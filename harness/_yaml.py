@@ -78,10 +78,11 @@ def _measure(node: Node, path: Path, sizes: dict[int, int | None], depth: int) -
 def _once(keys: list[Node], path: Path) -> None:
     seen = set()
     for key in keys:
-        if key.value in seen and isinstance(key.value, str):
+        if not isinstance(key.value, str):  # a list or mapping: no key that anybody could mean
+            raise UsageError(f"{_place(path, key)}: a key must be text; put it in quotes")
+        if key.value in seen:
             raise UsageError(f"{_place(path, key)}: the key {key.value!r} is there twice")
-        if isinstance(key.value, str):
-            seen.add(key.value)
+        seen.add(key.value)
 
 
 def _place(path: Path, node: Node) -> str:

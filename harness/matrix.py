@@ -14,7 +14,7 @@ from typing import Any
 from . import registry
 from .adapters import NO_ADAPTER
 from .errors import UsageError, unknown_name
-from .planning import RunSettings
+from .planning import RunSettings, check_values
 from .suite import Cell, Document, Scalar, Suite, checked_settings, each, run_fields
 
 SHIPPED = "auto"
@@ -93,6 +93,7 @@ def spell(
     UsageError
         One line: a key of the file, a name that nothing has, a cell that is there twice.
     """
+    check_values(RunSettings(**overrides))  # before whatever else is wrong with each of many cells
     plain = document.suite(quick=quick, variables=variables)
     models = _listed(overrides.get("model") or plain.settings.get("model") or RunSettings.model)
     suites = {m: document.suite(m, quick=quick, variables=variables) for m in models}

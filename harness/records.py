@@ -11,6 +11,7 @@ import fcntl
 import gc
 import hashlib
 import json
+import math
 import os
 import re
 import zlib
@@ -31,6 +32,13 @@ LOCK = ".lock"
 SUM = "crc32"
 """The field of a line that says whether the line is as it was written."""
 _KINDS = {"prediction": str, **dict.fromkeys(("scores", "metadata", "measured", "truncation", "cost"), dict)}
+_FINISHED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("prompt_hash", "references", "prompt_tokens", "stop_reason", "metadata", "scores"), ()),
+    "truncation": ("truncated", "answer_survives"),
+    "measured": ("kv_tokens", "verified"),
+    "cost": ("kv_bytes", "peak_bytes", "compress_seconds", "prefill_seconds", "decode_seconds"),
+}
+"""What is read of every finished sample."""
 _SUMMED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\r?$')
 _MISNAMED = re.compile(rb', "[^"]{5}": "[0-9a-f]{8}"\}\r?$')
 """A checksum whose own name was changed: nothing else a line ends with looks like one."""
@@ -101,20 +109,35 @@ def _line(record: Mapping[str, Any]) -> str:
 def _record(line: bytes) -> dict[str, Any]:
     """The record of a line. Raises ValueError, KeyError, TypeError or RecursionError if it is none.
 
-    A line without a checksum (of an earlier version, or put together by a person) is taken as it is.
+    A line without a checksum (of an earlier version, or put together by a person) is taken as it is, if all is
+    there that is read of a finished sample.
     """
     found: dict[str, Any] = json.loads(line)
     if not all(isinstance(found[name], str) for name in ("id", "task", "status")):
         raise TypeError("a field of another type")
     if not all(isinstance(found.get(name, kind()), kind) for name, kind in _KINDS.items()):
         raise TypeError("a field of another type")
-    if found.pop(SUM, None) is not None:
+    if SUM in found:
+        found.pop(SUM)
         told = _SUMMED.search(line)
         if told is None or zlib.crc32(line[: told.start()] + b"}") != int(told[1], 16):
             raise ValueError("its checksum is another")
     elif _MISNAMED.search(line):
-        raise ValueError("its checksum has another name")
+        raise _DamagedError("its checksum has another name")
+    elif found["status"] == "ok":
+        _check_finished(found)
     return found
+
+
+def _check_finished(record: Mapping[str, Any]) -> None:
+    """Raise ValueError or KeyError, in words, unless a record has what is read of a finished sample."""
+    for name, inner in _FINISHED.items():
+        for part in ("", *inner):
+            if name not in record or (part and part not in record[name]):
+                raise KeyError(f"it has no {f'{name}.{part}' if part else name}")
+    for name, value in record["scores"].items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"its score {name} is no number")
 
 
 def _parsed(data: bytes, path: Path) -> list[dict[str, Any]]:
@@ -125,11 +148,12 @@ def _parsed(data: bytes, path: Path) -> list[dict[str, Any]]:
             continue
         try:
             record = _record(line)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if number == len(lines):
                 break
+            why = f" ({error.args[0]})" if error.args and str(error.args[0]).startswith("it") else ""
             raise UsageError(
-                f"{path} line {number} is damaged; remove that line to run its sample again"
+                f"{path} line {number} is damaged{why}; remove that line to run its sample again"
             ) from None
         found.append(record)
     return found

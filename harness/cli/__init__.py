@@ -49,6 +49,8 @@ class Verbs(click.RichGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[ONLY_HELP] = not args or args[0] in ctx.help_option_names
+        if args and args[0] != "lm-eval":
+            _no_empty_words(args)
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -72,6 +74,20 @@ class Verbs(click.RichGroup):
         if args and args[0] not in VERBS:
             raise unknown_name("command", args[0], VERBS)
         return super().resolve_command(ctx, args)
+
+
+def _no_empty_words(args: list[str]) -> None:
+    """Refuse what a variable that is not set leaves behind: an empty path would be the folder one stands in."""
+    from ..errors import UsageError
+
+    for before, word in zip(["", *args], args):
+        flag, equals, value = word.partition("=")
+        if equals and not value and flag.startswith("--"):
+            raise UsageError(f"{flag}: the value is empty; leave {flag} out, or give one")
+        if not word and before.startswith("-"):
+            raise UsageError(f"{before}: the value is empty; leave {before} out, or give one")
+        if not word:
+            raise UsageError(f"an empty word after {before!r}: a variable of the shell that is not set?")
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

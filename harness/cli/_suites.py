@@ -91,7 +91,7 @@ def carry_out(
     from ..suiterun import carry_out as execute
 
     if form not in FORMATS:
-        raise unknown_name("format", form, FORMATS)
+        raise unknown_name("value of --format", form, FORMATS)
     spelled = spell(document, overrides, quick=quick, variables=parsed(variables))
     out: Path = spelled.rows[0].runs[0].out
     display = SuiteDisplay()

@@ -308,7 +308,7 @@ def test_files_and_flags_that_make_no_suite(tmp_path, written, capsys):
     for more, words in (
         (["--method", "plain"], "--method belongs to the cells"),
         (["--var", "nothing=1"], "no variable of two.yaml named 'nothing'"),
-        (["--format", "pdf"], "no format named 'pdf'"),
+        (["--format", "pdf"], "no value of --format named 'pdf'"),
     ):
         assert run(good, *more) == 2
         assert words in capsys.readouterr().err
