@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from . import registry
+from ._suite_settings import checked_settings, run_fields
 from .adapters import NO_ADAPTER
 from .errors import UsageError, unknown_name
 from .planning import RunSettings, check_values
-from .suite import Cell, Document, Scalar, Suite, checked_settings, each, run_fields
+from .suite import Cell, Document, Scalar, Suite, each
 
 SHIPPED = "auto"
 FITTED = "fit:"

@@ -48,6 +48,10 @@ Key = tuple[str, str]
 """A sample's task and id."""
 
 
+class _DamagedError(ValueError):
+    """What is wrong with a line that is JSON, in words."""
+
+
 class Planned(Protocol):
     """What is planned of a sample, as far as it matters here."""
 
@@ -121,7 +125,7 @@ def _record(line: bytes) -> dict[str, Any]:
         found.pop(SUM)
         told = _SUMMED.search(line)
         if told is None or zlib.crc32(line[: told.start()] + b"}") != int(told[1], 16):
-            raise ValueError("its checksum is another")
+            raise _DamagedError("its checksum is another")
     elif _MISNAMED.search(line):
         raise _DamagedError("its checksum has another name")
     elif found["status"] == "ok":
@@ -130,14 +134,14 @@ def _record(line: bytes) -> dict[str, Any]:
 
 
 def _check_finished(record: Mapping[str, Any]) -> None:
-    """Raise ValueError or KeyError, in words, unless a record has what is read of a finished sample."""
+    """Raise `_DamagedError` unless a record has what is read of a finished sample."""
     for name, inner in _FINISHED.items():
         for part in ("", *inner):
             if name not in record or (part and part not in record[name]):
-                raise KeyError(f"it has no {f'{name}.{part}' if part else name}")
+                raise _DamagedError(f"it has no {f'{name}.{part}' if part else name}")
     for name, value in record["scores"].items():
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"its score {name} is no number")
+            raise _DamagedError(f"its score {name} is no number")
 
 
 def _parsed(data: bytes, path: Path) -> list[dict[str, Any]]:
@@ -151,12 +155,35 @@ def _parsed(data: bytes, path: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             if number == len(lines):
                 break
-            why = f" ({error.args[0]})" if error.args and str(error.args[0]).startswith("it") else ""
+            why = f" ({error})" if isinstance(error, _DamagedError) else ""
             raise UsageError(
                 f"{path} line {number} is damaged{why}; remove that line to run its sample again"
             ) from None
         found.append(record)
     return found
+
+
+def misshapen(content: Mapping[str, Any]) -> str:
+    """What of `run.json` is of another type or lacks a part that is read; empty if nothing."""
+    for name in ("identity", "settings", "method", "model", "prompts", "summary"):
+        if not isinstance(content.get(name, {}), Mapping):
+            return f"{name} is no object"
+    for name, part in (("method", "name"), ("model", "name"), ("identity", "options"), ("identity", "tasks")):
+        if part not in content[name]:
+            return f"{name} has no {part!r}"
+    if not isinstance(content["identity"]["options"], Mapping):
+        return "identity.options is no object"
+    tasks, rows = content["identity"]["tasks"], content.get("summary", {}).get("tasks", [])
+    parts = {
+        "identity.tasks": (tasks, ("name", "version", "preset", "options")),
+        "summary.tasks": (rows, ("task", "metric")),
+    }
+    for name, (found, needed) in parts.items():
+        if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
+            return f"{name} is no list of objects"
+        if lacking := next((part for each in found for part in needed if part not in each), None):
+            return f"{name} has one without {lacking!r}"
+    return ""
 
 
 def earlier_environments(run: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import registry
 from .errors import UsageError
 from .measure import PHASES
-from .records import RUN, SCHEMA, RunFolder
+from .records import RUN, SCHEMA, RunFolder, misshapen
 
 if TYPE_CHECKING:
     import pandas
@@ -291,7 +291,7 @@ def loaded(content: Mapping[str, Any], records: Sequence[Record], source: str) -
             else f"its schema is {content.get('schema')!r}, not {SCHEMA}"
         )
         raise UsageError(f"{source} is no run of this version of the harness: {why}")
-    if why := _misshapen(content):
+    if why := misshapen(content):
         raise UsageError(f"{source} is no run of this version of the harness: its {why}")
     kept: dict[tuple[str, str], Record] = {}
     for record in records:
@@ -299,29 +299,6 @@ def loaded(content: Mapping[str, Any], records: Sequence[Record], source: str) -
         if record["status"] == "ok" or kept.get(key, {}).get("status") != "ok":
             kept[key] = record
     return LoadedRun(content, kept, source, str(content["method"]["name"]))
-
-
-def _misshapen(content: Mapping[str, Any]) -> str:
-    """What of `run.json` is of another type or lacks a part that is read; empty if nothing."""
-    for name in ("identity", "settings", "method", "model", "prompts", "summary"):
-        if not isinstance(content.get(name, {}), Mapping):
-            return f"{name} is no object"
-    for name, part in (("method", "name"), ("model", "name"), ("identity", "options"), ("identity", "tasks")):
-        if part not in content[name]:
-            return f"{name} has no {part!r}"
-    if not isinstance(content["identity"]["options"], Mapping):
-        return "identity.options is no object"
-    tasks, rows = content["identity"]["tasks"], content.get("summary", {}).get("tasks", [])
-    parts = {
-        "identity.tasks": (tasks, ("name", "version", "preset", "options")),
-        "summary.tasks": (rows, ("task", "metric")),
-    }
-    for name, (found, needed) in parts.items():
-        if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
-            return f"{name} is no list of objects"
-        if lacking := next((part for each in found for part in needed if part not in each), None):
-            return f"{name} has one without {lacking!r}"
-    return ""
 
 
 def labelled(runs: Sequence[LoadedRun]) -> list[LoadedRun]:

@@ -12,27 +12,18 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from . import artifacts
+from ._suite_settings import TYPED, check_file, in_words, run_fields
 from ._yaml import read_yaml
 from .errors import UsageError, unknown_name
 from .fitting import FitSettings
-from .planning import RunSettings
 
 KIND = "suites"
-OF_A_CELL = frozenset(("method", "options", "adapter"))
-"""Fields of a run that a cell says itself."""
-TYPED = {
-    "trust_remote_code": "only whoever runs a suite may say so: --trust-remote-code",
-    "trainer": "arguments of the trainer can send files away: give them to harness fit",
-}
-"""Settings that no file may hold: it may be a stranger's."""
-
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 Scalar = str | int | float | bool
@@ -40,58 +31,6 @@ Scalar = str | int | float | bool
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-@cache
-def _fields(cls: type, without: frozenset[str]) -> type[BaseModel]:
-    """A model of a dataclass's fields, each of which may be left out: its types are said once."""
-    hints = get_type_hints(cls)
-    wanted = [f.name for f in dataclasses.fields(cls) if f.name not in without]
-    fields: dict[str, Any] = {name: (hints[name] | None, None) for name in wanted}
-    return create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **fields)
-
-
-def run_fields() -> frozenset[str]:
-    """What ``settings`` may hold: the fields of `RunSettings` that no cell says itself."""
-    return frozenset(_fields(RunSettings, OF_A_CELL).model_fields)
-
-
-def checked_settings(
-    values: Mapping[str, Any], cls: type = RunSettings, key: str = "settings"
-) -> dict[str, Any]:
-    """`values` as the fields of `cls` have them (paths, tuples). Raises ValueError, which begins with the key."""
-    without = OF_A_CELL if cls is RunSettings else frozenset(("method", "options", "fit_options", "out"))
-    model = _fields(cls, without)
-    try:
-        made = model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join((key, *map(str, first["loc"])))
-        raise ValueError(f"{where}: {_words(first, model)}") from None
-    return {name: getattr(made, name) for name in values}
-
-
-def _from_file(values: Mapping[str, Any], cls: type = RunSettings, key: str = "settings") -> None:
-    """Check settings that stand in a file. Raises ValueError."""
-    for name in values:
-        if name in TYPED:
-            raise ValueError(f"{key}.{name}: {TYPED[name]}")
-    checked_settings(values, cls, key)
-
-
-def _words(error: Any, model: type[BaseModel]) -> str:
-    """What pydantic found wrong, in a person's words."""
-    if error["type"] == "extra_forbidden":
-        for name in error["loc"][:-1]:
-            model = _PARTS.get(name, model)
-        name = str(error["loc"][-1])
-        return str(unknown_name("key", name, model.model_fields))
-    if error["type"] == "missing":
-        return "is missing"
-    message = " ".join(error["msg"].removeprefix("Value error, ").split())
-    return f"{message[:1].lower()}{message[1:]}".replace("valid dictionary", "mapping").partition(
-        " or instance"
-    )[0]
 
 
 class Paper(_Strict):
@@ -117,7 +56,7 @@ class Fit(_Strict):
 
     @model_validator(mode="after")
     def _known(self) -> Fit:
-        _from_file(self.settings, FitSettings)
+        check_file(self.settings, FitSettings)
         return self
 
 
@@ -155,11 +94,11 @@ class Cell(_Strict):
 
     @model_validator(mode="after")
     def _known(self) -> Cell:
-        _from_file(self.settings)
+        check_file(self.settings)
         for name, values in self.matrix.items():
             if name in run_fields() or name in TYPED:
                 for value in values:
-                    _from_file({name: value}, key="matrix")
+                    check_file({name: value}, key="matrix")
             if name in ("model", "tasks", "task_settings"):
                 raise ValueError(f"matrix.{name}: say it under the suite's settings (a list of models works)")
             if not values:
@@ -249,7 +188,7 @@ class Suite(_Strict):
             if self.settings.get(name) == []:
                 raise ValueError(f"settings.{name}: give at least one value")
         for row in each(self.settings):
-            _from_file(row)
+            check_file(row)
         keys = [c.key for c in self.columns]
         if len(set(keys)) < len(keys):
             raise ValueError("columns: a key is there twice")
@@ -383,7 +322,7 @@ def _validated(content: dict[str, Any], path: Path) -> Suite:
         return Suite.model_validate(content)
     except ValidationError as error:
         first, *others = error.errors()
-        where, words = first["loc"], _words(first, Suite)
+        where, words = first["loc"], in_words(first, Suite, _PARTS)
         if any(
             other["loc"][:-1] == where[:-1] and where[-1] == "str" for other in others
         ):  # none of `Scalar`

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import adapters, mixture, registry, speed
+from ._suite_settings import checked_settings
 from .errors import UsageError
 from .fitting import FitSettings
 from .matrix import FITTED, SHIPPED, Row, Spelled, with_adapter, words
@@ -18,7 +19,7 @@ from .method import Decoding
 from .models import LanguageModel
 from .models import load as load_model
 from .planning import RunPlan, RunSettings, plan_run
-from .suite import Fit, Suite, checked_settings
+from .suite import Fit, Suite
 
 if TYPE_CHECKING:
     from .speed import Speed

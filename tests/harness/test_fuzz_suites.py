@@ -1,6 +1,5 @@
 """A suite file in which anything stands: a plan, or one line and exit 2; nothing is written, run or sent along."""
 
-import copy
 import json
 import re
 import shutil
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from harness import UsageError, suite
 from harness.speed import Speed
 
-from .fuzzing import JSON, TEXT, folder, refused_or_done, tried
+from .fuzzing import JSON, PIECES, change, folder, refused_or_done, tried
 
 NAMES = sorted(suite.names())
 ROW = {
@@ -52,107 +51,6 @@ def here(tiny_folder, tmp_path_factory):
     return base
 
 
-def places(value, where=()):
-    """Every key and every place in a list, however deep."""
-    rows = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in rows:
-        yield (*where, key)
-        yield from places(inner, (*where, key))
-
-
-NASTY = (
-    *(
-        "../../up",
-        "/etc/passwd",
-        "\x1b[31mred\x1b]0;title\x07",
-        "<script>",
-        "${x}",
-        "${mha}",
-        "fit:",
-        "fit:rp_la",
-    ),
-    *(
-        "{ratio}",
-        "longbench",
-        "longbench/qasper",
-        "passkey",
-        "x/",
-        ":",
-        "",
-        " ",
-        "nan",
-        "none",
-        "auto",
-        "smollm2",
-    ),
-    *(
-        "lora_experts",
-        "plain",
-        "kvpress:x",
-        "a\0b",
-        "\ud800",
-        "." * 300,
-        2**63,
-        10**400,
-        -1,
-        0,
-        1.5,
-        float("nan"),
-    ),
-    *(float("inf"), True, None, [], {}, [[]], {"a": None}, {1: 2}, [None], ["longbench/trec", 7], {"": ""}),
-)
-VALUES = st.one_of(st.sampled_from(NASTY), st.sampled_from(NASTY), JSON)
-KEYS = st.one_of(
-    st.sampled_from(["", "name", "label", "method", "a/b", "../x", "\x1b[2J", 1, None, True]), TEXT
-)
-ACTIONS = st.sampled_from(["value", "value", "value", "rename", "remove", "copy", "add"])
-
-
-FREE = {
-    "vars",
-    "settings",
-    "options",
-    "fit_options",
-    "defaults",
-    "matrix",
-    "models",
-    "quick",
-    "adapter",
-    "only",
-    "where",
-}
-"""Where the schema leaves most to say, so that most comes through to the planner."""
-
-
-def change(draw, content):
-    """One change somewhere in a document, more often than not where the schema leaves most to say."""
-    found = list(places(content))
-    free = [where for where in found if FREE & {*where}]
-    where = draw(st.sampled_from(free if free and draw(st.integers(0, 3)) else found or [()]))
-    if not where:
-        return
-    parent = content
-    for key in where[:-1]:
-        parent = parent[key]
-    last = where[-1]
-    action = draw(ACTIONS)
-    if action == "value":
-        parent[last] = copy.deepcopy(draw(VALUES))
-    elif action == "remove":
-        del parent[last]
-    elif action == "copy":
-        source = content
-        for key in draw(st.sampled_from(found)):
-            source = source[key]
-        parent[last] = copy.deepcopy(source)
-    elif isinstance(parent, list):
-        parent.insert(last, copy.deepcopy(draw(VALUES)))
-    elif action == "rename":
-        parent[draw(KEYS)] = parent.pop(last)
-    else:
-        parent[draw(KEYS)] = copy.deepcopy(draw(VALUES))
-
-
 def tried_file(here, path, *more):
     """Plan a suite's file; neither a control character nor a file may come of it."""
     words = ["run", path, "--device", "cpu", "--offline", "--data-dir", here, "--limit", "1"]
@@ -180,58 +78,6 @@ def test_almost_a_suite(here, data):
         out, _ = tried_file(here, path, *more, *model)
         if out and "--json" in more:
             json.loads(out)
-
-
-PIECES = st.one_of(
-    st.sampled_from(
-        [
-            *(
-                "!!python/object/apply:os.system [touch pwned]",
-                "!!python/name:os.system",
-                "!!binary aGk=",
-                "!!set {a}",
-            ),
-            *(
-                "&a [*a]",
-                "*a",
-                "&a",
-                "<<: *a",
-                "? [a]: b",
-                "---",
-                "...",
-                "%YAML 9.9",
-                "\t",
-                "- ",
-                "{",
-                "[",
-                "'",
-                '"',
-            ),
-            *(
-                "2001-99-99",
-                "2001-01-01",
-                "0x" + "f" * 4000,
-                "9" * 5000,
-                ".nan",
-                "-.inf",
-                "1e999",
-                '"\\0"',
-                '"\\uD800"',
-            ),
-            *(
-                "[" * 2000,
-                "{a: " * 400,
-                "a: " * 400,
-                "\x1b[31m",
-                "\ufeff",
-                "\u2028",
-                "name: x",
-                "vars: {a: '${b}'}",
-            ),
-        ]
-    ),
-    TEXT,
-)
 
 
 @tried(30)
