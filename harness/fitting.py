@@ -7,6 +7,7 @@ lies in its ``training`` sub-folder, which may be deleted once the fit has ended
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -111,10 +112,13 @@ def plan_fit(settings: FitSettings, note: Callable[[str], None] | None = None) -
     options = plugin.cls.Options.parse(settings.options, owner)
     fit_options = plugin.cls.FitOptions.parse(settings.fit_options, f"fit of {owner}")
     for name, least in (("batch_size", 1), ("save_every", 1), ("min_length", 2), ("warmup_steps", 0)):
-        if getattr(settings, name) < least:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}")
-    if not settings.learning_rate > 0 or not settings.epochs > 0:
-        raise UsageError("--learning-rate and --epochs must be greater than 0")
+        if (value := getattr(settings, name)) < least:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
+    for name in ("learning_rate", "epochs"):
+        if not 0 < (value := getattr(settings, name)) < math.inf:
+            raise UsageError(f"--{name.replace('_', '-')} must be greater than 0 and finite, not {value:g}")
+    if not 0 <= settings.seed < 2**32:  # as numpy and torch take it
+        raise UsageError(f"--seed must be 0 to {2**32 - 1}, not {settings.seed}")
     if settings.max_steps is not None and settings.max_steps < 1:
         raise UsageError(f"--max-steps must be at least 1, not {settings.max_steps}")
     if settings.min_length > settings.max_length:

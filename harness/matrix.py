@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from . import registry
+from ._suite_settings import checked_settings, run_fields
 from .adapters import NO_ADAPTER
 from .errors import UsageError, unknown_name
-from .planning import RunSettings
-from .suite import Cell, Document, Scalar, Suite, checked_settings, each, run_fields
+from .planning import RunSettings, check_values
+from .suite import Cell, Document, Scalar, Suite, each
 
 SHIPPED = "auto"
 FITTED = "fit:"
 _FIELD = re.compile(r"\{(\w+)\}")
+MOST = 2_000
+"""Runs of a suite: more is a slip in a matrix."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,14 @@ def spell(
     UsageError
         One line: a key of the file, a name that nothing has, a cell that is there twice.
     """
+    check_values(RunSettings(**overrides))  # before whatever else is wrong with each of many cells
     plain = document.suite(quick=quick, variables=variables)
     models = _listed(overrides.get("model") or plain.settings.get("model") or RunSettings.model)
     suites = {m: document.suite(m, quick=quick, variables=variables) for m in models}
     rows: list[Row] = []
     for model, suite in suites.items():
+        if (count := _count(suite)) > MOST:
+            raise UsageError(f"{document.path}: {count:,} runs on {model}; a suite may have {MOST:,}")
         others = {**overrides, "model": model}
         made = [row for key, cell in suite.cells.items() for row in _rows(suite, key, cell, others)]
         if len({row.id for row in made}) < len(made):
@@ -106,6 +113,12 @@ def spell(
     _check_findings(first, {row.id for row in rows}, document.path)
     columns = {c.key: tuple(t.name for t in registry.tasks(c.tasks, {})) for c in first.columns}
     return Spelled(suites, tuple(rows), columns, quick, dict(overrides))
+
+
+def _count(suite: Suite) -> int:
+    """Runs of a suite on one model, without spelling them out."""
+    seeds = len(_listed(suite.settings.get("seed")))
+    return seeds * sum(math.prod(map(len, cell.matrix.values())) for cell in suite.cells.values())
 
 
 def _listed(value: Any) -> list[Any]:

@@ -267,9 +267,9 @@ def load(
         or quantised; an option is out of range; the cache cannot be written.
     """
     if chat not in CHATS:
-        raise unknown_name("chat setting", chat, CHATS)
+        raise unknown_name("value of --chat", chat, CHATS)
     if dtype not in ("auto", *DTYPES):
-        raise unknown_name("dtype", dtype, ("auto", *DTYPES))
+        raise unknown_name("value of --dtype", dtype, ("auto", *DTYPES))
     if context_length is not None and context_length < 1:
         raise UsageError(f"--context-length {context_length}: must be at least 1")
     device = _device(device)

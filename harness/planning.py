@@ -26,6 +26,9 @@ from .records import SCHEMA, RunFolder, folder_name
 from .task import Sample, Task, TaskEnvironment
 from .truncation import RULES, Truncation, first_place, truncate
 
+MOST = 2**40
+"""Of samples and tokens: more than there will be anywhere, and a number that all of Python takes."""
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -137,16 +140,7 @@ def plan_run(
     UsageError
         For anything wrong with the request, in one line.
     """
-    if settings.truncate not in RULES:
-        raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
-    for flag, value in (
-        ("limit", settings.limit),
-        ("batch-size", settings.batch_size),
-        ("max-context", settings.max_context),
-    ):
-        if value is not None and value < 1:
-            raise UsageError(f"--{flag} must be at least 1, not {value}")
-    _timeouts.check(settings.sample_timeout)
+    check_values(settings)
     plugin = registry.method(settings.method)
     options = plugin.cls.Options.parse(settings.options, f"method {settings.method}")
     tasks = registry.tasks(list(settings.tasks), settings.task_settings)
@@ -174,6 +168,24 @@ def plan_run(
     asked = [task for task in tasks if task.name not in unavailable]
     folder = RunFolder(settings.out / name)
     return RunPlan(settings, model, method, plugin.origin, asked, samples, identity, folder, unavailable)
+
+
+def check_values(settings: RunSettings) -> None:
+    """Refuse numbers and words that no run can have, whatever its method and model. Raises UsageError."""
+    if settings.truncate not in RULES:
+        raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
+    for flag, value in (
+        ("limit", settings.limit),
+        ("batch-size", settings.batch_size),
+        ("max-context", settings.max_context),
+    ):
+        if value is not None and value < 1:
+            raise UsageError(f"--{flag} must be at least 1, not {value}")
+        if value is not None and value > MOST:
+            raise UsageError(f"--{flag} must be at most {MOST:,}, not {value}")
+    if not -(2**63) <= settings.seed < 2**63:
+        raise UsageError(f"--seed {settings.seed}: must fit in 64 bits")
+    _timeouts.check(settings.sample_timeout)
 
 
 def _collect(

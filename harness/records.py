@@ -11,6 +11,7 @@ import fcntl
 import gc
 import hashlib
 import json
+import math
 import os
 import re
 import zlib
@@ -31,6 +32,13 @@ LOCK = ".lock"
 SUM = "crc32"
 """The field of a line that says whether the line is as it was written."""
 _KINDS = {"prediction": str, **dict.fromkeys(("scores", "metadata", "measured", "truncation", "cost"), dict)}
+_FINISHED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("prompt_hash", "references", "prompt_tokens", "stop_reason", "metadata", "scores"), ()),
+    "truncation": ("truncated", "answer_survives"),
+    "measured": ("kv_tokens", "verified"),
+    "cost": ("kv_bytes", "peak_bytes", "compress_seconds", "prefill_seconds", "decode_seconds"),
+}
+"""What is read of every finished sample."""
 _SUMMED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\r?$')
 _MISNAMED = re.compile(rb', "[^"]{5}": "[0-9a-f]{8}"\}\r?$')
 """A checksum whose own name was changed: nothing else a line ends with looks like one."""
@@ -38,6 +46,10 @@ PARTS = "parts"
 
 Key = tuple[str, str]
 """A sample's task and id."""
+
+
+class _DamagedError(ValueError):
+    """What is wrong with a line that is JSON, in words."""
 
 
 class Planned(Protocol):
@@ -101,20 +113,35 @@ def _line(record: Mapping[str, Any]) -> str:
 def _record(line: bytes) -> dict[str, Any]:
     """The record of a line. Raises ValueError, KeyError, TypeError or RecursionError if it is none.
 
-    A line without a checksum (of an earlier version, or put together by a person) is taken as it is.
+    A line without a checksum (of an earlier version, or put together by a person) is taken as it is, if all is
+    there that is read of a finished sample.
     """
     found: dict[str, Any] = json.loads(line)
     if not all(isinstance(found[name], str) for name in ("id", "task", "status")):
         raise TypeError("a field of another type")
     if not all(isinstance(found.get(name, kind()), kind) for name, kind in _KINDS.items()):
         raise TypeError("a field of another type")
-    if found.pop(SUM, None) is not None:
+    if SUM in found:
+        found.pop(SUM)
         told = _SUMMED.search(line)
         if told is None or zlib.crc32(line[: told.start()] + b"}") != int(told[1], 16):
-            raise ValueError("its checksum is another")
+            raise _DamagedError("its checksum is another")
     elif _MISNAMED.search(line):
-        raise ValueError("its checksum has another name")
+        raise _DamagedError("its checksum has another name")
+    elif found["status"] == "ok":
+        _check_finished(found)
     return found
+
+
+def _check_finished(record: Mapping[str, Any]) -> None:
+    """Raise `_DamagedError` unless a record has what is read of a finished sample."""
+    for name, inner in _FINISHED.items():
+        for part in ("", *inner):
+            if name not in record or (part and part not in record[name]):
+                raise _DamagedError(f"it has no {f'{name}.{part}' if part else name}")
+    for name, value in record["scores"].items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise _DamagedError(f"its score {name} is no number")
 
 
 def _parsed(data: bytes, path: Path) -> list[dict[str, Any]]:
@@ -125,14 +152,38 @@ def _parsed(data: bytes, path: Path) -> list[dict[str, Any]]:
             continue
         try:
             record = _record(line)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if number == len(lines):
                 break
+            why = f" ({error})" if isinstance(error, _DamagedError) else ""
             raise UsageError(
-                f"{path} line {number} is damaged; remove that line to run its sample again"
+                f"{path} line {number} is damaged{why}; remove that line to run its sample again"
             ) from None
         found.append(record)
     return found
+
+
+def misshapen(content: Mapping[str, Any]) -> str:
+    """What of `run.json` is of another type or lacks a part that is read; empty if nothing."""
+    for name in ("identity", "settings", "method", "model", "prompts", "summary"):
+        if not isinstance(content.get(name, {}), Mapping):
+            return f"{name} is no object"
+    for name, part in (("method", "name"), ("model", "name"), ("identity", "options"), ("identity", "tasks")):
+        if part not in content[name]:
+            return f"{name} has no {part!r}"
+    if not isinstance(content["identity"]["options"], Mapping):
+        return "identity.options is no object"
+    tasks, rows = content["identity"]["tasks"], content.get("summary", {}).get("tasks", [])
+    parts = {
+        "identity.tasks": (tasks, ("name", "version", "preset", "options")),
+        "summary.tasks": (rows, ("task", "metric")),
+    }
+    for name, (found, needed) in parts.items():
+        if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
+            return f"{name} is no list of objects"
+        if lacking := next((part for each in found for part in needed if part not in each), None):
+            return f"{name} has one without {lacking!r}"
+    return ""
 
 
 def earlier_environments(run: Mapping[str, Any], now: Mapping[str, Any]) -> list[dict[str, Any]]:

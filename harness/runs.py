@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import registry
 from .errors import UsageError
 from .measure import PHASES
-from .records import RUN, SCHEMA, RunFolder
+from .records import RUN, SCHEMA, RunFolder, misshapen
 
 if TYPE_CHECKING:
     import pandas
@@ -291,6 +291,8 @@ def loaded(content: Mapping[str, Any], records: Sequence[Record], source: str) -
             else f"its schema is {content.get('schema')!r}, not {SCHEMA}"
         )
         raise UsageError(f"{source} is no run of this version of the harness: {why}")
+    if why := misshapen(content):
+        raise UsageError(f"{source} is no run of this version of the harness: its {why}")
     kept: dict[tuple[str, str], Record] = {}
     for record in records:
         key = (record["task"], record["id"])

@@ -12,21 +12,18 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from . import artifacts
+from ._suite_settings import TYPED, check_file, in_words, run_fields
+from ._yaml import read_yaml
 from .errors import UsageError, unknown_name
 from .fitting import FitSettings
-from .planning import RunSettings
 
 KIND = "suites"
-OF_A_CELL = frozenset(("method", "options", "adapter"))
-"""Fields of a run that a cell says itself."""
-
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 Scalar = str | int | float | bool
@@ -34,27 +31,6 @@ Scalar = str | int | float | bool
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-@cache
-def _fields(cls: type, without: frozenset[str]) -> type[BaseModel]:
-    """A model of a dataclass's fields, each of which may be left out: its types are said once."""
-    hints = get_type_hints(cls)
-    wanted = [f.name for f in dataclasses.fields(cls) if f.name not in without]
-    fields: dict[str, Any] = {name: (hints[name] | None, None) for name in wanted}
-    return create_model(cls.__name__, __config__=ConfigDict(extra="forbid"), **fields)
-
-
-def run_fields() -> frozenset[str]:
-    """What ``settings`` may hold: the fields of `RunSettings` that no cell says itself."""
-    return frozenset(_fields(RunSettings, OF_A_CELL).model_fields)
-
-
-def checked_settings(values: Mapping[str, Any], cls: type = RunSettings) -> dict[str, Any]:
-    """`values` as the fields of `cls` have them (paths, tuples). Raises ValueError or ValidationError."""
-    without = OF_A_CELL if cls is RunSettings else frozenset(("method", "options", "fit_options", "out"))
-    made = _fields(cls, without)(**values)
-    return {name: getattr(made, name) for name in values}
 
 
 class Paper(_Strict):
@@ -80,7 +56,7 @@ class Fit(_Strict):
 
     @model_validator(mode="after")
     def _known(self) -> Fit:
-        checked_settings(self.settings, FitSettings)
+        check_file(self.settings, FitSettings)
         return self
 
 
@@ -118,8 +94,11 @@ class Cell(_Strict):
 
     @model_validator(mode="after")
     def _known(self) -> Cell:
-        checked_settings(self.settings)
+        check_file(self.settings)
         for name, values in self.matrix.items():
+            if name in run_fields() or name in TYPED:
+                for value in values:
+                    check_file({name: value}, key="matrix")
             if name in ("model", "tasks", "task_settings"):
                 raise ValueError(f"matrix.{name}: say it under the suite's settings (a list of models works)")
             if not values:
@@ -205,8 +184,11 @@ class Suite(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
+        for name in SEVERAL:
+            if self.settings.get(name) == []:
+                raise ValueError(f"settings.{name}: give at least one value")
         for row in each(self.settings):
-            checked_settings(row)
+            check_file(row)
         keys = [c.key for c in self.columns]
         if len(set(keys)) < len(keys):
             raise ValueError("columns: a key is there twice")
@@ -215,6 +197,14 @@ class Suite(_Strict):
                 raise ValueError(f"findings: {finding.column!r} is the key of no column")
         return self
 
+
+_PARTS: dict[Any, type[BaseModel]] = {
+    "paper": Paper,
+    "fits": Fit,
+    "cells": Cell,
+    "columns": Column,
+    "findings": Finding,
+}
 
 SEVERAL = ("model", "seed")
 """Settings that may be lists: of each model and seed there is a run."""
@@ -266,11 +256,22 @@ class Document:
             if model is not None and same_model(name, model):
                 content = merged(content, patch)
         patch = content.pop("quick", {})
+        if not isinstance(patch, dict):
+            raise UsageError(f"{self.path}: quick: must be a mapping")
         if quick:
             if not patch:
                 raise UsageError(f"{self.path}: it has no quick form (no key 'quick')")
             content = merged(content, patch)
         known = content.get("vars", {})
+        if not isinstance(known, dict):
+            raise UsageError(f"{self.path}: vars: must be a mapping")
+        for name, value in known.items():
+            if not isinstance(value, Scalar):
+                raise UsageError(f"{self.path}: vars.{name}: must be text, a number, true or false")
+            if isinstance(value, str) and _VARIABLE.search(value):
+                raise UsageError(
+                    f"{self.path}: vars.{name}: a variable cannot use another, as {value!r} does"
+                )
         for name in variables or {}:
             if name not in known:
                 raise unknown_name(f"variable of {self.path.name}", name, known)
@@ -299,16 +300,10 @@ def read(path: Path) -> Document:
     Raises
     ------
     UsageError
-        One line: the file cannot be read, is no YAML, or a key is unknown, missing or of another type.
+        One line: the file cannot be read, is no YAML (see `read_yaml`), or a key is unknown, missing, there twice
+        or of another type.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UsageError(f"{path}: not a suite; it begins with 'name:'")
     document = Document(path, content)
@@ -324,22 +319,15 @@ def read(path: Path) -> Document:
 
 def _validated(content: dict[str, Any], path: Path) -> Suite:
     try:
-        return Suite(**content)
+        return Suite.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        if nested := re.search(r"^(\w+)\n  (.+?) \[", message, re.MULTILINE):  # an error within an error
-            where, message = ".".join(filter(None, (where, nested[1]))), nested[2]
-        message = " ".join(message.split())
-        hint = ""
-        if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-            hint = f" (known: {', '.join(Suite.model_fields)})"
-        raise UsageError(
-            f"{path}: {where + ': ' if where else ''}{message[:1].lower()}{message[1:]}{hint}"
-        ) from None
-    except TypeError as error:  # a key that is no text
-        raise UsageError(f"{path}: {error}") from None
+        first, *others = error.errors()
+        where, words = first["loc"], in_words(first, Suite, _PARTS)
+        if any(
+            other["loc"][:-1] == where[:-1] and where[-1] == "str" for other in others
+        ):  # none of `Scalar`
+            where, words = where[:-1], "must be text, a number, true or false"
+        raise UsageError(": ".join([str(path), *filter(None, [".".join(map(str, where))]), words])) from None
 
 
 def merged(base: Any, patch: Any) -> Any:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from ._plain import Visible, visible
 from .display import Display, FitDisplay, RunDisplay
 from .matrix import Row
 from .suiteplan import PlannedRun, SuitePlan, estimated
@@ -39,7 +40,7 @@ class SuiteDisplay(Display):
 
     def _say(self, text: str) -> None:
         # Not through the bars: a log of a suite that ran overnight must tell how far it came.
-        self.console.print(Text(text), highlight=False, soft_wrap=True)
+        self.console.print(Text(visible(text)), highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float | None) -> str:
@@ -52,7 +53,10 @@ def duration(seconds: float | None) -> str:
 
 
 def plan_table(plan: SuitePlan) -> RenderableType:
-    """Every run with its samples, tokens, state and estimate, and below how that was estimated."""
+    """Every run with its samples, tokens, state and estimate, and below how that was estimated.
+
+    Labels and titles are a file's: none of them can steer a terminal.
+    """
     suite = plan.spelled.suite
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("row", overflow="fold")
@@ -67,7 +71,7 @@ def plan_table(plan: SuitePlan) -> RenderableType:
             table.add_row(escape(label), *map(escape, _cells(run)))
     quick = " (quick)" if plan.spelled.quick else ""
     title = Text(f"{suite.name}{quick} on {', '.join(plan.spelled.suites)}: {suite.title}", style="bold")
-    return Group(title, table, *_fits(plan), *_notes(plan))
+    return Visible(Group(title, table, *_fits(plan), *_notes(plan)))
 
 
 def plan_facts(plan: SuitePlan) -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import adapters, mixture, registry, speed
+from ._suite_settings import checked_settings
 from .errors import UsageError
 from .fitting import FitSettings
 from .matrix import FITTED, SHIPPED, Row, Spelled, with_adapter, words
@@ -17,7 +19,7 @@ from .method import Decoding
 from .models import LanguageModel
 from .models import load as load_model
 from .planning import RunPlan, RunSettings, plan_run
-from .suite import Fit, Suite, checked_settings
+from .suite import Fit, Suite
 
 if TYPE_CHECKING:
     from .speed import Speed
@@ -231,6 +233,10 @@ def _fit(plan: SuitePlan, suite: Suite, row: Row, name: str, out: Path) -> Plann
     if before is not None:
         if before not in suite.fits or before == name:
             return PlannedFit(name, None, "refused", f"fit {name}: no other fit named {before!r}")
+        if in_circle(suite, name):
+            return PlannedFit(
+                name, None, "refused", f"fit {name}: goes on from {before!r}, which waits for it"
+            )
         base = _fits(plan, suite, row, before, out)
         if base.state in ("unavailable", "refused"):
             return PlannedFit(name, None, base.state, base.why)
@@ -250,6 +256,18 @@ def _fit(plan: SuitePlan, suite: Suite, row: Row, name: str, out: Path) -> Plann
         return PlannedFit(name, settings, "unavailable", f"fit {name}: {error}", before)
     begun = (settings.out / "training").is_dir()
     return PlannedFit(name, settings, "begun" if begun else "new", base=before)
+
+
+def in_circle(suite: Suite, name: str) -> bool:
+    """Whether a fit goes on from one that goes on from it, however many lie between."""
+    seen: set[str] = set()
+    while name not in seen:
+        seen.add(name)
+        adapter = suite.fits[name].adapter if name in suite.fits else ""
+        if not adapter.startswith(FITTED):
+            return False
+        name = adapter.removeprefix(FITTED)
+    return True
 
 
 def fit_settings(
@@ -273,11 +291,9 @@ def fit_settings(
         model.dtype,
     ]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
-    short = Path(run.model).name
+    folder = re.sub(r"[^A-Za-z0-9._]+", "-", f"{fit.method}-{Path(run.model).name}")
     same = {n: getattr(run, n) for n in ("model", "dtype", "device", "offline", "trust_remote_code")}
-    return FitSettings(
-        **{**same, **asked, "adapter": adapter, "out": out / "fits" / f"{fit.method}-{short}-{digest}"}
-    )
+    return FitSettings(**{**same, **asked, "adapter": adapter, "out": out / "fits" / f"{folder}-{digest}"})
 
 
 def _loading(run: RunSettings) -> dict[str, Any]:

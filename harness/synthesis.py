@@ -108,6 +108,8 @@ def plan(settings: SynthSettings) -> SynthPlan:
     ):
         if value is not None and value < 1:
             raise UsageError(f"--{name} {value}: must be at least 1")
+    if not -(2**63) <= settings.seed < 2**63:
+        raise UsageError(f"--seed {settings.seed}: must fit in 64 bits")
     if settings.generator_model and not settings.generator:
         raise UsageError("--generator-model names a model of --generator; give its address too")
     nouns = read_nouns(settings.nouns)

@@ -116,7 +116,7 @@ def _interval(column: ScoreColumn, summed: Mapping[str, Any]) -> Sequence[float]
     if column.is_average:
         found = (summed["averages"][column.family].get("intervals") or {}).get(column.short)
     else:
-        found = _rows(summed)[column.key]["interval"]
+        found = _rows(summed)[column.key].get("interval")
     return found
 
 

@@ -49,7 +49,7 @@ def _cells(member: Member) -> dict[str, Cell]:
     return {
         "run": run_cell(member.run),
         "task": Cell(member.task),
-        "score": Cell(number("score", 0.01).value, scaled(row["interval"]), n_ok=row["n_ok"], n=row["n"]),
+        "score": Cell(number("score", 0.01).value, scaled(row.get("interval")), n_ok=row["n_ok"], n=row["n"]),
         "n_ok": Cell(f"{row['n_ok']}/{row['n']}", n_ok=row["n_ok"], n=row["n"]),
         **{name: number(name, 0.01) for name in ("truncated", "answer_lost", "hit_limit")},
         "prompt_tokens": number("prompt_tokens"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -35,6 +36,11 @@ RESUMES = {
 }
 """What Ctrl-C leaves of verbs that take a while; the others are quick to repeat."""
 
+ODD_PATH = frozenset(
+    (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+)
+"""What only a path that somebody named can be the reason of, wherever it was noticed."""
+
 ONLY_HELP = "harness.only_help"
 
 
@@ -43,6 +49,8 @@ class Verbs(click.RichGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[ONLY_HELP] = not args or args[0] in ctx.help_option_names
+        if args and args[0] != "lm-eval":
+            _no_empty_words(args)
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -66,6 +74,20 @@ class Verbs(click.RichGroup):
         if args and args[0] not in VERBS:
             raise unknown_name("command", args[0], VERBS)
         return super().resolve_command(ctx, args)
+
+
+def _no_empty_words(args: list[str]) -> None:
+    """Refuse what a variable that is not set leaves behind: an empty path would be the folder one stands in."""
+    from ..errors import UsageError
+
+    for before, word in zip(["", *args], args):
+        flag, equals, value = word.partition("=")
+        if equals and not value and flag.startswith("--"):
+            raise UsageError(f"{flag}: the value is empty; leave {flag} out, or give one")
+        if not word and before.startswith("-"):
+            raise UsageError(f"{before}: the value is empty; leave {before} out, or give one")
+        if not word:
+            raise UsageError(f"an empty word after {before!r}: a variable of the shell that is not set?")
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -112,6 +134,8 @@ def _status(args: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in ODD_PATH and error.filename is not None:
+            return complain(f"{error.filename}: {os.strerror(error.errno)}", 2)
         return complain(
             f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:500]} "
             "(a defect of the harness; HARNESS_DEBUG=1 shows where)",

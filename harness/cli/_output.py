@@ -9,6 +9,7 @@ from typing import IO, Any, TypeVar
 
 import rich_click as click
 
+from .._plain import visible
 from .._quiet import QUIET
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,6 +49,11 @@ def stdout() -> IO[str] | None:
     context = click.get_current_context(silent=True)
     found: IO[str] | None = context.meta.get(STDOUT) if context else None
     return found
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line for people: what came with data, a model or a plugin does not steer their terminal."""
+    click.echo(visible(text), err=err)
 
 
 def emit(content: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 from click.core import ParameterSource
 
+from .._plain import visible
 from .._quiet import QUIET
 from ._output import emit, stdout
 
@@ -90,7 +91,7 @@ def carry_out(
     from ..suiterun import carry_out as execute
 
     if form not in FORMATS:
-        raise unknown_name("format", form, FORMATS)
+        raise unknown_name("value of --format", form, FORMATS)
     spelled = spell(document, overrides, quick=quick, variables=parsed(variables))
     out: Path = spelled.rows[0].runs[0].out
     display = SuiteDisplay()
@@ -110,5 +111,5 @@ def carry_out(
     show(outcome.path, form, display)
     errors = Console(stderr=True)  # shown under --quiet too
     for row in outcome.failed:
-        errors.print(f"failed: {row.label}: {row.why}", style="red", markup=False, soft_wrap=True)
+        errors.print(visible(f"failed: {row.label}: {row.why}"), style="red", markup=False, soft_wrap=True)
     return 1 if outcome.failed else 0

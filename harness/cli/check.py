@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from .._plain import Visible
 from .._quiet import QUIET
 from ..errors import UsageError
 from ._flags import MethodCommand, chosen, names
@@ -152,4 +153,4 @@ def _show(console: Any, result: CheckResult) -> None:
     row.add_row(result.status, result.name, result.proves + fact)
     if result.reason and result.status != "ok":
         row.add_row("", "", f"[{style}]{escape(result.reason)}[/]")
-    console.print(row, highlight=False)
+    console.print(Visible(row), highlight=False)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 COLOURS = {"better": "green", "worse": "red"}
 
 
+class _Finite(click.FloatRange):
+    """A range that ``nan`` and ``inf`` are not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("baseline", metavar="A")
 @click.argument("others", metavar="B...", nargs=-1, required=True)
@@ -29,7 +40,7 @@ COLOURS = {"better": "green", "worse": "red"}
 @click.option(
     "--fail-if-worse",
     "points",
-    type=click.FloatRange(min=0),
+    type=_Finite(min=0),
     metavar="POINTS",
     help="Exit 1 if a run is significantly worse than A, and by more than so many points of 100.",
 )
@@ -42,19 +53,19 @@ COLOURS = {"better": "green", "worse": "red"}
 )
 @click.option(
     "--level",
-    type=click.FloatRange(0.5, 0.9999),
+    type=_Finite(0.5, 0.9999),
     default=0.95,
     show_default=True,
     help="Of intervals; 1 - LEVEL is the share of false alarms accepted over the table.",
 )
 @click.option(
     "--resamples",
-    type=click.IntRange(min=100),
+    type=click.IntRange(100, 10_000_000),
     default=10_000,
     show_default=True,
     help="Of each bootstrap and permutation test.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything drawn.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything drawn.")
 @json_flag("the comparisons")
 @quiet_flag
 def compare(

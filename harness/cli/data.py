@@ -14,7 +14,7 @@ from .. import registry
 from .._plain import visible
 from .._quiet import QUIET
 from ..errors import UsageError, unknown_name
-from ._output import emit, json_flag, quiet_flag
+from ._output import emit, json_flag, quiet_flag, say
 from .run import task_settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("task")
-@click.option("--limit", default=1, show_default=True, type=click.IntRange(min=1), help="Samples to show.")
+@click.option("--limit", default=1, show_default=True, type=click.IntRange(1, 10**6), help="Samples to show.")
 @click.option("--model", default="smollm2", show_default=True, help="Whose tokens to count.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder with the task's data files.")
 @click.option("--seed", default=42, show_default=True, help="Source of everything random in the task.")
@@ -105,14 +105,14 @@ def fetch(name: str, as_json: bool) -> None:
 
 def _note(line: str) -> None:
     if not QUIET.get():
-        click.echo(line, err=True)
+        say(line, err=True)
 
 
 def _fetched(place: Any, as_json: bool) -> None:
     if as_json:
         emit({"path": str(place)})
     else:
-        click.echo(str(place))
+        say(str(place))
 
 
 def _environment(

@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from ._output import emit, json_flag, quiet_flag
+from ._output import emit, json_flag, quiet_flag, say
 
 GIB = 1024**3
 
@@ -26,7 +26,7 @@ def doctor(as_json: bool) -> int:
     if as_json:
         emit(found)
     else:
-        click.echo("\n".join(lines(found)))
+        say("\n".join(lines(found)))
     return 1 if lacking or found["broken"] else 0
 
 
@@ -50,7 +50,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     for row in found["missing"]:
         need = f"optional, extra {row['extra']}" if row["extra"] else "NEEDED"
         shown.append(f"missing   {row['name']} ({need}): {row['pip']}")
-    shown += [f"broken    {line}" for line in found["broken"]]
+    shown += [f"broken    {' '.join(line.split())}" for line in found["broken"]]
     return shown
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from .._plain import visible
 from ._output import emit, json_flag, quiet_flag
 
 if TYPE_CHECKING:
@@ -37,18 +38,23 @@ def list_(kind: str, as_json: bool) -> None:
     from rich.padding import Padding
 
     console = Console()
+
+    def show(line: str, inset: int) -> None:
+        text = visible(line)
+        console.print(Padding(text, (0, 0, 0, inset)) if inset else text, highlight=False)
+
     for row in rows:
         if "broken" in row:
             continue
-        console.print(f"[bold]{escape(row['name'])}[/bold]  {escape(row['description'])}", highlight=False)
+        show(f"[bold]{escape(row['name'])}[/bold]  {escape(row['description'])}", 0)
         for note in row.get("notes", ()):
-            console.print(Padding(f"[dim]{escape(note)}[/dim]", (0, 0, 0, 4)), highlight=False)
+            show(f"[dim]{escape(note)}[/dim]", 4)
         for option in row.get("options", ()):
-            console.print(Padding(_line(option, row["flag"]), (0, 0, 0, 4)), highlight=False)
+            show(_line(option, row["flag"]), 4)
         if row.get("fit_options"):
-            console.print(Padding("[dim]harness fit:[/dim]", (0, 0, 0, 4)), highlight=False)
+            show("[dim]harness fit:[/dim]", 4)
         for option in row.get("fit_options", ()):
-            console.print(Padding(_line(option, row["flag"]), (0, 0, 0, 4)), highlight=False)
+            show(_line(option, row["flag"]), 4)
 
 
 def _line(option: dict[str, Any], flag: str) -> str:

@@ -7,8 +7,33 @@ verb does that and nothing else. Later versions read the entry point ``lm_eval.m
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 
 import rich_click as click
+
+
+@contextmanager
+def _git_quietly() -> Iterator[None]:
+    """lm-eval asks git which commit it stands in; outside a repository git would complain on standard error.
+
+    Only what git says is dropped: that it failed is seen by lm-eval, which then records no commit.
+    """
+    from lm_eval.loggers import utils
+
+    real = getattr(utils, "subprocess", None)
+    if real is None:  # another version
+        yield
+        return
+    quiet = SimpleNamespace(**vars(real))
+    quiet.check_output = partial(real.check_output, stderr=real.DEVNULL)
+    utils.subprocess = quiet
+    try:
+        yield
+    finally:
+        utils.subprocess = real
 
 
 @click.command("lm-eval", add_help_option=False, context_settings={"ignore_unknown_options": True})
@@ -23,7 +48,8 @@ def lmeval(words: tuple[str, ...]) -> int:
     before = sys.argv
     sys.argv = ["lm-eval", *(words or ("--help",))]
     try:
-        cli_evaluate()
+        with _git_quietly():
+            cli_evaluate()
     finally:
         sys.argv = before
     return 0

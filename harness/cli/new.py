@@ -7,7 +7,7 @@ from pathlib import Path
 import rich_click as click
 
 from ..scaffold import KINDS
-from ._output import emit, json_flag, quiet_flag
+from ._output import emit, json_flag, quiet_flag, say
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,10 +36,10 @@ def new(kind: str, name: str, out: Path, as_json: bool) -> None:
         emit({"name": called.name, "files": [str(path) for path in files]})
         return
     for path in files:
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}")
     wanted = f"--method {called.name}" if kind == "method" else f"--method plain --task {called.name}"
     subject = called.name if kind == "method" else f"--task {called.name}"
-    click.echo(
+    say(
         f"next:\n  pip install -e {folder}\n  harness check {subject}\n  harness run {wanted} --limit 3\n"
         f"then edit {folder / (called.module + '.py')}"
     )

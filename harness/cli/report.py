@@ -12,7 +12,7 @@ from .. import __version__
 from .._quiet import QUIET
 from ..errors import UsageError
 from ..paths import write_whole
-from ._output import json_flag, quiet_flag, stdout
+from ._output import json_flag, quiet_flag, say, stdout
 
 if TYPE_CHECKING:
     from ..figures import Document
@@ -108,7 +108,7 @@ def _record(runs: Sequence[LoadedRun], name: str) -> None:
 
     path = record(name, runs)
     if not QUIET.get():
-        click.echo(f"recorded in {path}", err=True)
+        say(f"recorded in {path}", err=True)
 
 
 def _title(runs: Sequence[LoadedRun]) -> str:
@@ -152,7 +152,7 @@ def _write(
         click.echo(text, nl=False, file=stdout())
         return
     _save(out, text, force)
-    click.echo(f"written to {out}")
+    say(f"written to {out}")
 
 
 def _frame(runs: Sequence[LoadedRun]) -> tuple[list[str], str]:
@@ -200,7 +200,7 @@ def _write_csv(tables: Sequence[Table], out: Path | None, force: bool) -> None:
     else:
         for table in tables:
             _save(out / f"{table.name}.csv", render.as_csv(table), force)
-    click.echo(f"written to {out}")
+    say(f"written to {out}")
 
 
 def _save(path: Path, text: str, force: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from ..errors import UsageError
-from ._output import emit, json_flag, quiet_flag
+from ._output import emit, json_flag, quiet_flag, say
 from ._suites import carry_out, suite_flags, typed
 from .run import run
 
@@ -65,7 +65,7 @@ def reproduce(
         return 0
     if name is None:
         for known, path in suite.names().items():
-            click.echo(f"{known:16} {suite.read(path).content['title']}")
+            say(f"{known:16} {suite.read(path).content['title']}")
         return 0
     path = suite.find(name)
     if show:

@@ -9,7 +9,7 @@ import rich_click as click
 
 from .._quiet import QUIET
 from ..errors import UsageError
-from ._output import emit, json_flag, quiet_flag
+from ._output import emit, json_flag, quiet_flag, say
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,7 +46,7 @@ def synth(settings: tuple[str, ...], as_json: bool, **flags: Any) -> int:
 
     plan = synthesis.plan(synthesis.SynthSettings(options=_options(settings), **flags))
     if not QUIET.get():
-        click.echo(synthesis.estimate(plan), err=True)
+        say(synthesis.estimate(plan), err=True)
     with SynthDisplay() as progress:
         card = synthesis.execute(plan, progress)
     made, asked = card["samples"]["made"], card["samples"]["asked"]
@@ -70,23 +70,23 @@ def _options(pairs: tuple[str, ...]) -> dict[str, str]:
 def _say(card: dict[str, Any], out: Path) -> None:
     samples, lengths = card["samples"], card["lengths"]
     tasks = ", ".join(f"{n} {task}" for task, n in samples["made"].items())
-    click.echo(f"{sum(samples['made'].values())} samples ({tasks}) in {out}")
-    click.echo(f"{lengths['min']:,} to {lengths['max']:,} tokens, {lengths['mean']:,} on average")
+    say(f"{sum(samples['made'].values())} samples ({tasks}) in {out}")
+    say(f"{lengths['min']:,} to {lengths['max']:,} tokens, {lengths['mean']:,} on average")
     for name, stage in card["pool"]["stages"].items():
         dropped = ", ".join(f"{n} {reason}" for reason, n in stage["dropped"].items())
         origins = ", ".join(f"{n} {origin}" for origin, n in stage["origins"].items())
-        click.echo(
+        say(
             f"  {name}: {stage['usable']} of {stage['items']} usable"
             + (f": {origins}" if origins else "")
             + (f" ({dropped})" if dropped else "")
         )
     if samples["repeated_passages"]:
-        click.echo(
+        say(
             f"note: {samples['repeated_passages']:,} of {samples['passages']:,} passages are repetitions: the "
             "pool is too small for these lengths; --items makes it larger"
         )
     if samples["below_length_range"]:
-        click.echo(f"note: {samples['below_length_range']} samples are shorter than the range asked for")
+        say(f"note: {samples['below_length_range']} samples are shorter than the range asked for")
     for task, asked in samples["asked"].items():
         if samples["made"][task] < asked:
-            click.echo(f"note: {task}: {samples['made'][task]} of {asked}: no usable items for the rest")
+            say(f"note: {task}: {samples['made'][task]} of {asked}: no usable items for the rest")

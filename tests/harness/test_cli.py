@@ -247,7 +247,7 @@ PLAIN = ("run", "-m", "plain")
         ([*PLAIN, "--context-length", "300"], "was made for 256 tokens"),
         ([*PLAIN, "--truncate", "centre"], "--truncate centre: choose from middle, left, right"),
         ([*PLAIN, "--dtype", "fp16"], "did you mean 'float16'?"),
-        ([*PLAIN, "--chat", "always"], "no chat setting named 'always'"),
+        ([*PLAIN, "--chat", "always"], "no value of --chat named 'always'"),
         ([*PLAIN, "--set", "lengths=1"], "--set lengths=1: write TASK.OPTION=VALUE"),
         ([*PLAIN, "--set", "passkey.lengths"], "--set passkey.lengths: write TASK.OPTION=VALUE"),
         (

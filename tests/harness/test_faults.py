@@ -380,9 +380,12 @@ def test_a_line_that_was_changed_is_noticed(tiny_folder, tmp_path, monkeypatch, 
     with_toy(monkeypatch)
     folder = execute(plan_run(settings(tiny_folder, tmp_path, tasks=("toy",))), Watcher()).folder
     whole = folder.samples_path.read_bytes()
-    for was, now in ((b'"score": 1.0', b'"score": 0.0'), (b'"crc32"', b'"krc32"')):
+    for was, now, why in (
+        (b'"score": 1.0', b'"score": 0.0', "its checksum is another"),
+        (b'"crc32"', b'"krc32"', "its checksum has another name"),
+    ):
         folder.samples_path.write_bytes(whole.replace(was, now, 1))
-        with pytest.raises(UsageError, match="line 1 is damaged; remove that line"):
+        with pytest.raises(UsageError, match=rf"line 1 is damaged \({why}\); remove that line"):
             folder.records()
     lines = [{k: v for k, v in json.loads(line).items() if k != "crc32"} for line in whole.splitlines()]
     folder.samples_path.write_text("".join(json.dumps(line) + "\n" for line in lines))

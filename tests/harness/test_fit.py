@@ -130,9 +130,9 @@ def weightless(monkeypatch):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--learning-rate", 0], "--learning-rate and --epochs must be greater than 0"),
-        (["--learning-rate", "nan"], "--learning-rate and --epochs must be greater than 0"),
-        (["--batch-size", 0], "--batch-size must be at least 1"),
+        (["--learning-rate", 0], "--learning-rate must be greater than 0 and finite, not 0"),
+        (["--learning-rate", "nan"], "--learning-rate must be greater than 0 and finite, not nan"),
+        (["--batch-size", 0], "--batch-size must be at least 1, not 0"),
         (["--max-steps", 0], "--max-steps must be at least 1, not 0"),
         (["--min-length", 200], "--min-length 200 is above --max-length 128"),
         (["--min-length", 100, "--max-length", 100], "no example from 100 to 100 tokens is left"),

@@ -2,15 +2,13 @@
 
 import contextlib
 import hashlib
-import io
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import UsageError, adapters, models, registry
@@ -20,21 +18,9 @@ from harness.plugins import _weights
 from harness.records import RunFolder
 from harness.tasks.synthetic.evaluation import FACTS
 
-QUICK = settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-TEXT = st.text(max_size=12).filter(lambda text: "\0" not in text)
-NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([0, 1, -1, 2**63, 10**30])).map(str)
-LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), TEXT)
-JSON = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)
-)
-DEEP = b"[" * 3_000
-LINES = st.one_of(JSON.map(lambda value: json.dumps(value).encode()), st.binary(max_size=40), st.just(DEEP))
+from .fuzzing import JSON, LINES, NUMBERS, TEXT, folder, refused_or_done, tried
+
+QUICK = tried(25)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,23 +34,6 @@ def _no_run():
         patch.setattr("harness.runner.execute", execute)
         patch.delenv("HARNESS_DEBUG", raising=False)
         yield
-
-
-def refused_or_done(words):
-    """Call the command line; returns what it said on standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = invoke([str(word) for word in words])
-    said = err.getvalue()
-    assert status in (0, 2), said
-    assert "Traceback" not in said and len(said.splitlines()) == (1 if status else 0), said
-    return said
-
-
-@contextlib.contextmanager
-def folder():
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
 
 
 FLAGS = "--limit --seed --max-context --context-length --batch-size --sample-timeout --truncate --chat --dtype --device"

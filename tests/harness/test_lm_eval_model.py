@@ -1,6 +1,7 @@
 """Methods as lm-eval's model ``harness``: its `hf` model is the reference, its command line the door."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -170,6 +171,23 @@ def test_lm_evals_command_line_runs_local_tasks(tiny_folder, tmp_path, no_defaul
     assert set(results["results"]["tiny_choice"]) >= {"acc,none", "acc_norm,none"}
     assert "exact_match,none" in results["results"]["tiny_generate"]
     assert results["config"]["harness"]["measured"]["verified"] is True
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="lm-eval asks git")
+def test_outside_a_repository_git_does_not_complain(tmp_path, monkeypatch, capfd):
+    """lm-eval asks it for a commit; that there is none is no news."""
+    from lm_eval.loggers import utils
+
+    from harness.cli.lmeval import _git_quietly
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert utils.get_git_commit_hash() is None
+    assert "not a git repository" in capfd.readouterr().err
+    with _git_quietly():
+        assert utils.get_git_commit_hash() is None
+    assert capfd.readouterr().err == ""
+    assert utils.subprocess is subprocess
 
 
 def test_a_wrong_method_is_one_line_there_too(tiny_folder, tmp_path, capsys, no_default_tasks):

@@ -69,7 +69,7 @@ def test_the_context_can_only_be_made_smaller(tiny_folder):
 
 def test_wrong_settings_are_named(tiny_folder):
     assert "'float16'" in refused(tiny_folder, dtype="fp16")
-    assert "no chat setting named 'always'" in refused(tiny_folder, chat="always")
+    assert "no value of --chat named 'always'" in refused(tiny_folder, chat="always")
     assert "not a device" in refused(tiny_folder, device="toaster")
     if not torch.backends.mps.is_available():
         assert "not available here" in refused(tiny_folder, device="mps")

@@ -265,10 +265,10 @@ def test_one_set_of_weights_serves_all_windows(tiny_folder):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"cells": {"min": {"methd": "x"}}}, "cells.min.methd: extra inputs"),
-        ({"settings": {"limit": "many"}}, "limit: input should be a valid integer"),
-        ({"settings": {"lim": 3}}, "lim: extra inputs"),
-        ({"colums": []}, "colums: extra inputs are not permitted (known: name, title"),
+        ({"cells": {"min": {"methd": "x"}}}, "cells.min.methd: no key named 'methd'; did you mean 'method'?"),
+        ({"settings": {"limit": "many"}}, "settings.limit: input should be a valid integer"),
+        ({"settings": {"lim": 3}}, "settings.lim: no key named 'lim'; did you mean 'limit'?"),
+        ({"colums": []}, "colums: no key named 'colums'; did you mean 'columns'?"),
         ({"cells": {"min": {"label": "${nothing}"}}}, "cells.min.label: no variable 'nothing'"),
         ({"findings": [{"claim": "x", "column": "Avg"}]}, "give either better and worse, or increasing"),
         (
@@ -300,7 +300,7 @@ def test_what_is_wrong_is_said_in_one_line(written, capsys, changes, words):
 
 def test_files_and_flags_that_make_no_suite(tmp_path, written, capsys):
     path = tmp_path / "a.yaml"
-    for text, words in (("a: [", "no YAML"), ("- a", "not a suite"), ("{1: 2}", "keywords must be strings")):
+    for text, words in (("a: [", "no YAML"), ("- a", "not a suite"), ("{1: 2}", "1: a key must be text")):
         path.write_text(text)
         assert run(path) == 2
         assert words in capsys.readouterr().err
@@ -308,7 +308,7 @@ def test_files_and_flags_that_make_no_suite(tmp_path, written, capsys):
     for more, words in (
         (["--method", "plain"], "--method belongs to the cells"),
         (["--var", "nothing=1"], "no variable of two.yaml named 'nothing'"),
-        (["--format", "pdf"], "no format named 'pdf'"),
+        (["--format", "pdf"], "no value of --format named 'pdf'"),
     ):
         assert run(good, *more) == 2
         assert words in capsys.readouterr().err
