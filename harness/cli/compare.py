@@ -85,8 +85,8 @@ def compare(
     A and B are run folders, folders of runs (B), or names of recorded baselines; NAME:HASH picks one run of
     several. Only samples that both finished, and that asked the same, are compared.
 
-    --fail-if-worse looks at the average over most sets of each family of tasks, or at each task where there
-    is none.
+    --fail-if-worse looks at the average over most sets of each family of tasks; of a part of a benchmark that is
+    the plain mean of its tasks.
     """
     from ..comparison import compare_many
 
@@ -140,10 +140,14 @@ def _show(found: Sequence[Comparison], worse: Sequence[tuple[Comparison, Row]], 
     from rich.text import Text
 
     from ..display import Display
+    from ..runs import shared_options
 
     display = Display()
     for comparison in found:
         display.show(lambda width, c=comparison: _table(c))  # type: ignore[misc]
+    for method, options in shared_options([found[0].baseline, *(c.run for c in found)]).items():
+        line = f"every {method} here: {options}"
+        display.show(lambda width, line=line: Text(line, style="dim"))  # type: ignore[misc]
     display.show(lambda width: _legend(found[0]))
     for comparison, row in worse:
         line = f"{comparison.run.label} is worse on {row.name}: {_points(row.difference)} points of 100"
