@@ -48,7 +48,7 @@ def faults_of_the_study():
 
 @pytest.fixture(scope="module")
 def bench(tool, forks, tiny_folder, tmp_path_factory):
-    return tool("fault_bench").Bench(tmp_path_factory.mktemp("bench"), 1, tiny_folder, forks)
+    return tool("fault_bench").Bench(tmp_path_factory.mktemp("bench"), 1, tiny_folder, forks, small=SHARE < 1)
 
 
 @pytest.mark.parametrize("fault", [name for name in faults_of_the_study() if "no fault" not in name])
