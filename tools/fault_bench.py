@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parent.parent
-SAMPLES = 10
 KEPT = (
     "status",
     "prediction",
@@ -66,6 +65,7 @@ class Faulty(Plain):
         weights = torch.ones(64, 64)
         while True:
             weights = weights @ weights * 0
+            time.sleep(0.005)  # others need the processor
 
     def hangs_asleep(self, prompts, decoding):
         while True:
@@ -183,11 +183,21 @@ class Bench:
     ----------
     model, server
         Of somebody who has them already; else they are made here.
+    small
+        Six samples in a run instead of ten, and half as many steps in a training.
     """
 
     def __init__(
-        self, base: Path, seed: int, model: Path | None = None, server: Server | None = None
+        self,
+        base: Path,
+        seed: int,
+        model: Path | None = None,
+        server: Server | None = None,
+        small: bool = False,
     ) -> None:
+        self.depths = "0,50,100" if small else "0,20,40,70,100"
+        self.samples = 2 * len(self.depths.split(","))
+        self.steps = 4 if small else 8
         self.base, self.rng = base, random.Random(seed)
         self.left = 10
         """Commands that may still be started: no study goes on for ever, whatever its draws."""
@@ -215,7 +225,7 @@ class Bench:
 
     def words(self, out: Path, *more: str) -> list[str]:
         """The command line of an evaluation."""
-        grid = "passkey.depths=0,20,40,70,100"
+        grid = f"passkey.depths={self.depths}"
         words = ["run", "-m", "faulty", "--plugin", str(self.base / "faulty.py"), "--model", self.model]
         words += ["--set", "passkey.lengths=230,288", "--set", grid, "--device", "cpu", "--json"]
         return [*words, "--out", str(out), *more]
@@ -260,7 +270,7 @@ class Bench:
         if how == "size":
             size = self.rng.randint(1000, largest)  # the line that tells it is written to a file as well
             return {"size": size}, os.strerror(errno.EFBIG)
-        fault = {how: number, "at": self.rng.randint(1, SAMPLES + 6), "under": str(under)}
+        fault = {how: number, "at": self.rng.randint(1, self.samples + 6), "under": str(under)}
         return fault, os.strerror(number)
 
     def killed(self, words: list[str], row: Row, times: int, pace: Paced, **faults: Any) -> bool:

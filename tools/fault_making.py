@@ -20,8 +20,6 @@ from fault_bench import Bench, Row
 
 BATCH = 4
 """Items that are generated at once."""
-STEPS, SAVED = 8, 2
-"""Steps of a training, and after how many there is a checkpoint."""
 
 
 class Making(ABC):
@@ -143,7 +141,16 @@ class Training(Making):
         data = self.bench.base / "texts.jsonl"
         if not data.exists():
             fits.repeating(data)
-        more = ["--max-steps", STEPS, "--save-every", SAVED, "--max-length", 90, "--save-dtype", "float32"]
+        more = [
+            "--max-steps",
+            self.bench.steps,
+            "--save-every",
+            2,
+            "--max-length",
+            90,
+            "--save-dtype",
+            "float32",
+        ]
         return list(fits.fit_words(self.bench.model, data, out, *more))
 
     def contents(self, out: Path) -> dict[str, bytes]:

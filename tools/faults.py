@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fault_bench import SAMPLES, Bench, Row, records
+from fault_bench import Bench, Row, records
 from fault_making import killed, second, torn, unwritable
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -71,7 +71,7 @@ def corrupted_run(bench: Bench, row: Row, times: int) -> None:
             shutil.copytree(bench.whole, out / bench.whole.name)
             samples = out / bench.whole.name / "samples.jsonl"
             lines = samples.read_bytes().splitlines(keepends=True)
-            at = bench.rng.randrange(SAMPLES)
+            at = bench.rng.randrange(bench.samples)
             place = bench.rng.randrange(len(lines[at]) - 1)
             byte = bytes([lines[at][place] ^ 1 << bench.rng.randrange(7)])
             if byte in b"\n\r":
@@ -178,7 +178,9 @@ def joined_runs(bench: Bench, row: Row, times: int) -> None:
                 if bench.wait(pid) != 0:
                     row.bad(f"a worker: {bench.errors.read_text()!r}")
             asked = bench.asked.read_text().split()
-            row.duplicated += max(0, len(asked) - SAMPLES - kills)  # only what was in flight is asked twice
+            row.duplicated += max(
+                0, len(asked) - bench.samples - kills
+            )  # only what was in flight is asked twice
             before = bench.finished(out)
             bench.again()
             if bench.wait(bench.start(words)) != 0:  # all may have been killed
@@ -207,7 +209,7 @@ def failing(faults: tuple[str, ...], status: str) -> Callable[[Bench, Row, int],
                     if record["status"] != (status if record["id"] in hit else "ok"):
                         row.bad(f"{fault}: {record['id']} {record['status']} {record.get('error')}")
                 shown = json.loads((bench.folder(out) / "run.json").read_text())["summary"]["tasks"][0]
-                if shown["statuses"] != {"ok": SAMPLES - len(hit), status: len(hit)}:
+                if shown["statuses"] != {"ok": bench.samples - len(hit), status: len(hit)}:
                     row.bad(f"{fault}: the summary says {shown['statuses']}")
                 before = bench.finished(out)
                 bench.again()

@@ -39,19 +39,17 @@ def _one_thread():
 # --- the study of tools/faults.py, bounded
 
 
-def faults_of_the_study():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TOOLS))
-        import faults
-    return list(faults.STUDIES)
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(TOOLS))
+    from faults import STUDIES
 
 
 @pytest.fixture(scope="module")
 def bench(tool, forks, tiny_folder, tmp_path_factory):
-    return tool("fault_bench").Bench(tmp_path_factory.mktemp("bench"), 1, tiny_folder, forks)
+    return tool("fault_bench").Bench(tmp_path_factory.mktemp("bench"), 1, tiny_folder, forks, small=SHARE < 1)
 
 
-@pytest.mark.parametrize("fault", [name for name in faults_of_the_study() if "no fault" not in name])
+@pytest.mark.parametrize("fault", [name for name in STUDIES if "no fault" not in name])
 def test_a_part_of_the_study(tool, bench, fault):
     row = tool("faults").tried(bench, fault, SHARE)
     assert row.tried and (row.lost, row.duplicated, row.wrong) == (0, 0, 0), row.notes
@@ -61,10 +59,9 @@ def test_the_readme_shows_the_whole_study(tool):
     study = tool("faults")
     text = study.README.read_text(encoding="utf-8")
     rows = study.shown(text.partition("<!-- faults -->\n")[2].partition("<!-- /faults -->")[0])
-    assert [row.fault for row in rows] == list(study.STUDIES)
+    assert [row.fault for row in rows] == list(STUDIES)
     for row in rows:
-        assert row.tried >= study.STUDIES[row.fault][1]
-        assert (row.lost, row.duplicated, row.wrong) == (0, 0, 0)
+        assert row.tried >= STUDIES[row.fault][1] and not (row.lost or row.duplicated or row.wrong)
 
 
 def test_the_study_sees_what_is_wrong(tool, tmp_path):
