@@ -125,18 +125,15 @@ def test_two_processes_give_the_same_bytes(tiny_folder, tmp_path, forks, capsys)
     assert len(predictions[0]) == 2 and predictions[0][0]["prediction"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"), [({"batch_size": 2}, True), ({"dtype": "bfloat16"}, True), ({}, False)]
-)
-def test_the_table_says_on_what_single_answers_depend(tiny_folder, tmp_path, monkeypatch, changes, said):
+@pytest.mark.parametrize("changes", [{"batch_size": 2}, {"dtype": "bfloat16"}, {}])
+def test_the_table_says_on_what_single_answers_depend(tiny_folder, tmp_path, monkeypatch, changes):
     from harness.display import notes
 
     with_toy(monkeypatch)
     plan = plan_run(settings(tiny_folder, tmp_path, tasks=("toy",), limit=1, **changes))
     shown = " ".join(str(line) for line in notes(execute(plan, Watcher()).summary, plan))
-    assert (
-        "batch size" in shown and f", {plan.model.dtype}, cpu; another of these may change" in shown
-    ) is said
+    what = f", {plan.model.dtype}, cpu; another of these may change some answers"
+    assert (what in shown) is bool(changes)
 
 
 # --- several processes
