@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from .errors import UsageError
 from .measure import PHASES
 from .statistics import confidence_interval, mean, percentiles, resampled_means
 from .task import ScoredSample, Task
@@ -62,9 +64,11 @@ def row(task: Task, n: int, records: Sequence[Mapping[str, Any]]) -> dict[str, A
     """
     ok = [r for r in records if r["status"] == "ok"]
     metric = task.metrics[0]
-    main = [float(r["scores"][metric]) for r in ok]
     scored = [ScoredSample(r["id"], r["scores"], r["metadata"]) for r in ok]
-    aggregated = task.aggregate(scored) if scored else {}
+    with _whole(task):
+        main = [float(r["scores"][metric]) for r in ok]
+        aggregated = task.aggregate(scored) if scored else {}
+        breakdown = task.breakdown(scored) if scored else {}
     score = aggregated.get(metric, mean(main))
     # The interval is one of a mean; a task that aggregates otherwise gets none rather than a wrong one.
     a_mean = bool(main) and score is not None and abs(score - sum(main) / len(main)) < 1e-9
@@ -86,7 +90,7 @@ def row(task: Task, n: int, records: Sequence[Mapping[str, Any]]) -> dict[str, A
         "score": score,
         "interval": confidence_interval(main) if a_mean else None,
         "scores": aggregated,
-        "breakdown": task.breakdown(scored) if scored else {},
+        "breakdown": breakdown,
         "truncated": average(lambda r: float(r["truncation"]["truncated"])),
         "answer_lost": mean([float(not r["truncation"]["answer_survives"]) for r in lost]),
         "hit_limit": average(lambda r: float(r["stop_reason"] == "length")),
@@ -102,6 +106,18 @@ def row(task: Task, n: int, records: Sequence[Mapping[str, Any]]) -> dict[str, A
             for name in PHASES
         },
     }
+
+
+@contextmanager
+def _whole(task: Task) -> Iterator[None]:
+    """Raise UsageError where a record has not what its task reads: somebody has edited it."""
+    try:
+        yield
+    except KeyError as error:
+        raise UsageError(
+            f"task {task.name}: the record of a finished sample has no {error}, which its table needs; remove the "
+            "lines without it to run their samples again (HARNESS_DEBUG=1 shows who reads it)"
+        ) from error
 
 
 def _averages(

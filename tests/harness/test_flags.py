@@ -123,9 +123,8 @@ def words(tiny_folder, tmp_path_factory):
     """What the table's capitals stand for: a model, a file of texts, two runs, and a folder that is not there."""
     base = tmp_path_factory.mktemp("flags")
     (base / "data.jsonl").write_text(json.dumps({"text": "Ada signed it. " * 50}) + "\n")
-    scores = {"passkey": [0.0, 1.0, 1.0]}
-    metrics = {"passkey": "accuracy"}
-    runs = [make_run(base / "runs", scores, method=m, metrics=metrics) for m in ("plain", "beacon")]
+    scores = {"longbench/qasper": [0.0, 1.0, 1.0]}
+    runs = [make_run(base / "runs", scores, method=m) for m in ("plain", "beacon")]
     found = {
         "TINY": tiny_folder,
         "DATA": base / "data.jsonl",
@@ -220,6 +219,14 @@ def test_a_record_without_a_checksum_that_lacks_a_field(tmp_path, verb, lost):
     _, said = refused_or_done([verb, first, other], status=(2,))
     why = "its score accuracy is no number" if lost == "scores.accuracy" else f"it has no {lost}"
     assert f"line 1 is damaged ({why}); remove that line" in said
+
+
+def test_a_record_without_one_of_its_tasks_scores(tmp_path):
+    run = make_run(tmp_path, {"passkey": [0.0, 1.0]}, metrics={"passkey": "accuracy"})  # passkey has two
+    _, said = refused_or_done(["report", run], status=(2,))
+    assert (
+        "task passkey: the record of a finished sample has no 'fuzzy', which its table needs; remove" in said
+    )
 
 
 @pytest.mark.parametrize(
