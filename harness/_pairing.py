@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .errors import UsageError
-from .runs import SETTINGS, LoadedRun, Record, references_hash, setting
+from .labels import SETTINGS, setting
+from .runs import LoadedRun, Record, references_hash
 
 
 @dataclass

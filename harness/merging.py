@@ -12,7 +12,7 @@ from .runs import LoadedRun, Record
 def merged(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
     """Runs of one label joined, in the order in which the labels first come.
 
-    `harness.runs.labelled` gives two runs one label only if they differ in nothing but their tasks. Reports
+    `harness.labels.labelled` gives two runs one label only if they differ in nothing but their tasks. Reports
     then show them as one row. The joined hash names both; a state other than finished, and a warning, is
     the whole's.
     """

@@ -14,8 +14,9 @@ from typing import Any
 
 from . import artifacts
 from .errors import UsageError, unknown_name
+from .labels import labelled
 from .paths import write_whole, writes
-from .runs import COSTS, SHARED, LoadedRun, Record, labelled, loaded, references_hash
+from .runs import COSTS, SHARED, LoadedRun, Record, loaded, references_hash
 
 KIND = "recorded"
 """Where packages that ship baselines keep them, below a folder of `harness.artifacts`."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import UsageError, registry
-from harness.runs import LoadedRun, Record, shared_options
+from harness.labels import shared_options
+from harness.runs import LoadedRun, Record
 from harness.summary import summarise
 from harness.tables import Cell, Column, Mark
 

@@ -103,7 +103,7 @@ def compare(
 
 def _gather(baseline: str, others: Sequence[str], folder: Path) -> tuple[LoadedRun, list[LoadedRun]]:
     """The baseline and the runs, under labels that tell all of them apart."""
-    from ..runs import labelled
+    from ..labels import labelled
 
     first = _runs(baseline, folder)
     if len(first) > 1:
@@ -140,7 +140,7 @@ def _show(found: Sequence[Comparison], worse: Sequence[tuple[Comparison, Row]], 
     from rich.text import Text
 
     from ..display import Display
-    from ..runs import shared_options
+    from ..labels import shared_options
 
     display = Display()
     for comparison in found:

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from harness import UsageError
-from harness.runs import load_run, load_runs, loaded, references_hash, shared_options
+from harness.labels import shared_options
+from harness.runs import load_run, load_runs, loaded, references_hash
 
 from .records_made import make_run
 
