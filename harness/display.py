@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     from .runner import RunPlan, RunResult
 
 MIB, GIB = 2**20, 2**30
+LOGGED = 20.0
+"""Seconds between two lines on progress where there is no terminal for a bar."""
 
 
 class Display:
-    """Progress on standard error, only if that is a terminal; results on standard output."""
+    """Progress on standard error, bars only if that is a terminal; results on standard output."""
 
     def __init__(self) -> None:
         self.quiet = QUIET.get()
@@ -84,6 +87,7 @@ class RunDisplay(Display):
         self._rows: dict[str, TaskID] = {}
         self._tokens: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
+        self._told = time.monotonic()
 
     def start(self, totals: dict[str, int], done: dict[str, int]) -> None:
         for task, total in totals.items():
@@ -96,6 +100,11 @@ class RunDisplay(Display):
         self._seconds[task] = self._seconds.get(task, 0.0) + record.get("cost", {}).get("seconds", 0.0)
         rate = self._tokens[task] / self._seconds[task] if self._seconds[task] else 0.0
         self.progress.update(self._rows[task], advance=1, rate=f"{rate:,.0f} tok/s" if rate else "")
+        if not self.console.is_terminal and time.monotonic() - self._told >= LOGGED:
+            self._told = time.monotonic()
+            row = next(r for r in self.progress.tasks if r.id == self._rows[task])
+            line = f"{task}: {row.completed:.0f} of {row.total or 0:.0f} samples, {rate:,.0f} tokens/s"
+            self.console.print(escape(visible(line)), highlight=False, soft_wrap=True)
 
 
 class FitDisplay(Display):

@@ -46,15 +46,24 @@ def examine() -> dict[str, Any]:
     }
 
 
+DEVELOPERS = ("dev", "docs")
+"""Extras that no run needs."""
+APART = {"kvpress": "-c constraints-kvpress.txt"}
+"""Extras that cannot be installed beside the newest transformers."""
+
+
 def missing() -> Iterator[dict[str, str | None]]:
     """Declared packages that are not installed: what needs them and the line that gets them."""
     for requirement in metadata.requires(PROJECT) or ():
         found = re.match(r"[\w.-]+", requirement)
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", requirement)
-        if found is None or _installed(found[0]):
+        if found is None or _installed(found[0]) or (extra and extra[1] in DEVELOPERS):
             continue
         wanted = f"{PROJECT}[{extra[1]}]" if extra else requirement.partition(";")[0].strip()
-        yield {"name": found[0], "extra": extra[1] if extra else None, "pip": f"pip install '{wanted}'"}
+        line = f"pip install '{wanted}'"
+        if extra and extra[1] in APART:
+            line += f" with {APART[extra[1]]}, in an environment of its own (see the README)"
+        yield {"name": found[0], "extra": extra[1] if extra else None, "pip": line}
 
 
 def _installed(name: str) -> bool:

@@ -121,7 +121,9 @@ def find(name: str, folder: Path = FOLDER) -> Path:
             return shipped
     known = names(folder)
     if not known:
-        raise UsageError(f"{name} is no run's folder, and no baseline is recorded in {folder}")
+        raise UsageError(
+            f"there is no run's folder {name}, and no baseline of that name: the folder {folder}/ holds none"
+        )
     raise unknown_name(f"run's folder or recorded baseline (in {folder})", name, known)
 
 

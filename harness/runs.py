@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     import pandas
 
 Record = Mapping[str, Any]
+UNDONE = {
+    "running": ": it goes on now, or was killed, and then the same command goes on from there",
+    "interrupted": ": the same command goes on from there",
+}
+"""What can be done about runs that are not finished."""
 NEEDED = ("hash", "identity", "settings", "method", "model", "prompts", "status")
 """What `run.json` holds from a run's first second on."""
 
@@ -118,7 +123,8 @@ class LoadedRun:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What must be said beside its numbers: a state other than finished, and the method's own warning."""
-        state = () if self.status == "finished" else (f"the run is marked {self.status!r}",)
+        marked = f"the run is marked {self.status!r}{UNDONE.get(self.status, '')}"
+        state = () if self.status == "finished" else (marked,)
         warning = (self.content.get("method_facts") or {}).get("warning")
         return (*state, str(warning)) if warning else state
 

@@ -104,8 +104,12 @@ def data_line(runs: Sequence[LoadedRun]) -> str:
         asked = {run.label: run.content.get("prompts", {}).get(task, {}) for run in runs if run.task(task)}
         hashes = Counter(str(facts.get("samples_hash", "not recorded")) for facts in asked.values())
         presets = "/".join(dict.fromkeys(str(facts.get("preset")) for facts in asked.values()))
-        same = next(iter(hashes)) if len(hashes) == 1 else f"{len(hashes)} different sets of prompts"
-        parts.append(f"{task} ({presets}, prompts {same})")
+        same = (
+            f"prompts {next(iter(hashes))}"
+            if len(hashes) == 1
+            else f"{len(hashes)} different sets of prompts"
+        )
+        parts.append(f"{task} ({presets}, {same})")
     shown = parts if len(parts) <= 6 else [*parts[:5], f"and {len(parts) - 5} more tasks, see the JSON"]
     return "data: " + "; ".join(shown)
 

@@ -195,10 +195,11 @@ def _table(c: Comparison) -> RenderableType:
 def _legend(c: Comparison) -> RenderableType:
     from rich.text import Text
 
+    tests = f"{c.tests} test{'s' * (c.tests != 1)}" if c.tests else "no test: every row has too few samples"
     return Text(
         "paired on sample ids; interval: paired bootstrap, stratified by data set; p: McNemar's exact test for "
         f"scores of 0 and 1, else sign flips ({c.resamples:,} drawn where there are too many to try all), corrected "
-        f"by Holm over {c.tests} tests; p Holm < {1 - c.level:g} is better or worse, else indistinguishable",
+        f"by Holm over {tests}; p Holm < {1 - c.level:g} is better or worse, else indistinguishable",
         style="dim",
     )
 

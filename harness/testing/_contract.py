@@ -159,4 +159,10 @@ def limit(trial: Trial) -> str:
             f"context_limit() was {found} before an answer and is {again} after it; let it depend on model, "
             "options and adapter alone"
         )
+    window = trial.model.context_length
+    if found is None and seen.entries > window:
+        raise Failed(
+            f"context_limit() says no limit, but of a prompt of {len(prompt)} tokens {seen.entries} KV entries stayed, "
+            f"more than the window of {window}; return the number of tokens whose entries fit, or keep fewer"
+        )
     return f"{says}; {len(prompt)} tokens read, {seen.entries} KV entries kept"

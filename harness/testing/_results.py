@@ -103,7 +103,9 @@ class Suite(Generic[T]):
     def _run(self, check: Check[T]) -> CheckResult:
         if bad := [self.result(need) for need in check.needs if not self.result(need).ok]:
             # What was skipped itself names what failed.
-            reason = bad[0].reason if bad[0].status == SKIPPED else f"says nothing while {bad[0].name} fails"
+            reason = bad[0].reason
+            if bad[0].status != SKIPPED:
+                reason = f"says nothing while {bad[0].name} fails ({bad[0].reason})"
             return CheckResult(check.name, check.proves, SKIPPED, reason)
         began = time.perf_counter()
         status, reason = OK, ""

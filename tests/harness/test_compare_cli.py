@@ -49,7 +49,7 @@ def test_the_table_says_what_can_be_told(typed, good, bad):
     assert passkey.split()[-1] == "worse" and "0-30" in passkey and "< 0.001" in passkey
     [niah] = [line for line in out.splitlines() if line.strip().startswith("niah")]
     assert "too few samples to tell" in niah
-    assert "note: only bad sees the question" in out and "Holm over 1 tests" in out
+    assert "note: only bad sees the question" in out and "Holm over 1 test;" in out
     status, out, _ = typed(good, good)
     assert status == 0 and "indistinguishable" in out
 

@@ -92,7 +92,7 @@ def test_a_name_is_looked_up_in_the_folder_then_in_what_ships(run, tmp_path, mon
     with pytest.raises(UsageError, match="named 'mian'; did you mean 'main'"):
         recorded.find("mian", tmp_path / "own")
     monkeypatch.setattr(artifacts, "folders", lambda: [])
-    with pytest.raises(UsageError, match="no run's folder, and no baseline is recorded in"):
+    with pytest.raises(UsageError, match="there is no run's folder main, and no baseline of that name"):
         recorded.find("main", tmp_path / "none")
 
 

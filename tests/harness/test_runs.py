@@ -35,7 +35,10 @@ def test_a_run_says_what_it_is(tmp_path):
     [run] = load_runs([path])
     assert (run.method, run.model, run.sees_question) == ("two_pass", "tiny", True)
     assert run.options == {"alpha": 3.0, "retrieval": "bm25"} and len(run.hash) == 12
-    assert run.warnings == ("the run is marked 'interrupted'", "untrained")
+    assert run.warnings == (
+        "the run is marked 'interrupted': the same command goes on from there",
+        "untrained",
+    )
     assert [(t.name, t.metric, t.planned) for t in run.tasks] == [
         ("passkey", "accuracy", 6),
         ("longbench/trec", "score", 1),

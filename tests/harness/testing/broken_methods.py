@@ -310,6 +310,14 @@ class Short(Keep):
 
 
 @breaks("limit")
+class Boundless(Keep):
+    """Says that it reads anything, and keeps four fifths of it."""
+
+    def kept(self, ids):
+        return [token for i, token in enumerate(ids) if i % 5]
+
+
+@breaks("limit")
 class Shifting(Keep):
     """Reads less once it has read."""
 
