@@ -224,6 +224,21 @@ def compare_many(
     return _judged(found, level)
 
 
+def comparable(
+    baseline: LoadedRun, runs: Sequence[LoadedRun], *, tasks: Sequence[str] = (), metric: str | None = None
+) -> tuple[list[LoadedRun], list[str]]:
+    """The runs that can be held against the baseline, and why each of the others cannot."""
+    kept, reasons = [], []
+    for run in runs:
+        try:
+            compare_many(baseline, [run], resamples=1, tasks=tasks, metric=metric)
+        except UsageError as error:
+            reasons.append(str(error))
+        else:
+            kept.append(run)
+    return kept, reasons
+
+
 def _judged(comparisons: Sequence[Comparison], level: float) -> list[Comparison]:
     """Verdicts, after Holm's correction over all rows that could be significant at all."""
     alpha = round(1 - level, 12)  # 1 - 0.95 is a little more than 0.05

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness import Report, UsageError
-from harness.comparison import Comparison, compare_many
+from harness.comparison import Comparison, comparable, compare_many
 from harness.comparison import Row as Compared
 from harness.figures import Document
 from harness.runs import LoadedRun
@@ -41,10 +41,11 @@ class ComparisonReport(Report):
         try:
             found = compare_many(baseline, others)
         except UsageError:  # one of them has nothing in common with the first: it must not hide the rest
-            comparable, notes = _comparable(baseline, others)
-            if not comparable:
+            kept, reasons = comparable(baseline, others)
+            notes = [f"not compared with the first run: {reason}" for reason in reasons]
+            if not kept:
                 return Document("comparison", "Comparison", notes=notes)
-            found = compare_many(baseline, comparable)
+            found = compare_many(baseline, kept)
         pairs = [(made, row) for made in found for row in made.rows]
         level = found[0].level
         remarks = list(dict.fromkeys(f"{made.run.label}: {c}" for made in found for c in made.caveats))
@@ -76,19 +77,6 @@ def _tables(
     if rest:
         rows = [Row(_cells(*p), group=p[0].run.label) for p in rest]
         yield Table("comparison-tasks", f"{title}: data sets", COLUMNS, rows, told, folded=True)
-
-
-def _comparable(baseline: LoadedRun, others: Sequence[LoadedRun]) -> tuple[list[LoadedRun], list[str]]:
-    """The runs that share samples with the first, and why each of the others does not."""
-    kept, notes = [], []
-    for run in others:
-        try:
-            compare_many(baseline, [run], resamples=1)
-        except UsageError as error:
-            notes.append(f"not compared with the first run: {error}")
-        else:
-            kept.append(run)
-    return kept, notes
 
 
 def _cells(made: Comparison, row: Compared) -> dict[str, Cell]:

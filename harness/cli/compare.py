@@ -88,16 +88,23 @@ def compare(
     --fail-if-worse looks at the average over most sets of each family of tasks; of a part of a benchmark that is
     the plain mean of its tasks.
     """
-    from ..comparison import compare_many
+    from ..comparison import comparable, compare_many
 
     a, runs = _gather(baseline, others, baselines)
-    found = compare_many(a, runs, level, resamples, seed, tasks=tasks, metric=metric)
+    left_out: list[str] = []
+    try:
+        found = compare_many(a, runs, level, resamples, seed, tasks=tasks, metric=metric)
+    except UsageError:
+        kept, left_out = comparable(a, runs, tasks=tasks, metric=metric)
+        if not kept or points is not None:  # a gate does not open because it could not look
+            raise
+        found = compare_many(a, kept, level, resamples, seed, tasks=tasks, metric=metric)
     worse = [(c, r) for c in found for r in (c.worse_by(points) if points is not None else ())]
     if as_json:
         failures = [{"run": c.run.label, "hash": c.run.hash, "row": r.name} for c, r in worse]
-        emit({"comparisons": [c.to_json() for c in found], "failures": failures})
+        emit({"comparisons": [c.to_json() for c in found], "failures": failures, "not_compared": left_out})
     else:
-        _show(found, worse, points)
+        _show(found, worse, points, left_out)
     return 1 if worse else 0
 
 
@@ -136,7 +143,12 @@ def _runs(name: str, folder: Path) -> list[LoadedRun]:
     return chosen
 
 
-def _show(found: Sequence[Comparison], worse: Sequence[tuple[Comparison, Row]], points: float | None) -> None:
+def _show(
+    found: Sequence[Comparison],
+    worse: Sequence[tuple[Comparison, Row]],
+    points: float | None,
+    left_out: Sequence[str],
+) -> None:
     from rich.text import Text
 
     from ..display import Display
@@ -145,6 +157,8 @@ def _show(found: Sequence[Comparison], worse: Sequence[tuple[Comparison, Row]], 
     display = Display()
     for comparison in found:
         display.show(lambda width, c=comparison: _table(c))  # type: ignore[misc]
+    for reason in left_out:
+        display.show(lambda width, line=f"not compared: {reason}": Text(line, style="yellow"))  # type: ignore[misc]
     for method, options in shared_options([found[0].baseline, *(c.run for c in found)]).items():
         line = f"every {method} here: {options}"
         display.show(lambda width, line=line: Text(line, style="dim"))  # type: ignore[misc]

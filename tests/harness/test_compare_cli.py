@@ -54,6 +54,18 @@ def test_the_table_says_what_can_be_told(typed, good, bad):
     assert status == 0 and "indistinguishable" in out
 
 
+def test_a_run_that_shares_nothing_does_not_hide_the_others_but_stops_a_gate(typed, good, bad, tmp_path):
+    stray = make_run(tmp_path / "runs", {"longbench/trec": {"x": 1.0}}, method="stray")
+    status, out, _ = typed(good, bad, stray)
+    assert status == 0 and out.count(" against ") == 1 and "not compared: " in out and "stray" in out
+    status, out, _ = typed(good, bad, stray, "--json")
+    [reason] = json.loads(out)["not_compared"]
+    assert status == 0 and "have no task in common" in reason
+    for words in ((good, bad, stray, "--fail-if-worse", 50), (good, stray)):
+        status, out, err = typed(*words)
+        assert status == 2 and not out and "have no task in common" in err
+
+
 def test_a_folder_of_runs_is_compared_with_one_of_them(typed, good, bad):
     status, out, _ = typed(good, good.parent)
     assert status == 0 and out.count(" against ") == 1
