@@ -48,7 +48,8 @@ def as_markdown(documents: Iterable[Document], title: str) -> str:
     """A heading, then each report with its tables and notes."""
     parts = [f"# {markdown.escape(title)}\n"]
     for document in documents:
-        parts.append(f"## {markdown.escape(document.title)}\n")
+        if document.title != title:
+            parts.append(f"## {markdown.escape(document.title)}\n")
         parts += [f"{markdown.escape(note)}\n" for note in document.notes]
         parts += [markdown.table(table) for table in document.tables]
         parts += [f"```text\n{_plain(view).replace('```', '` ` `')}\n```\n" for view in document.samples]
