@@ -17,7 +17,7 @@ from harness.tables import Cell, Mark, Row, Table
 
 from ._columns import ScoreColumn, score_columns
 from ._published import Published, published
-from ._rows import RUN, footers, members, run_cell, scaled, summary
+from ._rows import RUN, Member, footers, run_cell, scaled, summary
 
 
 class ScoresOptions(Options):
@@ -82,7 +82,7 @@ def _with_plain_means(run: LoadedRun, columns: Sequence[ScoreColumn]) -> dict[st
     """The run's summary, its averages with the plain mean of each family whose own averages leave tasks out."""
     summed = summary(run)
     averages = {family: dict(found) for family, found in summed["averages"].items()}
-    known = {m.task: m for m in members(run) if m.row["score"] is not None}
+    known = {row["task"]: Member(run, row) for row in summed["tasks"] if row["score"] is not None}
     for column in columns:
         if column.short != PLAIN_MEAN or not column.weights.keys() <= known.keys():
             continue
