@@ -151,6 +151,12 @@ CARD_FIELDS = st.sampled_from(
 )
 
 
+def with_adapter(adapter, model, out):
+    """The words of a run of one sample with an adapter."""
+    options = ["-m", "lora_experts", "--interval", 32, "--adapter", adapter, "--model", model]
+    return [str(word) for word in ("run", *options, "--device", "cpu", "--limit", 1, "--out", out)]
+
+
 @QUICK
 @given(st.data())
 def test_adapter_folders(tiny_folder, adapter, data):
@@ -170,20 +176,7 @@ def test_adapter_folders(tiny_folder, adapter, data):
             (copy / name).write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
         text = data.draw(LINES) if kind == "line" else json.dumps(card).encode()
         (copy / adapters.CARD).write_bytes(text)
-        words = [
-            "run",
-            "-m",
-            "lora_experts",
-            "--interval",
-            "32",
-            "--adapter",
-            copy,
-            "--model",
-            tiny_folder,
-            "--limit",
-            "1",
-        ]
-        refused_or_done([*words, "--device", "cpu", "--out", base / "out"])
+        refused_or_done(with_adapter(copy, tiny_folder, base / "out"))
         assert [path.name for path in base.iterdir()] == ["adapter"]
 
 
@@ -220,18 +213,7 @@ def test_a_pickle_by_another_name_is_not_opened(tiny_folder, adapter, tmp_path, 
         card["files"][name] = adapters.digest(copy / name)
         (copy / adapters.CARD).write_text(json.dumps(card))
         (copy / "adapter_model.bin").write_bytes(EXPLOIT % str(sign).encode())
-        words = [
-            "run",
-            "-m",
-            "lora_experts",
-            "--interval",
-            "32",
-            "--adapter",
-            str(copy),
-            "--model",
-            str(tiny_folder),
-        ]
-        status = invoke([*words, "--device", "cpu", "--limit", "1", "--out", str(tmp_path / "out")])
+        status = invoke(with_adapter(copy, tiny_folder, tmp_path / "out"))
         err = capsys.readouterr().err
         assert status == 2 and (name in err or name.endswith(".json")), err
         assert not sign.exists()
