@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .api import run
     from .runs import load_runs
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Decoding",

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
 from ._assembly import Layout
+from ._version import __version__
 from .errors import UsageError
 from .paths import write_whole
 from .recipe import Draft, LengthRange

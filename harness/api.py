@@ -94,7 +94,8 @@ def run(
     from . import registry
     from ._quiet import quietly
     from .display import RunDisplay
-    from .runner import execute, plan_run
+    from .planning import plan_run
+    from .runner import execute
 
     if plugin is not None:
         registry.register_file(Path(plugin))

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from . import registry
 from ._pairing import Pairs, caveats, common, nothing_common, pair_up
 from .errors import UsageError
-from .paired import contributions, difference_interval, holm, mcnemar, sign_flips, smallest_p
 from .runs import LoadedRun
-from .statistics import RESAMPLES, resampled_means
+from .stats.bootstrap import RESAMPLES, resampled_means
+from .stats.paired import contributions, difference_interval, holm, mcnemar, sign_flips, smallest_p
 
 Verdict = Literal["better", "worse", "indistinguishable", "too few samples to tell"]
 TOO_FEW: Verdict = "too few samples to tell"
@@ -55,7 +55,7 @@ class Row:
         Of the difference, by a paired bootstrap stratified by data set; None where it says nothing. It is
         one row's own: not corrected for the number of rows.
     p_permutation, flips, exact
-        Of the paired permutation (sign-flip) test: see `harness.paired.SignFlips`.
+        Of the paired permutation (sign-flip) test: see `harness.stats.paired.SignFlips`.
     p_mcnemar
         McNemar's exact test, for a task whose scores are all 0 or 1.
     p

@@ -24,7 +24,8 @@ from .options import describe
 
 if TYPE_CHECKING:
     from .fitting import FitResult
-    from .runner import RunPlan, RunResult
+    from .planning import RunPlan
+    from .runner import RunResult
 
 MIB, GIB = 2**20, 2**30
 LOGGED = 20.0

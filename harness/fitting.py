@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import __version__, adapters, mixture, registry
+from . import adapters, mixture, registry
+from ._version import __version__
 from .errors import UsageError
 from .method import Method
 from .models import LanguageModel

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import __version__, _timeouts, adapters, registry
+from . import _timeouts, adapters, registry
 from ._choices import in_tokens, stop_ids
 from ._tokens import token_ids
+from ._version import __version__
 from .environment import task_environment
 from .errors import Unavailable, UsageError
 from .method import Decoding, Method

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ._pairing import Pairs, pair_up
-from .paired import contributions, holm, mcnemar, sign_flips, smallest_p
 from .runs import LoadedRun
+from .stats.paired import contributions, holm, mcnemar, sign_flips, smallest_p
 
 ALPHA = 0.05
 NORMAL = 200

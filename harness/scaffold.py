@@ -9,7 +9,8 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from . import __version__, registry
+from . import registry
+from ._version import __version__
 from .errors import UsageError
 from .paths import write_whole, writes
 

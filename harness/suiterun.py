@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import __version__, fitting
+from . import fitting
+from ._version import __version__
 from .errors import HarnessError, UsageError
 from .matrix import Row, with_adapter
 from .paths import write_whole, writes

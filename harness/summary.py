@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import UsageError
 from .measure import PHASES
-from .statistics import confidence_interval, mean, percentiles, resampled_means
+from .stats.bootstrap import confidence_interval, mean, percentiles, resampled_means
 from .task import ScoredSample, Task
 
 Records = Mapping[tuple[str, str], Mapping[str, Any]]

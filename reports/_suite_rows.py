@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.runs import LoadedRun, Record
-from harness.statistics import bootstrap, confidence_interval
+from harness.stats.bootstrap import bootstrap, confidence_interval
 
 Key = tuple[int, str, str]
 """Seed, task and id: what makes two samples of two rows the same."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 from harness import Report
 from harness.figures import Axis, Document, HeatMap, Lines, Series
 from harness.runs import LoadedRun, Record
-from harness.statistics import confidence_interval
+from harness.stats.bootstrap import confidence_interval
 from harness.tables import Cell, Column, Row, Table
 
 from ._rows import RUN, Member, footers, members, run_cell, scaled

@@ -12,7 +12,7 @@ from harness.comparison import PLAIN_MEAN
 from harness.figures import Document
 from harness.ranking import unbeaten
 from harness.runs import LoadedRun
-from harness.statistics import bootstrap
+from harness.stats.bootstrap import bootstrap
 from harness.tables import Cell, Mark, Row, Table
 
 from ._columns import ScoreColumn, score_columns

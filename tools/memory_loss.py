@@ -25,7 +25,7 @@ from harness.models import LanguageModel, load
 from harness.plugins._activation_beacon import ActivationBeacon, Reading
 from harness.plugins._weights import read_weights, untrained
 from harness.provenance import environment
-from harness.statistics import bootstrap
+from harness.stats.bootstrap import bootstrap
 
 NONE, FULL = "no memory", "whole context"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from .. import __version__
 from .._quiet import QUIET
+from .._version import __version__
 from ..errors import UsageError
 from ..paths import write_whole
 from ._output import json_flag, quiet_flag, say, stdout

@@ -113,7 +113,8 @@ def run(
     if given := typed(context, of_suites):
         raise UsageError(f"--{FLAG_NAMES.get(next(iter(given)), next(iter(given)))} is for suites")
     from ..display import RunDisplay, closing_lines, summary_table
-    from ..runner import RunSettings, execute, plan_run
+    from ..planning import RunSettings, plan_run
+    from ..runner import execute
 
     options = chosen(flags, "option_")
     wanted = RunSettings(

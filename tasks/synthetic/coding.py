@@ -11,16 +11,7 @@ from harness.generation import Answer, Request
 from harness.recipe import Dropped, Items, Stage
 
 from .filters import clean, one_question, prose
-from .programs import (
-    STEPS,
-    Program,
-    actions,
-    call_step,
-    function_step,
-    slug_of,
-    trace,
-    variables_step,
-)
+from .programs import STEPS, Program, actions, call_step, function_step, slug_of, trace, variables_step
 
 QUESTIONS = 5
 MEASURED = {"code": ""}

@@ -7,9 +7,10 @@ from importlib import metadata
 import torch
 
 from harness import Options, Prompt, Sample, Task, registry
+from harness.planning import RunSettings, plan_run
 from harness.plugins.plain import Plain
 from harness.registry import Plugin
-from harness.runner import RunSettings, execute, plan_run
+from harness.runner import execute
 
 
 @contextmanager

@@ -5,8 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from harness import attention, models
-
-from ..conftest import make_model
+from harness.testing.tiny import make_model
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 

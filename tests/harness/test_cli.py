@@ -15,8 +15,8 @@ from harness import adapters, registry
 from harness.cli import invoke
 from harness.cli.run import task_settings
 from harness.errors import UsageError
+from harness.testing.tiny import make_model
 
-from ..conftest import make_model
 from .running import one_thread, with_entry_points, with_toy
 
 

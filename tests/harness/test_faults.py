@@ -20,9 +20,10 @@ import torch
 from harness import UsageError, joining, measure
 from harness._timeouts import SampleTimeout, limited
 from harness.cli import invoke
+from harness.planning import plan_run
 from harness.prompt import tokenize
 from harness.records import RunFolder, _line, complete_lines
-from harness.runner import execute, plan_run
+from harness.runner import execute
 
 from .conftest import TOOLS
 from .running import Watcher, answers, by_id, counting, one_thread, settings, with_toy

@@ -12,8 +12,9 @@ import pytest
 
 from harness import UsageError
 from harness.cli import invoke
+from harness.planning import plan_run
 from harness.records import RunFolder
-from harness.runner import execute, plan_run
+from harness.runner import execute
 
 from .running import Watcher, answers, by_id, one_thread, settings, with_toy
 

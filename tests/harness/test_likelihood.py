@@ -8,9 +8,10 @@ from harness.kvcache import KVCache, decode, feed, stop_reason
 from harness.likelihood import continuation_ids, forcing
 from harness.measure import check, observe, phase
 from harness.plugins._activation_beacon import Reading
+from harness.plugins._two_pass_options import TwoPassOptions
 from harness.plugins.beacon import Beacon, BeaconOptions
 from harness.plugins.plain import Plain
-from harness.plugins.two_pass import TwoPass, TwoPassOptions
+from harness.plugins.two_pass import TwoPass
 from harness.prompt import Prompt, tokenize
 
 INTERVAL = 32

@@ -11,8 +11,9 @@ from harness import Decoding, Generation, MeasurementError, Method, Prompt, Toke
 from harness.cli import invoke
 from harness.kvcache import KVCache, decode, feed, stack
 from harness.measure import Meter, check, observe, phase
+from harness.planning import plan_run
 from harness.plugins.plain import Plain
-from harness.runner import execute, plan_run
+from harness.runner import execute
 
 from .running import Watcher, as_method, one_thread, run, settings, with_toy
 

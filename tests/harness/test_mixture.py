@@ -10,8 +10,7 @@ from harness._training_tokens import SEPARATORS
 from harness.errors import UsageError
 from harness.mixture import build, check
 from harness.models import load
-
-from ..conftest import make_model
+from harness.testing.tiny import make_model
 
 WORDS = "The grass is green. The sky is blue. "
 
@@ -211,7 +210,7 @@ def test_the_same_request_is_not_tokenised_twice(tiny, tmp_path, monkeypatch):
 
 
 def test_another_tokenizer_is_another_mixture(tiny, tmp_path):
-    from ..conftest import make_tokenizer
+    from harness.testing.tiny import make_tokenizer
 
     spec = texts(tmp_path / "a.jsonl", 2)
     other = load(

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness import UsageError, models
+from harness.testing.tiny import make_model, make_tokenizer
 
-from ..conftest import make_model, make_tokenizer
 from .loading import edit, refused
 
 # --- a model as found

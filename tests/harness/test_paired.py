@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.paired import EXACT, contributions, difference_interval, holm, mcnemar, sign_flips, smallest_p
-from harness.statistics import BINS, MANY, grouped, resampled_means
+from harness.stats.bootstrap import BINS, MANY, grouped, resampled_means
+from harness.stats.paired import (
+    EXACT,
+    contributions,
+    difference_interval,
+    holm,
+    mcnemar,
+    sign_flips,
+    smallest_p,
+)
 
 FEW = [0.12, -0.3, 0.05, 0.4, 0.0, 0.22, -0.11, 0.31, 0.27, 0.02]
 RNG = np.random.default_rng(7)

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from harness import Prompt, UsageError, models
 from harness.prompt import render, tokenize, trim
-
-from ..conftest import make_model, make_tokenizer
+from harness.testing.tiny import make_model, make_tokenizer
 
 HEADER, FOOTER = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 TRIMMING = "<|im_start|>user\n{{ messages[0]['content'] | trim }}<|im_end|>\n<|im_start|>assistant{{ '\\n' }}"

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from harness import Prompt, Sample, UsageError, adapters, registry
 from harness.cli import invoke
-from harness.planning import prepare
+from harness.planning import RunSettings, plan_run, prepare
 from harness.plugins.plain import Plain
 from harness.prompt import tokenize
-from harness.runner import RunSettings, execute, plan_run
+from harness.runner import execute
 
 from .running import Toy, Watcher, answers, as_method, by_id, counting, one_thread, run, settings, with_toy
 

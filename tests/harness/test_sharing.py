@@ -8,13 +8,15 @@ import pytest
 from harness import Method, Prompt, Sample, UsageError, registry
 from harness.cli import invoke
 from harness.method import Decoding
+from harness.planning import plan_run
+from harness.plugins._two_pass_options import TwoPassOptions
 from harness.plugins.beacon import Beacon
 from harness.plugins.plain import Plain
 from harness.plugins.position_scaling import PositionScaling
 from harness.plugins.streaming import Streaming
-from harness.plugins.two_pass import TwoPass, TwoPassOptions
+from harness.plugins.two_pass import TwoPass
 from harness.prompt import tokenize
-from harness.runner import execute, plan_run
+from harness.runner import execute
 
 from .running import Toy, Watcher, answers, as_method, by_id, run, settings, with_toy
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.statistics import bootstrap, confidence_interval, mean, percentiles, resampled_means, wilson
+from harness.stats.bootstrap import bootstrap, confidence_interval, mean, percentiles, resampled_means, wilson
 
 SCORES = [0.0, 0.12, 0.31, 0.33, 0.5, 0.61, 0.7, 0.98, 1.0, 0.25]
 

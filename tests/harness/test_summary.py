@@ -3,7 +3,7 @@
 import pytest
 
 from harness import Task
-from harness.statistics import confidence_interval
+from harness.stats.bootstrap import confidence_interval
 from harness.summary import row, summarise
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from harness import Prompt, _tokens
 from harness.prompt import tokenize
-from tests.conftest import make_tokenizer
+from harness.testing.tiny import make_tokenizer
 
 TOKENIZER = make_tokenizer()
 words = st.text(alphabet="abcdefg é北\N{SLIGHTLY SMILING FACE}\n\t.1", min_size=1, max_size=40)

@@ -11,9 +11,10 @@ from harness.measure import check, observe
 from harness.plugins import _calibration
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
 from harness.plugins._relevance import BeaconAttention, bm25, random
+from harness.plugins._two_pass_options import TwoPassOptions
 from harness.plugins.beacon import Beacon, BeaconOptions
 from harness.plugins.plain import Plain
-from harness.plugins.two_pass import TwoPass, TwoPassOptions
+from harness.plugins.two_pass import TwoPass
 from harness.prompt import tokenize
 
 WINDOW, INTERVAL = 256, 32
@@ -268,7 +269,7 @@ def test_reading_leaves_earlier_caches_alone(tiny):
 @pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
 def test_other_families(tmp_path, family):
     """Query and key norms, projection biases: whatever the family adds, batches and pieces agree."""
-    from ..conftest import make_model
+    from harness.testing.tiny import make_model
 
     model = models.load(str(make_model(tmp_path / family, family)), device="cpu")
     prompts = [prompt(model, words, seed) for seed, words in enumerate((120, 40))]
@@ -328,7 +329,7 @@ def test_what_a_publisher_suggests_for_sampling_changes_nothing(folder):
 
 
 def test_a_sliding_window_is_the_window(tmp_path):
-    from ..conftest import make_model
+    from harness.testing.tiny import make_model
 
     path = make_model(tmp_path / "m", "mistral", sliding_window=64)
     model = models.load(str(path), device="cpu")

@@ -12,8 +12,9 @@ from harness.kvcache import KVCache, feed
 from harness.plugins import _calibration, _fitting, _weights
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon
 from harness.plugins._lora_experts import LoraExperts
+from harness.plugins._two_pass_options import TwoPassFitOptions, TwoPassOptions
 from harness.plugins.beacon import BeaconFitOptions
-from harness.plugins.two_pass import TwoPass, TwoPassFitOptions, TwoPassOptions
+from harness.plugins.two_pass import TwoPass
 
 from ..harness.fits import INTERVAL, fit_words, random_examples, repeating
 from .test_lora_experts import random_expert

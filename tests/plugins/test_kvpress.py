@@ -18,8 +18,8 @@ from harness.cli import list as listing
 from harness.kvcache import KVCache, feed
 from harness.plugins import kvpress_bridge
 from harness.plugins.kvpress_bridge import REFUSED, KvPress, untouched
+from harness.testing.tiny import make_model
 
-from ..conftest import make_model
 from .asking import ask, fingerprint, prompt
 
 needs_kvpress = pytest.mark.skipif(importlib.util.find_spec("kvpress") is None, reason="needs kvpress")

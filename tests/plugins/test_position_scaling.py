@@ -9,8 +9,8 @@ from harness import Decoding, UsageError, models
 from harness.kvcache import KVCache, feed
 from harness.plugins.plain import Plain
 from harness.plugins.position_scaling import PositionScaling, PositionScalingOptions
+from harness.testing.tiny import make_model
 
-from ..conftest import make_model
 from .asking import ask, fingerprint, prompt
 
 WINDOW = 256

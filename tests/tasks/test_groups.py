@@ -6,8 +6,10 @@ import pytest
 
 from harness import UsageError, registry
 from harness.cli import invoke
-from harness.runner import RunSettings, execute, plan_run
-from tests.harness.running import Watcher
+from harness.planning import RunSettings, plan_run
+from harness.runner import execute
+
+from ..harness.running import Watcher
 
 NEED_NO_DATA = {"niah_single_1", "niah_multikey_2", "niah_multikey_3", "vt", "cwe", "fwe"}
 

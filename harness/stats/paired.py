@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .statistics import BLOCK, RESAMPLES, grouped, percentiles, resampled_means
+from .bootstrap import BLOCK, RESAMPLES, grouped, percentiles, resampled_means
 
 EXACT = 20
 """Up to so many differences that are not 0, every one of their signs is tried."""
