@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, ClassVar
 from .options import Options as BaseOptions
 
 if TYPE_CHECKING:
-    from .figures import Document
+    from .documents.document import Document
     from .runs import LoadedRun
 
 
 class Report(ABC):
     """Something made from finished runs. Subclass it and name it in an entry point.
 
-    A report says what to show: tables (`harness.tables`) and figures (`harness.figures`). How they look on a
+    A report says what to show: tables (`harness.documents.tables`) and figures (`harness.documents.figures`). How they look on a
     terminal, in Markdown, LaTeX, CSV, JSON or on a page is not its affair.
 
     Class attributes

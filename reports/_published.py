@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness import UsageError, registry
+from harness.documents.tables import Cell, Row
 from harness.runs import LoadedRun
-from harness.tables import Cell, Row
 
 from ._columns import ScoreColumn
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import UsageError, registry
+from harness.documents.tables import Cell, Column, Mark
 from harness.labels import shared_options
 from harness.runs import LoadedRun, Record
 from harness.summary import summarise
-from harness.tables import Cell, Column, Mark
 
 RUN = Column("run", "run", kind="name")
 TASK = Column("task", "task", kind="name")

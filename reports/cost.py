@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from harness import Report
 from harness.comparison import PLAIN_MEAN
 from harness.display import GIB, MIB
-from harness.figures import Axis, Document, Point, Scatter, positive
+from harness.documents.document import Document
+from harness.documents.figures import Axis, Point, Scatter, positive
+from harness.documents.tables import Cell, Column, Mark, Row, Table
 from harness.measure import PHASES
 from harness.runs import LoadedRun, Record
-from harness.tables import Cell, Column, Mark, Row, Table
 
 from ._columns import ScoreColumn, score_columns
 from ._resampling import RESAMPLES, interval, resampled

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pydantic import Field
 
 from harness import Options, Report
-from harness.figures import Document, SampleView, Stretch, Strip
+from harness.documents.document import Document, SampleView
+from harness.documents.figures import Stretch, Strip
 from harness.runs import LoadedRun, Record
 
 from ._rows import Member, members

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from harness import Options, Report
 from harness.comparison import PLAIN_MEAN
-from harness.figures import Document
+from harness.documents.document import Document
+from harness.documents.tables import Cell, Mark, Row, Table
 from harness.ranking import unbeaten
 from harness.runs import LoadedRun
 from harness.stats.bootstrap import bootstrap
-from harness.tables import Cell, Mark, Row, Table
 
 from ._columns import ScoreColumn, score_columns
 from ._published import Published, published

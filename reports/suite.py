@@ -10,11 +10,12 @@ from pydantic import Field
 
 from harness import Options, Report
 from harness.baselines import published
-from harness.figures import Axis, Document, Lines, Series
+from harness.documents.document import Document
+from harness.documents.figures import Axis, Lines, Series
+from harness.documents.tables import Cell, Column, Mark, Row, Table
 from harness.runs import LoadedRun, load_run
 from harness.suite import same_model
 from harness.suiterun import read_outcome
-from harness.tables import Cell, Column, Mark, Row, Table
 
 from ._claims import findings_table
 from ._suite_rows import Measured, SuiteRow, measure

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from harness import Report
 from harness.display import GIB, MIB
-from harness.figures import Document
+from harness.documents.document import Document
+from harness.documents.tables import Cell, Column, Mark, Row, Table
 from harness.measure import PHASES
 from harness.runs import LoadedRun
-from harness.tables import Cell, Column, Mark, Row, Table
 
 from ._rows import RUN, TASK, Member, footers, members, run_cell, scaled
 

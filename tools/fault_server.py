@@ -36,7 +36,7 @@ def main() -> None:
     import harness.cli.run
     import harness.cli.synth
     import harness.display
-    import harness.figures
+    import harness.documents.figures
     import harness.fitting
     import harness.kvcache
     import harness.plugins._fitting

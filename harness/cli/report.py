@@ -15,10 +15,10 @@ from ..paths import write_whole
 from ._output import json_flag, quiet_flag, say, stdout
 
 if TYPE_CHECKING:
-    from ..figures import Document
+    from ..documents.document import Document
+    from ..documents.tables import Table
     from ..report import Report
     from ..runs import LoadedRun
-    from ..tables import Table
 
 DEFAULT = ("scores", "cost", "comparison")
 EVERYTHING = ("scores", "comparison", "cost", "lengths", "grid", "failures", "samples")

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..figures import Document, SampleView
-from ..tables import Table
+from ..documents.document import Document, SampleView
+from ..documents.tables import Table
 from . import delimited, latex, markdown
 from ._text import visible
 

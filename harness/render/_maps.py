@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-from ..figures import HeatMap, Stretch, Strip
+from ..documents.figures import HeatMap, Stretch, Strip
 from ._svg import CHARACTER, WIDTH, colour, drawing, short, tag, text, title
 
 TALL = 26

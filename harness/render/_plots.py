@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from ..figures import Interval, Lines, Point, Scatter
+from ..documents.figures import Interval, Lines, Point, Scatter
 from ._svg import (
     CHARACTER,
     LINE,

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from ..tables import Cell, Column, Row, Table
+from ..documents.tables import Cell, Column, Row, Table
 from ._text import visible
 
 

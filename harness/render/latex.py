@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from ..tables import SYMBOLS, Cell, Column, Mark, Row, Table, published_text, spans
+from ..documents.tables import SYMBOLS, Cell, Column, Mark, Row, Table, published_text, spans
 from ._text import visible
 
 _SPECIAL = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..tables import Cell, Column, Mark, Table, plain_text
+from ..documents.tables import Cell, Column, Mark, Table, plain_text
 from ._text import visible
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>&|#~!$])")

@@ -16,8 +16,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..figures import Document, Figure, HeatMap, Lines, SampleView, Scatter
-from ..tables import MEANINGS, SYMBOLS, Cell, Column, Mark, Table, published_text, spans
+from ..documents.document import Document, SampleView
+from ..documents.figures import Figure, HeatMap, Lines, Scatter
+from ..documents.tables import MEANINGS, SYMBOLS, Cell, Column, Mark, Table, published_text, spans
 from . import _maps, _plots
 from ._text import visible
 

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ..tables import Cell, Column, Mark, Row, Table, plain_text
+from ..documents.tables import Cell, Column, Mark, Row, Table, plain_text
 from ._text import visible
 
 GAP = 3

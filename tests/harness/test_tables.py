@@ -9,9 +9,9 @@ import subprocess
 import pytest
 from rich.console import Console
 
+from harness.documents.tables import Cell, Column, Mark, Row, Table
 from harness.render import delimited, latex, markdown, terminal
 from harness.render._text import visible
-from harness.tables import Cell, Column, Mark, Row, Table
 
 HOSTILE = "a|b_*<i>&%$#{}~^\\ \x1b[31m\u202e [x](y) 北"
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from harness import UsageError, registry
+from harness.documents.tables import Mark
 from harness.merging import merged
 from harness.runs import load_runs
-from harness.tables import Mark
 
 from . import making
 

@@ -1,13 +1,10 @@
-"""Figures as data, like `harness.tables`: what is drawn, not how. And the document that holds both."""
+"""Figures as data, like `harness.documents.tables`: what is drawn, not how. And the document that holds both."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
-
-from .tables import Table
+from dataclasses import dataclass
 
 Interval = tuple[float, float] | None
 
@@ -142,46 +139,6 @@ class Strip:
 
 
 Figure = Scatter | Lines | HeatMap | Strip
-
-
-@dataclass(frozen=True)
-class SampleView:
-    """One sample to look at: short facts, texts that a model or a file wrote, and its strip if it has one."""
-
-    title: str
-    facts: Sequence[tuple[str, str]]
-    texts: Sequence[tuple[str, str]]
-    strip: Strip | None = None
-
-
-@dataclass(frozen=True)
-class Document:
-    """What a report comes to; `harness.render` writes it in any format.
-
-    `notes` are lines for the reader that belong to no single table.
-    """
-
-    name: str
-    title: str
-    tables: Sequence[Table] = ()
-    figures: Sequence[Figure] = ()
-    samples: Sequence[SampleView] = ()
-    notes: Sequence[str] = field(default=())
-
-    @property
-    def empty(self) -> bool:
-        return not (self.tables or self.figures or self.samples or self.notes)
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything, unrounded."""
-        return {
-            "name": self.name,
-            "title": self.title,
-            "tables": [table.to_json() for table in self.tables],
-            "figures": [{"kind": type(f).__name__.lower(), **asdict(f)} for f in self.figures],
-            "samples": [asdict(sample) for sample in self.samples],
-            "notes": list(self.notes),
-        }
 
 
 def positive(values: Sequence[float]) -> bool:

@@ -1,0 +1,1 @@
+"""Tables and figures as data: what reports make, before any format."""
