@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def artifacts() -> Path:
-    """The folder of files that methods would otherwise compute (see `harness.artifacts`)."""
+    """The folder of files that methods would otherwise compute (see `harness._util.artifacts`)."""
     return Path(__file__).parent

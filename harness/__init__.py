@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
 from .errors import HarnessError, MeasurementError, UsageError
 from .method import Decoding, Generation, Method
 from .options import Options

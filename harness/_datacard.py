@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._assembly import Layout
+from ._util.files import write_whole
 from ._version import __version__
 from .errors import UsageError
-from .paths import write_whole
 from .recipe import Draft, LengthRange
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import _gguf
-from ._hashes import file_sha256
+from ._util.files import cache_dir, cache_writes, unwritable
+from ._util.hashing import file_sha256
 from .errors import UsageError
-from .paths import cache_dir, cache_writes, unwritable
 
 Notify = Callable[[str], None]
 

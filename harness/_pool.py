@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ._util.files import write_whole, writes
 from .errors import UsageError
-from .paths import write_whole, writes
 from .recipe import Stage
 
 POOL = "pool.json"

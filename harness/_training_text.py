@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ._hashes import file_sha256
+from ._util.hashing import file_sha256
 from .errors import UsageError
 
 HUB = "hub:"

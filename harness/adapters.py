@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import artifacts
-from ._hashes import digest
+from ._util import artifacts
+from ._util.files import inside, write_whole, writes
+from ._util.hashing import digest
 from .errors import UsageError
-from .paths import inside, write_whole, writes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,7 +182,7 @@ def resolve(asked: Path | None, default: Callable[[], Path | None]) -> Path | No
 def shipped(methods: tuple[str, ...], model: LanguageModel) -> Path | None:
     """The adapter that an installed package ships for this very model and one of `methods`, in that order.
 
-    Packages put them under ``adapters/<model>/<name>/`` of a folder they name by a ``harness.artifacts`` entry
+    Packages put them under ``adapters/<model>/<name>/`` of a folder they name by a ``harness._util.artifacts`` entry
     point. An adapter of other weights than the model's is passed over in silence: it is meant for another.
     """
     found: dict[str, Path] = {}

@@ -19,6 +19,7 @@ from rich.text import Text
 from . import registry
 from ._plain import Visible, visible
 from ._quiet import QUIET
+from ._util.units import GIB, MIB
 from .errors import UsageError
 from .options import describe
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .planning import RunPlan
     from .runner import RunResult
 
-MIB, GIB = 2**20, 2**30
 LOGGED = 20.0
 """Seconds between two lines on progress where there is no terminal for a bar."""
 

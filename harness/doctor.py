@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ._util.files import cache_dir
 from .errors import UsageError
-from .paths import cache_dir
 
 PROJECT = "long-context-harness"
 
@@ -29,11 +29,12 @@ def examine() -> dict[str, Any]:
         (packages that are not installed: name, extra or None, pip line), ``broken`` (plugins that cannot be
         used, a line each).
     """
-    from . import models, provenance
+    from . import models
+    from ._util import environment
 
     folder = cache_dir()
     return {
-        "environment": provenance.environment(),
+        "environment": environment.environment(),
         "devices": list(_devices()),
         "memory": _memory(),
         "cache": {
@@ -105,6 +106,7 @@ def _existing(folder: Path) -> Path:
 def _broken() -> Iterator[str]:
     """A line for each plugin that cannot be used."""
     from . import registry
+    from ._util import entry_points
 
     find: dict[str, Any] = {
         "methods": registry.listed_method,
@@ -113,7 +115,7 @@ def _broken() -> Iterator[str]:
         "reports": registry.report,
     }
     for group in GROUPS:
-        for name in registry.claims(group):
+        for name in entry_points.claims(group):
             try:
                 find[group](name)
             except UsageError as error:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import adapters, mixture, registry
+from ._util.files import write_whole, writes
 from ._version import __version__
 from .errors import UsageError
 from .method import Method
 from .models import LanguageModel
 from .models import load as load_model
 from .options import Options
-from .paths import write_whole, writes
 from .records import RunFolder
 from .training import FitObserver, FitReport, Schedule
 
@@ -181,7 +181,7 @@ def execute(plan: FitPlan, view: FitView) -> FitResult:
 
 
 def _carry_out(plan: FitPlan, request: dict[str, Any], view: FitView, first: bool) -> FitResult:
-    from .provenance import environment
+    from ._util.environment import environment
 
     settings, out = plan.settings, plan.settings.out
     schedule = _schedule(settings, view if first else None)

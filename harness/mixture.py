@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ._training_text import HubRows, Progress, Source, parse_spec
 from ._training_tokens import Tokenizing
+from ._util.files import unwritable
 from .errors import UsageError
-from .paths import unwritable
 from .training import Example
 
 if TYPE_CHECKING:

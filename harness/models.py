@@ -15,8 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _chat, _fetch, _gguf, _hashes
-from ._quiet import hush_libraries
+from . import _chat, _fetch, _gguf
+from ._util import hashing
+from ._util.quiet import hush_libraries
 from .errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class LanguageModel:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 (hex) over configuration and weights: which model exactly answered."""
-        return _hashes.content_hash(self.folder, _fetch.weight_files(self.folder))
+        return hashing.content_hash(self.folder, _fetch.weight_files(self.folder))
 
     @cached_property
     def tokenizer_hash(self) -> str:

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import artifacts
+from ._util import artifacts
+from ._util.files import write_whole, writes
 from .errors import UsageError, unknown_name
 from .labels import labelled
-from .paths import write_whole, writes
 from .runs import COSTS, SHARED, LoadedRun, Record, loaded, references_hash
 
 KIND = "recorded"
-"""Where packages that ship baselines keep them, below a folder of `harness.artifacts`."""
+"""Where packages that ship baselines keep them, below a folder of `harness._util.artifacts`."""
 FOLDER = Path("recorded")
 SCHEMA = 1
 DIGITS = 6

@@ -20,8 +20,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from ._util.files import unwritable, write_whole
 from .errors import UsageError
-from .paths import unwritable, write_whole
 
 SCHEMA = 1
 """Version of what a run's folder holds."""

@@ -12,10 +12,10 @@ import importlib.util
 import sys
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from ._util.entry_points import claims, origin
 from .errors import UsageError, unknown_name
 from .method import Method
 from .recipe import Recipe
@@ -36,27 +36,6 @@ class Plugin(Generic[T]):
 
 
 _local_methods: dict[str, Plugin[Method]] = {}
-
-
-def claims(group: str) -> dict[str, list[metadata.EntryPoint]]:
-    """Everything named under ``harness.<group>``; more than one claimant of a name if they name other things."""
-    found: dict[str, list[metadata.EntryPoint]] = {}
-    for point in metadata.entry_points(group=f"harness.{group}"):
-        claimants = found.setdefault(point.name, [])
-        # The same class twice is one installation that left its traces in two places.
-        if all(other.value != point.value for other in claimants):
-            claimants.append(point)
-    return found
-
-
-def entry_points(group: str) -> dict[str, metadata.EntryPoint]:
-    """Entry points of ``harness.<group>`` by name; a name that two distributions claim is nobody's."""
-    return {name: points[0] for name, points in claims(group).items() if len(points) == 1}
-
-
-def origin(point: metadata.EntryPoint) -> str:
-    """The distribution an entry point belongs to, for messages."""
-    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
 
 
 @cache

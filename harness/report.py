@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Report(ABC):
     """Something made from finished runs. Subclass it and name it in an entry point.
 
-    A report says what to show: tables (`harness.documents.tables`) and figures (`harness.documents.figures`). How they look on a
-    terminal, in Markdown, LaTeX, CSV, JSON or on a page is not its affair.
+    A report says what to show: tables (`harness.documents.tables`) and figures (`harness.documents.figures`).
+    How they look on a terminal, in Markdown, LaTeX, CSV, JSON or on a page is not its affair.
 
     Class attributes
     ----------------

@@ -18,11 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import joining, provenance
+from . import joining
 from ._asking import Asked, Reading, Together, ask, ask_over, read_once, together
 from ._choices import cut_at
 from ._timeouts import SampleTimeout, limited
+from ._util import environment
 from .errors import MeasurementError, UsageError
+from .evaluation import run_metadata
 from .method import Decoding, Generation, Scored
 from .planning import Prepared, RunPlan, RunSettings, plan_run, writable
 from .prompt import TokenizedPrompt, tokenize
@@ -355,7 +357,7 @@ def _run_content(plan: RunPlan) -> dict[str, Any]:
         "method_facts": plan.method.facts(),
         "unavailable": plan.unavailable,
         "prompts": {t.name: _prompt_facts(plan, t) for t in plan.tasks},
-        "environment": provenance.environment(),
+        "environment": environment.environment(),
     }
 
 
@@ -363,7 +365,7 @@ def _prompt_facts(plan: RunPlan, task: Task) -> dict[str, Any]:
     """The prompt protocol of a task, and a hash over all of its rendered prompts: the data that was asked."""
     hashes = [p.prompt_hash for p in plan.samples if p.task is task]
     whole = hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
-    found = {**provenance.preset_hash(task, plan.model), "samples": len(hashes), "samples_hash": whole}
+    found = {**run_metadata.preset_hash(task, plan.model), "samples": len(hashes), "samples_hash": whole}
     return {**found, **({"facts": facts} if (facts := task.facts()) else {})}
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from string import Template
 
 from . import registry
+from ._util import entry_points
+from ._util.files import write_whole, writes
 from ._version import __version__
 from .errors import UsageError
-from .paths import write_whole, writes
 
 KINDS = ("method", "task")
 
@@ -62,7 +63,7 @@ def names(kind: str, name: str) -> Names:
         )
     if keyword.iskeyword(plain):
         raise UsageError(f"{name!r} is a word of Python itself; choose another name")
-    if plain in registry.claims(f"{kind}s"):
+    if plain in entry_points.claims(f"{kind}s"):
         raise UsageError(f"a {kind} named {plain!r} is installed already; choose another name")
     return Names(plain)
 

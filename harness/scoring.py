@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import registry
+from ._util import entry_points
 from .errors import UsageError, unknown_name
 from .task import Task
 
@@ -86,7 +87,7 @@ def resolve(dataset: str) -> str:
     """
     if "/" in dataset:
         return dataset
-    families = registry.entry_points("tasks")
+    families = entry_points.entry_points("tasks")
     known: dict[str, list[str]] = {}
     for family in sorted(families):
         try:

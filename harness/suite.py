@@ -17,8 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from . import artifacts
 from ._suite_settings import TYPED, check_file, in_words, run_fields
+from ._util import artifacts
 from ._yaml import read_yaml
 from .errors import UsageError, unknown_name
 from .fitting import FitSettings

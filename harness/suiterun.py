@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from . import fitting
+from ._util.files import write_whole, writes
 from ._version import __version__
 from .errors import HarnessError, UsageError
 from .matrix import Row, with_adapter
-from .paths import write_whole, writes
 from .planning import plan_run
 from .records import folder_name
 from .runner import Watcher, execute

@@ -21,9 +21,9 @@ from . import _datacard, registry
 from ._assembly import DataFile, Layout, layout
 from ._pool import NOT_ASKED, Pool, read_identity
 from ._synth_inputs import parse_length, read_nouns
+from ._util.files import writes
 from .errors import HarnessError, UsageError
 from .generation import Generator, ModelGenerator, Request
-from .paths import writes
 from .recipe import Draft, Dropped, LengthRange, NoItems, Recipe, Stage, TooShort, share
 
 if TYPE_CHECKING:

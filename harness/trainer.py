@@ -25,9 +25,9 @@ from transformers import (
     TrainingArguments,
 )
 
-from ._hashes import digest
+from ._util.files import write_whole, writes
+from ._util.hashing import digest
 from .errors import HarnessError, UsageError
-from .paths import write_whole, writes
 from .training import Example, FitObserver, FitReport, Schedule, TrainingData
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import Prompt, UsageError, artifacts
+from harness import Prompt, UsageError
+from harness._util import artifacts
 
 if TYPE_CHECKING:
     from harness.models import LanguageModel

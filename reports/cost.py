@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import Report
+from harness._util.units import GIB, MIB
 from harness.comparison import PLAIN_MEAN
-from harness.display import GIB, MIB
 from harness.documents.document import Document
 from harness.documents.figures import Axis, Point, Scatter, positive
 from harness.documents.tables import Cell, Column, Mark, Row, Table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import Report
-from harness.display import GIB, MIB
+from harness._util.units import GIB, MIB
 from harness.documents.document import Document
 from harness.documents.tables import Cell, Column, Mark, Row, Table
 from harness.measure import PHASES

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from debian_html import links, to_text
 
-from harness.paths import write_whole
+from harness._util.files import write_whole
 
 LEAST, ENOUGH, MOST = 9_000, 26_000, 48_000
 """Characters: a document has no fewer, takes no further page once it has so many, and has no more."""

@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 
 from harness import adapters
+from harness._util.environment import environment
 from harness.kvcache import KVCache, feed
 from harness.models import LanguageModel, load
 from harness.plugins._activation_beacon import ActivationBeacon, Reading
 from harness.plugins._weights import read_weights, untrained
-from harness.provenance import environment
 from harness.stats.bootstrap import bootstrap
 
 NONE, FULL = "no memory", "whole context"

@@ -9,7 +9,8 @@ import sys
 
 import rich_click as click
 
-from .._quiet import hush_libraries, hush_warnings, quietly
+from .._quiet import quietly
+from .._util.quiet import hush_libraries, hush_warnings
 from ..errors import HarnessError
 
 VERBS = {

@@ -15,9 +15,9 @@ def names(group: str) -> Callable[[click.Context, click.Parameter, str], list[st
     """Completes a name of that group (``"methods"``, ``"tasks"``) in a shell; nothing is imported for it."""
 
     def complete(context: click.Context, param: click.Parameter, typed: str) -> list[str]:
-        from .. import registry
+        from .._util import entry_points
 
-        return sorted(name for name in registry.claims(group) if name.startswith(typed))
+        return sorted(name for name in entry_points.claims(group) if name.startswith(typed))
 
     return complete
 

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from .. import registry
 from .._plain import visible
 from .._quiet import QUIET
+from .._util import entry_points
 from ..errors import UsageError, unknown_name
 from ._output import emit, json_flag, quiet_flag, say
 from .run import task_settings
@@ -87,7 +88,7 @@ def fetch(name: str, as_json: bool) -> None:
     """Get the data of a task family, or a model, so that later runs can be --offline."""
     from .. import models
 
-    families = registry.entry_points("tasks")
+    families = entry_points.entry_points("tasks")
     family = name.partition("/")[0]
     if family in families:
         plugin, _ = registry.task_class(name)

@@ -99,6 +99,7 @@ def methods() -> list[dict[str, Any]]:
 def tasks() -> list[dict[str, Any]]:
     """A row for each family of tasks and each of its variants."""
     from .. import registry
+    from .._util import entry_points
 
     def facts(plugin: Plugin[Task]) -> dict[str, Any]:
         cls, name = plugin.cls, plugin.name
@@ -111,15 +112,16 @@ def tasks() -> list[dict[str, Any]]:
             + [f"asked for as {name}:NAME, where NAME is {cls.any_variant}"] * bool(cls.any_variant),
         }
 
-    return _rows(registry.claims("tasks"), lambda name: registry.task_class(name)[0], facts)
+    return _rows(entry_points.claims("tasks"), lambda name: registry.task_class(name)[0], facts)
 
 
 def recipes() -> list[dict[str, Any]]:
     """A row for each recipe of ``harness synth``."""
     from .. import registry
+    from .._util import entry_points
 
     return _rows(
-        registry.claims("recipes"),
+        entry_points.claims("recipes"),
         registry.recipe,
         lambda plugin: {"tasks": dict(plugin.cls.tasks), "flag": "--set ", "notes": []},
     )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from .._quiet import QUIET
+from .._util.files import write_whole
 from .._version import __version__
 from ..errors import UsageError
-from ..paths import write_whole
 from ._output import json_flag, quiet_flag, say, stdout
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._quiet import hush_libraries
+from .._util.quiet import hush_libraries
 
 if TYPE_CHECKING:
     from ..models import LanguageModel

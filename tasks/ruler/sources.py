@@ -12,8 +12,8 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from harness._util.files import cache_dir, cache_writes, write_whole
 from harness.errors import Unavailable, UsageError
-from harness.paths import cache_dir, cache_writes, write_whole
 from harness.task import TaskEnvironment
 
 ESSAYS = "PaulGrahamEssays.json"

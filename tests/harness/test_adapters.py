@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import UsageError, adapters, artifacts
+from harness import UsageError, adapters
+from harness._util import artifacts
 from harness.cli import invoke
 from harness.planning import plan_run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness import UsageError
-from harness.paths import cache_dir, cache_writes
+from harness._util.files import cache_dir, cache_writes
 
 
 def test_the_cache_is_where_the_variables_say(monkeypatch, tmp_path):

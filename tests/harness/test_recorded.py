@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from harness import UsageError, artifacts, recorded
+from harness import UsageError, recorded
+from harness._util import artifacts
 from harness.comparison import compare
 from harness.runs import load_runs
 

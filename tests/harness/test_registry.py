@@ -6,6 +6,7 @@ from importlib import metadata
 import pytest
 
 from harness import Method, Task, UsageError, registry
+from harness._util import entry_points
 from harness.plugins.plain import Plain
 from harness.registry import register_file, snake_case
 
@@ -195,11 +196,11 @@ def test_a_name_claimed_twice_is_nobodys_and_blocks_no_other(monkeypatch, group,
     message = refused(find, "same")
     kind = group[:-1]
     assert message == f"{kind} 'same' is claimed by first 1.0 and second 1.0; uninstall all but one"
-    assert list(registry.entry_points(group)) == ["other"]
-    assert find("other") and set(registry.claims(group)) == {"same", "other"}
+    assert list(entry_points.entry_points(group)) == ["other"]
+    assert find("other") and set(entry_points.claims(group)) == {"same", "other"}
     # The same class twice is one installation that left its traces in two places.
     claimed(good)
-    assert set(registry.entry_points(group)) == {"same", "other"} and find("same")
+    assert set(entry_points.entry_points(group)) == {"same", "other"} and find("same")
 
 
 def test_a_broken_family_hides_no_other_tasks(monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from harness import Sample, Task, UsageError, registry, scoring
+from harness._util import entry_points
 from harness.cli.score import score
 from harness.registry import Plugin
 
@@ -107,7 +108,7 @@ class Family(Task):
 @pytest.fixture
 def second_family(monkeypatch):
     """Another distribution's family ``other``, and one that cannot be imported."""
-    points, task_class = registry.entry_points("tasks"), registry.task_class
+    points, task_class = entry_points.entry_points("tasks"), registry.task_class
 
     def find(name):
         family, _, variant = name.partition("/")
@@ -117,7 +118,7 @@ def second_family(monkeypatch):
             return Plugin("other", "other 1.0", Family), variant or None
         return task_class(name)
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: {**points, "other": None, "broken": None})
+    monkeypatch.setattr(entry_points, "entry_points", lambda group: {**points, "other": None, "broken": None})
     monkeypatch.setattr(registry, "task_class", find)
 
 

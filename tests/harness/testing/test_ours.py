@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 
 from harness import registry
+from harness._util import entry_points
 from harness.testing import check_method, check_task, tiny_model
 
 SMALL = partial(tiny_model, 256)
@@ -31,7 +32,7 @@ def checked(name, fit):
     return check_method(ONE_OF.get(name, name), OPTIONS.get(name), fit_options=fit, model=SMALL)
 
 
-@pytest.mark.parametrize("name", sorted(registry.entry_points("methods")))
+@pytest.mark.parametrize("name", sorted(entry_points.entry_points("methods")))
 def test_our_methods(name):
     if name in ONE_OF:
         pytest.importorskip(name)
@@ -42,7 +43,7 @@ def test_our_methods(name):
     assert (found["save"].status == "ok") == (found["fit"].status == "ok") == trainable
 
 
-@pytest.mark.parametrize("name", sorted(registry.entry_points("tasks")))
+@pytest.mark.parametrize("name", sorted(entry_points.entry_points("tasks")))
 def test_our_tasks(name):
     found = {r.name: r for r in check_task(name)}
     assert not [r for r in found.values() if not r.ok]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import registry
-from .errors import UsageError
-from .paths import cache_dir, cache_writes, write_whole
+from ..errors import UsageError
+from . import entry_points
+from .files import cache_dir, cache_writes, write_whole
 
 
 def folders() -> list[Path]:
-    """The folders that installed packages name by a ``harness.artifacts`` entry point."""
+    """The folders that installed packages name by a ``harness._util.artifacts`` entry point."""
     found = []
-    for point in (point for points in registry.claims("artifacts").values() for point in points):
+    for point in (point for points in entry_points.claims("artifacts").values() for point in points):
         try:
             found.append(Path(point.load()()))
         except Exception as error:
             raise UsageError(
-                f"artifacts of {registry.origin(point)} cannot be found: {type(error).__name__}: {error}; "
+                f"artifacts of {entry_points.origin(point)} cannot be found: {type(error).__name__}: {error}; "
                 "uninstall it or get a version that works"
             ) from error
     return found

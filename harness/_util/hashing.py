@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .paths import cache_dir
+from .files import cache_dir
 
 # Where the file came from and who wrote it; the network is the same whatever they say.
 _VOLATILE = ("transformers_version", "_name_or_path", "_model_name_or_path")

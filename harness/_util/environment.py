@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -11,12 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._version import __version__
-from .prompt import Prompt, render
+from .._version import __version__
 
 if TYPE_CHECKING:
-    from .models import LanguageModel
-    from .task import Task
+    pass
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "rank_bm25", "rouge", "fuzzywuzzy")
 
@@ -64,10 +60,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def preset_hash(task: Task, model: LanguageModel) -> dict[str, str]:
-    """Name of the task's prompt protocol, and a hash of it together with the model's chat wrapper."""
-    wrapped = render(Prompt("prefix ", "context", " suffix"), model, chat=True).text
-    content = json.dumps([task.preset, task.version, wrapped, model.chat])
-    return {"preset": task.preset, "hash": hashlib.sha256(content.encode()).hexdigest()[:12]}

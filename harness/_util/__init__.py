@@ -1,0 +1,1 @@
+"""Files, hashes, entry points and the environment: what every package may need."""
