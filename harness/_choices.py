@@ -12,7 +12,7 @@ from .likelihood import continuation_ids, trailing_blanks
 from .prompt import Prompt, adds_special, trim
 
 if TYPE_CHECKING:
-    from .models import LanguageModel
+    from .models.model import LanguageModel
     from .task import Sample
 
 

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _chat
 from ._training_text import Row
+from .models import chat_template
 from .prompt import Prompt, render
 
 if TYPE_CHECKING:
-    from .models import LanguageModel
+    from .models.model import LanguageModel
 
 SEPARATORS = (" ", "\n", "\n\n")
 """Between prompt and answer, one drawn for each example."""
@@ -37,7 +37,7 @@ class Tokenizing:
         tokenizer = self._tokenizer
         if self.chat and self.model.chat == "template":
             vocabulary = tokenizer.get_vocab()
-            for token in _chat.TURN_ENDS:
+            for token in chat_template.TURN_ENDS:
                 if token in tokenizer.chat_template and token in vocabulary:
                     return int(vocabulary[token])
         end = tokenizer.eos_token_id

@@ -29,8 +29,8 @@ def examine() -> dict[str, Any]:
         (packages that are not installed: name, extra or None, pip line), ``broken`` (plugins that cannot be
         used, a line each).
     """
-    from . import models
     from ._util import environment
+    from .models import loading
 
     folder = cache_dir()
     return {
@@ -40,7 +40,7 @@ def examine() -> dict[str, Any]:
         "cache": {
             "folder": str(folder),
             "free": shutil.disk_usage(_existing(folder)).free,
-            "models": [model.name for model in models.known_models() if model.cached],
+            "models": [model.name for model in loading.known_models() if model.cached],
         },
         "missing": list(missing()),
         "broken": list(_broken()),

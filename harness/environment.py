@@ -10,7 +10,7 @@ from .prompt import Prompt, render, tokenize
 from .task import TaskEnvironment
 
 if TYPE_CHECKING:
-    from .models import LanguageModel
+    from .models.model import LanguageModel
 
 
 def task_environment(

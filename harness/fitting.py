@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import adapters, mixture, registry
+from . import mixture, registry
 from ._util.files import write_whole, writes
 from ._version import __version__
 from .errors import UsageError
 from .method import Method
-from .models import LanguageModel
-from .models import load as load_model
+from .models import adapters
+from .models.loading import load as load_model
+from .models.model import LanguageModel
 from .options import Options
 from .records import RunFolder
 from .training import FitObserver, FitReport, Schedule

@@ -16,7 +16,7 @@ from .errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-    from .models import LanguageModel
+    from .models.model import LanguageModel
 
 PROBE_TOKENS = 12
 """New tokens a row that `ModelGenerator.speed` decodes to measure the speed."""

@@ -21,7 +21,7 @@ from . import likelihood
 
 if TYPE_CHECKING:
     from .method import Decoding
-    from .models import LanguageModel
+    from .models.model import LanguageModel
 
 
 @dataclass(frozen=True)

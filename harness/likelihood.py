@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .kvcache import KVCache
     from .method import Generation
-    from .models import LanguageModel
+    from .models.model import LanguageModel
 
 _current: ContextVar[Forcing | None] = ContextVar("forcing", default=None)
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lm_eval.api.model import LM
 
-from . import adapters, models, registry
+from . import registry
 from ._choices import cut_at, tokens_holding
 from ._lm_eval_measured import Measured
 from .errors import HarnessError, MeasurementError, UsageError, unknown_name
 from .likelihood import continuation_ids, trailing_blanks
 from .measure import observe
 from .method import Decoding, Generation, Likelihood, Scored
+from .models import adapters, loading
 from .planning import who_answers
 from .prompt import Prompt, TokenizedPrompt, by_last_line, tokenize
 from .records import identity_hash
@@ -119,7 +120,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
         self.batch_size = int(str(batch_size))
         self.max_gen_toks = int(max_gen_toks)
         self.truncate = truncate
-        self.language_model = models.load(
+        self.language_model = loading.load(
             model,
             context_length=context_length,
             dtype=dtype,

@@ -19,7 +19,7 @@ from .errors import UsageError
 from .options import Options as BaseOptions
 
 if TYPE_CHECKING:
-    from .models import LanguageModel
+    from .models.model import LanguageModel
     from .prompt import TokenizedPrompt
     from .training import FitReport, Schedule, TrainingData
 

@@ -27,7 +27,7 @@ from .errors import UsageError
 from .training import Example
 
 if TYPE_CHECKING:
-    from .models import LanguageModel
+    from .models.model import LanguageModel
 
 FORMAT = 1
 """Goes up whenever the same sources may give other examples: what was kept before is then made anew."""

@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import _timeouts, adapters, registry
+from . import _timeouts, registry
 from ._choices import in_tokens, stop_ids
 from ._tokens import token_ids
 from ._version import __version__
 from .environment import task_environment
 from .errors import Unavailable, UsageError
 from .method import Decoding, Method
-from .models import LanguageModel
-from .models import load as load_model
+from .models import adapters
+from .models.loading import load as load_model
+from .models.model import LanguageModel
 from .prompt import Prompt, render, tokenize
 from .records import SCHEMA, RunFolder, folder_name
 from .task import Sample, Task, TaskEnvironment
@@ -134,7 +135,7 @@ def plan_run(
     note
         Told of what takes more than a moment.
     load
-        Called as `harness.models.load` is: who makes several runs may give one model to all of them.
+        Called as `harness.models.loading.load` is: who makes several runs may give one model to all of them.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from ._tokens import encode
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from .models import LanguageModel
+    from .models.model import LanguageModel
 
 _MARK = "\ue000prompt\ue000"  # private-use characters: in no template, and not trimmed as blanks
 

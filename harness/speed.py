@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .models import LanguageModel
+    from .models.model import LanguageModel
 
 READ, CHUNK, WRITE = 1024, 256, 8
 """Tokens the probe reads, in pieces of, and writes."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import adapters, mixture, registry, speed
+from . import mixture, registry, speed
 from ._suite_settings import checked_settings
 from .errors import UsageError
 from .fitting import FitSettings
 from .matrix import FITTED, SHIPPED, Row, Spelled, with_adapter, words
 from .method import Decoding
-from .models import LanguageModel
-from .models import load as load_model
+from .models import adapters
+from .models.model import LanguageModel
+from .models.shared import Note, SharedModels
 from .planning import RunPlan, RunSettings, plan_run
 from .suite import Fit, Suite
 
@@ -25,35 +26,6 @@ if TYPE_CHECKING:
     from .speed import Speed
 
 State = Literal["new", "begun", "finished", "waits for a fit", "unavailable", "refused"]
-Note = Callable[[str], None]
-
-
-class SharedModels:
-    """`models.load` that reads weights once, however many ask for them; only those of the last model are kept.
-
-    Who asks for another window or chat setting gets a model of its own over the same weights.
-    """
-
-    def __init__(self) -> None:
-        self._weights: list[Any] = []
-        self._models: dict[str, LanguageModel] = {}
-
-    def __call__(self, name: str, *, notify: Note | None = None, **wanted: Any) -> LanguageModel:
-        weights = [name, *(wanted.get(word) for word in ("dtype", "device", "trust_remote_code"))]
-        if weights != self._weights:
-            self.drop()  # before the next is loaded: there may be room for one only
-            self._weights = weights
-        key = json.dumps(wanted, sort_keys=True, default=str)
-        if key not in self._models:
-            model = load_model(name, notify=notify, **wanted)
-            for first in list(self._models.values())[:1]:
-                model.borrow(first)
-            self._models[key] = model
-        return self._models[key]
-
-    def drop(self) -> None:
-        """Let the models go, and with them the memory of their weights."""
-        self._weights, self._models = [], {}
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from .generation import Generator, ModelGenerator, Request
 from .recipe import Draft, Dropped, LengthRange, NoItems, Recipe, Stage, TooShort, share
 
 if TYPE_CHECKING:
-    from .models import LanguageModel
+    from .models.model import LanguageModel
 
 DATA = "data.jsonl"
 PARTIAL = ".data.jsonl.partial"
@@ -95,8 +95,8 @@ def plan(settings: SynthSettings) -> SynthPlan:
     UsageError
         One line for whichever does not hold.
     """
-    from . import models
     from ._endpoint import EndpointGenerator
+    from .models import loading
 
     cls = registry.recipe(settings.recipe).cls
     recipe = cls(cls.Options.parse(settings.options, f"recipe {settings.recipe}"))
@@ -113,7 +113,7 @@ def plan(settings: SynthSettings) -> SynthPlan:
     if settings.generator_model and not settings.generator:
         raise UsageError("--generator-model names a model of --generator; give its address too")
     nouns = read_nouns(settings.nouns)
-    model = models.load(
+    model = loading.load(
         settings.model, dtype=settings.dtype, device=settings.device, offline=settings.offline
     )
     generator: Generator

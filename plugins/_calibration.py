@@ -21,7 +21,7 @@ from harness import Prompt, UsageError
 from harness._util import artifacts
 
 if TYPE_CHECKING:
-    from harness.models import LanguageModel
+    from harness.models.model import LanguageModel
     from harness.training import TrainingData
 
     from ._activation_beacon import ActivationBeacon

@@ -21,7 +21,7 @@ from harness.training import FitReport, Schedule, TrainingData
 from ._activation_beacon import ActivationBeacon
 
 if TYPE_CHECKING:
-    from harness.models import LanguageModel
+    from harness.models.model import LanguageModel
 
     from ._lora_experts import LoraExperts
     from .beacon import BeaconFitOptions

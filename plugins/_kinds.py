@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from harness import UsageError, adapters
+from harness import UsageError
+from harness.models import adapters
 
 Kind = Literal["beacon", "lora_experts"]
 

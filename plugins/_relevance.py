@@ -21,7 +21,7 @@ _WORD = re.compile(r"\w+")
 class BeaconAttention:
     """An attention probe: what the last token attends to, summed over each interval's memory entries.
 
-    Pass it to a forward pass as ``attention_probe`` (see `harness.attention`); it costs one query row a
+    Pass it to a forward pass as ``attention_probe`` (see `harness.models.attention`); it costs one query row a
     layer, never a full attention matrix.
 
     Parameters

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from harness import UsageError, adapters
+from harness import UsageError
+from harness.models import adapters
 
 from ._activation_beacon import PROJECTIONS, MultiHeadBeacon
 from ._kinds import Kind, trained_ratios
 from ._lora_experts import EMBEDDING, Expert, LoraExperts, places
 
 if TYPE_CHECKING:
-    from harness.models import LanguageModel
+    from harness.models.model import LanguageModel
 
 FILE = "weights.safetensors"
 _PEFT = "base_model.model.model."

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from harness import Decoding, Generation, Method, Options, TokenizedPrompt, UsageError, adapters
+from harness import Decoding, Generation, Method, Options, TokenizedPrompt, UsageError
+from harness.models import adapters
 
 from ._kinds import EXPERT_RATIOS, LORA_RANK, Kind, trained_ratios
 from ._ratios import RAW, capacity, check_interval, parse_ratio, smallest_ratio, usable
@@ -21,7 +22,7 @@ from ._ratios import RAW, capacity, check_interval, parse_ratio, smallest_ratio,
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from harness.models import LanguageModel
+    from harness.models.model import LanguageModel
     from harness.training import FitReport, Schedule, TrainingData
 
     from ._activation_beacon import ActivationBeacon, ChooseRatio, Reading

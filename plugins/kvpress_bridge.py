@@ -18,12 +18,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, Generation, Method, UsageError
-from harness import attention as harness_attention
 from harness.errors import unknown_name
+from harness.models import attention as harness_attention
 
 if TYPE_CHECKING:
     from harness.kvcache import KVCache
-    from harness.models import LanguageModel
+    from harness.models.model import LanguageModel
     from harness.prompt import TokenizedPrompt
 
 PACKAGE = "kvpress"

@@ -22,7 +22,7 @@ from .plain import Plain
 
 if TYPE_CHECKING:
     from harness.kvcache import KVCache
-    from harness.models import LanguageModel
+    from harness.models.model import LanguageModel
 
 
 class PositionScalingOptions(Options):

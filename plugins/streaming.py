@@ -16,7 +16,7 @@ from harness import Decoding, Generation, Method, Options, UsageError
 
 if TYPE_CHECKING:
     from harness.kvcache import KVCache
-    from harness.models import LanguageModel
+    from harness.models.model import LanguageModel
 
 
 class StreamingOptions(Options):

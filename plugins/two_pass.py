@@ -10,9 +10,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from harness import Decoding, Generation, Prompt, TokenizedPrompt, UsageError, adapters
+from harness import Decoding, Generation, Prompt, TokenizedPrompt, UsageError
 from harness import Options as BaseOptions
 from harness.measure import phase
+from harness.models import adapters
 from harness.training import FitReport
 
 from ._allocation import Plan, allocate, allocate_top, positive_scores, z_scores
@@ -22,7 +23,7 @@ from ._two_pass_options import TwoPassFitOptions, TwoPassOptions
 from .beacon import CondensingMethod
 
 if TYPE_CHECKING:
-    from harness.models import LanguageModel
+    from harness.models.model import LanguageModel
     from harness.training import Schedule, TrainingData
 
     from ._activation_beacon import ChooseRatio, Reading

@@ -42,11 +42,11 @@ def tiny_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_folder, session_cache):
     """The tiny Llama (about 100k parameters, 256 tokens), loaded. Shared: leave nothing on its modules."""
-    from harness import models
+    from harness.models import loading
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_CACHE", str(session_cache))
-        model = models.load(str(tiny_folder), device="cpu")
+        model = loading.load(str(tiny_folder), device="cpu")
         assert model.content_hash and model.network is not None
     return model
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness import Decoding, attention
+from harness import Decoding
 from harness.kvcache import moved
+from harness.models import attention
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 
 from harness.kvcache import KVCache, feed
-from harness.models import load
+from harness.models.loading import load
 from harness.plugins import _activation_beacon as engine_module
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
 

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from harness import adapters
 from harness._util.environment import environment
 from harness.kvcache import KVCache, feed
-from harness.models import LanguageModel, load
+from harness.models import adapters
+from harness.models.loading import load
+from harness.models.model import LanguageModel
 from harness.plugins._activation_beacon import ActivationBeacon, Reading
 from harness.plugins._weights import read_weights, untrained
 from harness.stats.bootstrap import bootstrap

@@ -19,7 +19,7 @@ from ._output import emit, json_flag, quiet_flag
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..models import LanguageModel
+    from ..models.model import LanguageModel
     from ..testing import CheckResult
     from ..testing._results import Suite
 
@@ -111,10 +111,10 @@ def _model(name: str | None) -> Callable[[], LanguageModel] | None:
     """What makes the model: None for the tiny one. A model that cannot be had is refused here."""
     if name is None:
         return None
-    from .. import models
+    from ..models import loading
 
-    models.load(name)
-    return partial(models.load, name)
+    loading.load(name)
+    return partial(loading.load, name)
 
 
 def _run(suite: Suite[Any], selected: list[str], quiet: bool) -> list[CheckResult]:

@@ -19,7 +19,7 @@ from ._output import emit, json_flag, quiet_flag, say
 from .run import task_settings
 
 if TYPE_CHECKING:
-    from ..models import LanguageModel
+    from ..models.model import LanguageModel
     from ..prompt import Prompt
     from ..task import Sample, TaskEnvironment
 
@@ -86,7 +86,7 @@ def show(
 @quiet_flag
 def fetch(name: str, as_json: bool) -> None:
     """Get the data of a task family, or a model, so that later runs can be --offline."""
-    from .. import models
+    from ..models import loading
 
     families = entry_points.entry_points("tasks")
     family = name.partition("/")[0]
@@ -97,10 +97,10 @@ def fetch(name: str, as_json: bool) -> None:
             raise UsageError(f"task {family} makes its samples itself: nothing to fetch")
         _fetched(getter(offline=False), as_json)
         return
-    known = [*families, *(model.name for model in models.known_models())]
+    known = [*families, *(model.name for model in loading.known_models())]
     if "/" not in name and name not in known and not Path(name).exists():
         raise unknown_name("task or model", name, known)
-    model = models.load(name, notify=_note)
+    model = loading.load(name, notify=_note)
     _fetched(model.folder, as_json)
 
 
@@ -120,12 +120,12 @@ def _environment(
     name: str, asked_for: bool, seed: int, data_dir: Path | None, offline: bool, limit: int
 ) -> tuple[TaskEnvironment, str]:
     """The environment, and why it cannot count tokens (empty if it can)."""
-    from .. import models
     from ..environment import task_environment
+    from ..models import loading
     from ..task import TaskEnvironment
 
     try:
-        model: LanguageModel = models.load(name, offline=offline, device="cpu")
+        model: LanguageModel = loading.load(name, offline=offline, device="cpu")
         _ = model.tokenizer  # made on first use: now, while a failure can still be answered
     except UsageError as error:
         if asked_for:

@@ -151,7 +151,7 @@ def models() -> list[dict[str, Any]]:
     """A row for each model known by a short name."""
     from dataclasses import asdict
 
-    from ..models import known_models
+    from ..models.loading import known_models
 
     return [
         *(asdict(model) for model in known_models()),

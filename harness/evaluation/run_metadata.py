@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..prompt import Prompt, render
 
 if TYPE_CHECKING:
-    from ..models import LanguageModel
+    from ..models.model import LanguageModel
     from ..task import Task
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..training import Example
 
 if TYPE_CHECKING:
-    from ..models import LanguageModel
+    from ..models.model import LanguageModel
 
 EXAMPLES = 4
 

@@ -20,7 +20,7 @@ from ._trial import Trial
 
 if TYPE_CHECKING:
     from ..method import Method
-    from ..models import LanguageModel
+    from ..models.model import LanguageModel
 
 SUFFIXES = (".safetensors", ".json", ".md")
 """What an adapter folder may hold: weights, facts, and a page about them."""
@@ -135,12 +135,16 @@ def save(trial: Trial) -> str:
         trial.cls(model, trial.options).load(empty)
     except UsageError:
         return ", ".join(sorted(p.name for p in folder.rglob("*") if p.is_file())[:4])
-    raise Failed("load takes an empty folder for an adapter; let harness.adapters.check look at it first")
+    raise Failed(
+        "load takes an empty folder for an adapter; let harness.models.adapters.check look at it first"
+    )
 
 
 def _safe(folder: Path) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     if not files:
-        raise Failed("save wrote nothing; write into the folder it is given, by harness.adapters.write")
+        raise Failed(
+            "save wrote nothing; write into the folder it is given, by harness.models.adapters.write"
+        )
     if bad := [path.name for path in files if path.suffix not in SUFFIXES]:
         raise Failed(f"save wrote {', '.join(bad[:3])}; write safetensors and JSON only")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from ..models import LanguageModel
+    from ..models.model import LanguageModel
 
 SEED = 3_141_592_653
 """For `unusual_random_state`."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ..models import LanguageModel
+    from ..models.model import LanguageModel
 
 NEW_TOKENS = 5
 """Tokens of each answer."""

@@ -21,7 +21,7 @@ from ._results import Check, CheckResult, Suite
 from ._trial import Trial, scratch_cache
 
 if TYPE_CHECKING:
-    from ..models import LanguageModel
+    from ..models.model import LanguageModel
     from ..options import Options
 
 ANSWERS = ("answers",)

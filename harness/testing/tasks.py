@@ -19,7 +19,7 @@ from ..task import Sample, ScoredSample, Task
 from ._results import Check, CheckResult, Failed, NotApplicable, Suite
 
 if TYPE_CHECKING:
-    from ..models import LanguageModel
+    from ..models.model import LanguageModel
 
 LIMIT = 8
 """Samples looked at."""

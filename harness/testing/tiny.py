@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .._util.quiet import hush_libraries
 
 if TYPE_CHECKING:
-    from ..models import LanguageModel
+    from ..models.model import LanguageModel
 
 WINDOW = 2048
 """Tokens the model of `tiny_model` reads unless told otherwise: room for intervals of 1,024."""
@@ -118,6 +118,6 @@ def tiny_folder(window: int = WINDOW) -> Path:
 
 def tiny_model(window: int = WINDOW) -> LanguageModel:
     """A Llama of about 100,000 random parameters on the CPU; each call gives one of its own."""
-    from .. import models
+    from ..models import loading
 
-    return models.load(str(tiny_folder(window)), device="cpu", offline=True)
+    return loading.load(str(tiny_folder(window)), device="cpu", offline=True)

@@ -6,7 +6,8 @@ import gguf
 import pytest
 from safetensors.torch import load_file
 
-from harness import UsageError, models
+from harness import UsageError
+from harness.models import loading
 
 
 def edit(path, **changes):
@@ -18,7 +19,7 @@ def edit(path, **changes):
 def refused(name, **options):
     """The message with which `load` refuses, which must be a single line."""
     with pytest.raises(UsageError) as caught:
-        models.load(str(name), **{"device": "cpu", **options})
+        loading.load(str(name), **{"device": "cpu", **options})
     message = str(caught.value)
     assert "\n" not in message and caught.value.exit_code == 2
     return message

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import UsageError, adapters
+from harness import UsageError
 from harness._util import artifacts
 from harness.cli import invoke
+from harness.models import adapters
 from harness.planning import plan_run
 
 from .running import settings

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from harness import attention, models
+from harness.models import attention, loading
 from harness.testing.tiny import make_model
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -17,7 +17,7 @@ def folder(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(folder):
-    return models.load(str(folder), device="cpu")
+    return loading.load(str(folder), device="cpu")
 
 
 @pytest.fixture

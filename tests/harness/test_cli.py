@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import adapters, registry
+from harness import registry
 from harness.cli import invoke
 from harness.cli.run import task_settings
 from harness.errors import UsageError
+from harness.models import adapters
 from harness.testing.tiny import make_model
 
 from .running import one_thread, with_entry_points, with_toy
@@ -374,9 +375,9 @@ def with_adapter(refuse, adapter, method="beacon"):
 
 
 def test_an_adapter_for_another_model(refuse, tmp_path, adapter):
-    from harness import models
+    from harness.models import loading
 
-    other = models.load(str(make_model(tmp_path / "other", hidden_size=32)), device="cpu")
+    other = loading.load(str(make_model(tmp_path / "other", hidden_size=32)), device="cpu")
     adapters.write(adapter, "beacon", other, {"weights.safetensors": {"w": torch.arange(4.0)}}, {})
     line = with_adapter(refuse, adapter)
     assert f"--adapter {adapter}: trained on {other.name}" in line and "not on " in line

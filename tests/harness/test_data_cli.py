@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness import UsageError, models
+from harness import UsageError
 from harness.cli.data import data
 from harness.environment import task_environment
+from harness.models import loading
 
 
 def run(*args):
@@ -36,7 +37,7 @@ def no_model(monkeypatch):
     def load(name, **options):
         raise UsageError(f"model {name}: not here")
 
-    monkeypatch.setattr(models, "load", load)
+    monkeypatch.setattr(loading, "load", load)
 
 
 def test_show_marks_the_parts_and_leaves_out_the_middle(folder, tiny_folder):
@@ -61,7 +62,7 @@ def test_the_tokens_shown_are_those_the_model_reads(folder, tiny_folder):
     from harness.prompt import render, tokenize
     from harness.tasks.longbench.prompts import PROTOCOLS
 
-    model = models.load(str(tiny_folder), device="cpu")
+    model = loading.load(str(tiny_folder), device="cpu")
     prompt = PROTOCOLS["hotpotqa"].render("short", "Why?")
     tokens = len(tokenize(render(prompt, model, chat=True), model))
     result = run("show", "longbench/hotpotqa", "--data-dir", folder, "--model", tiny_folder, "--limit", 2)

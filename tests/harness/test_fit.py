@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from harness import adapters, models
 from harness.cli import invoke
+from harness.models import adapters, loading, model
 from harness.plugins._activation_beacon import ActivationBeacon
 
 from .fits import fit_words, repeating, tensors
@@ -42,7 +42,7 @@ def test_a_fit_gives_an_adapter_that_a_run_uses(words, tiny_folder, tmp_path, ca
     assert invoke(words("--json", method=method)) == 0
     card = json.loads(capsys.readouterr().out)
     assert (card["method"], card["steps"], card["train_ratios"]) == (method, 4, [2, 4, 8])
-    assert card["base_hash"] == models.load(str(tiny_folder), device="cpu").content_hash
+    assert card["base_hash"] == loading.load(str(tiny_folder), device="cpu").content_hash
     out = tmp_path / "out"
     assert len((out / "loss.jsonl").read_text().splitlines()) == 4 and (out / "loss.png").stat().st_size
     run = ["run", "-m", method, "--interval", "32", "--ratio", "4", "--margin", "16", "--adapter", str(out)]
@@ -124,7 +124,7 @@ def weightless(monkeypatch):
     def network(self):
         raise AssertionError("the weights were read")
 
-    monkeypatch.setattr(models.LanguageModel, "network", property(network))
+    monkeypatch.setattr(model.LanguageModel, "network", property(network))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import UsageError, adapters, models, registry
+from harness import UsageError, registry
 from harness.cli import invoke
+from harness.models import adapters, loading
 from harness.options import describe
 from harness.plugins import _weights
 from harness.records import RunFolder
@@ -242,7 +243,7 @@ def test_a_file_that_the_card_does_not_list_is_not_read(tiny_folder, adapter, tm
     card = json.loads((copy / adapters.CARD).read_text())
     card["files"] = {name: hash for name, hash in card["files"].items() if not name.startswith("expert-4/")}
     (copy / adapters.CARD).write_text(json.dumps(card))
-    model = models.load(str(tiny_folder), device="cpu")
+    model = loading.load(str(tiny_folder), device="cpu")
     adapters.check(copy, ("lora_experts",), model)
     with pytest.raises(UsageError, match=r"does not list expert-4/"):
         _weights.read_weights("lora_experts", copy, model)

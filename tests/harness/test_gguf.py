@@ -8,14 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness import _gguf, models
+from harness.models import gguf, loading
 
 from .loading import leftovers, refused, write_gguf
 
 
 def test_a_gguf_file_answers_like_the_model_it_was_made_of(tiny_gguf, tiny, empty_cache):
     told = []
-    model = models.load(str(tiny_gguf), device="cpu", notify=told.append)
+    model = loading.load(str(tiny_gguf), device="cpu", notify=told.append)
     text = "The passkey is 12345. Café \N{SLIGHTLY SMILING FACE}"
     ids = tiny.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert model.tokenizer(text, add_special_tokens=False)["input_ids"] == ids
@@ -30,10 +30,10 @@ def test_a_gguf_file_answers_like_the_model_it_was_made_of(tiny_gguf, tiny, empt
 
 
 def test_a_gguf_file_is_converted_once(tiny_gguf, empty_cache, monkeypatch, tmp_path):
-    first = models.load(str(tiny_gguf), device="cpu")
-    monkeypatch.setattr(_gguf, "dequantise", lambda *_: pytest.fail("converted again"))
+    first = loading.load(str(tiny_gguf), device="cpu")
+    monkeypatch.setattr(gguf, "dequantise", lambda *_: pytest.fail("converted again"))
     copy = shutil.copy(tiny_gguf, tmp_path / "other name.gguf")
-    assert models.load(str(copy), device="cpu").folder == first.folder
+    assert loading.load(str(copy), device="cpu").folder == first.folder
 
 
 def test_an_interrupted_conversion_is_never_loaded(tiny_gguf, empty_cache, monkeypatch):
@@ -42,11 +42,11 @@ def test_an_interrupted_conversion_is_never_loaded(tiny_gguf, empty_cache, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_gguf, "dequantise", killed)
+        patch.setattr(gguf, "dequantise", killed)
         with pytest.raises(KeyboardInterrupt):
-            models.load(str(tiny_gguf), device="cpu")
+            loading.load(str(tiny_gguf), device="cpu")
     assert leftovers(empty_cache) == []
-    assert models.load(str(tiny_gguf), device="cpu").network is not None
+    assert loading.load(str(tiny_gguf), device="cpu").network is not None
 
 
 def test_what_a_killed_conversion_left_is_removed_a_day_later(tiny_gguf, empty_cache):
@@ -55,20 +55,20 @@ def test_what_a_killed_conversion_left_is_removed_a_day_later(tiny_gguf, empty_c
         draft.mkdir(parents=True)
         (draft / "model.safetensors").touch()
     os.utime(old, (0, 0))
-    models.load(str(tiny_gguf), device="cpu")
+    loading.load(str(tiny_gguf), device="cpu")
     assert leftovers(empty_cache) == [".converting-young"], "it may belong to a live process"
 
 
 def test_of_two_processes_converting_the_slower_yields(tiny_gguf, empty_cache, monkeypatch):
-    convert = _gguf.dequantise
+    convert = gguf.dequantise
 
     def beaten(gguf, folder):
-        monkeypatch.setattr(_gguf, "dequantise", convert)
+        monkeypatch.setattr(gguf, "dequantise", convert)
         (folder / "mine").touch()
-        models.load(str(gguf), device="cpu")  # the other process, from start to end
+        loading.load(str(gguf), device="cpu")  # the other process, from start to end
 
-    monkeypatch.setattr(_gguf, "dequantise", beaten)
-    model = models.load(str(tiny_gguf), device="cpu")
+    monkeypatch.setattr(gguf, "dequantise", beaten)
+    model = loading.load(str(tiny_gguf), device="cpu")
     assert not (model.folder / "mine").exists() and model.network is not None
     assert leftovers(empty_cache) == []
 

@@ -9,7 +9,7 @@ from harness import mixture
 from harness._training_tokens import SEPARATORS
 from harness.errors import UsageError
 from harness.mixture import build, check
-from harness.models import load
+from harness.models.loading import load
 from harness.testing.tiny import make_model
 
 WORDS = "The grass is green. The sky is blue. "

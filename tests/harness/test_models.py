@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness import UsageError, models
+from harness import UsageError
+from harness.models import loading
 from harness.testing.tiny import make_model, make_tokenizer
 
 from .loading import edit, refused
@@ -19,12 +20,12 @@ from .loading import edit, refused
 
 
 def test_nothing_heavy_is_imported_with_the_module():
-    code = "import sys, harness.models; print(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    code = "import sys, harness.models.loading; print(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
 def test_the_weights_stay_unread_until_they_are_used(tiny_folder):
-    model = models.load(str(tiny_folder), device="cpu")
+    model = loading.load(str(tiny_folder), device="cpu")
     assert model.facts()["parameters"] is None
     assert (model.native_length, model.context_length, model.dtype, model.device) == (
         256,
@@ -37,13 +38,13 @@ def test_the_weights_stay_unread_until_they_are_used(tiny_folder):
 
 
 def test_the_network_is_frozen_and_in_the_dtype_asked_for(tiny_folder):
-    network = models.load(str(tiny_folder), device="cpu", dtype="bfloat16").network
+    network = loading.load(str(tiny_folder), device="cpu", dtype="bfloat16").network
     assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
     assert not network.training and not any(p.requires_grad for p in network.parameters())
 
 
 def test_facts_are_json_and_do_not_change_by_loading(tiny, tiny_folder):
-    unread = models.load(str(tiny_folder), device="cpu").facts()
+    unread = loading.load(str(tiny_folder), device="cpu").facts()
     read = json.loads(json.dumps(tiny.facts()))
     assert {k: v for k, v in read.items() if k != "parameters"} == {
         k: v for k, v in unread.items() if k != "parameters"
@@ -53,7 +54,7 @@ def test_facts_are_json_and_do_not_change_by_loading(tiny, tiny_folder):
 
 @pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
 def test_the_other_families_load(tmp_path, family):
-    model = models.load(str(make_model(tmp_path, family)), device="cpu")
+    model = loading.load(str(make_model(tmp_path, family)), device="cpu")
     assert model.facts()["architecture"] == family == model.network.config.model_type
 
 
@@ -61,7 +62,7 @@ def test_the_other_families_load(tmp_path, family):
 
 
 def test_the_context_can_only_be_made_smaller(tiny_folder):
-    assert models.load(str(tiny_folder), device="cpu", context_length=64).context_length == 64
+    assert loading.load(str(tiny_folder), device="cpu", context_length=64).context_length == 64
     assert "made for 256 tokens" in refused(tiny_folder, context_length=257)
     assert "at least 1" in refused(tiny_folder, context_length=0)
     assert "at least 1" in refused(tiny_folder, context_length=-5)
@@ -124,18 +125,18 @@ def test_missing_weights_are_not_drawn_at_random(folder):
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(UsageError, match=r"1 weights are missing .*layers\.1\.mlp\.up_proj"):
-        _ = models.load(str(folder), device="cpu").network
+        _ = loading.load(str(folder), device="cpu").network
 
 
 def test_damaged_or_foreign_weights_are_refused_in_one_line(folder):
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-1000])
     with pytest.raises(UsageError, match="cannot be loaded") as torn:
-        _ = models.load(str(folder), device="cpu").network
+        _ = loading.load(str(folder), device="cpu").network
     (folder / "model.safetensors").write_bytes(whole)
     edit(folder / "config.json", intermediate_size=128)
     with pytest.raises(UsageError) as foreign:
-        _ = models.load(str(folder), device="cpu").network
+        _ = loading.load(str(folder), device="cpu").network
     assert "\n" not in str(torn.value) + str(foreign.value)
 
 
@@ -148,7 +149,7 @@ def test_a_folder_without_tokenizer_is_refused(folder):
     for file in folder.glob("tokenizer*"):
         file.unlink()
     with pytest.raises(UsageError, match="tokenizer"):
-        _ = models.load(str(folder), device="cpu").tokenizer
+        _ = loading.load(str(folder), device="cpu").tokenizer
 
 
 # --- hashes
@@ -156,7 +157,7 @@ def test_a_folder_without_tokenizer_is_refused(folder):
 
 def test_the_hash_follows_weights_and_configuration_and_nothing_else(folder, tiny):
     def now():
-        return models.load(str(folder), device="cpu").content_hash
+        return loading.load(str(folder), device="cpu").content_hash
 
     first = now()
     assert first == tiny.content_hash, "the same model in another place"
@@ -172,28 +173,28 @@ def test_the_hash_follows_weights_and_configuration_and_nothing_else(folder, tin
 
 
 def test_a_hash_is_remembered_by_path_size_and_time(folder, monkeypatch):
-    first = models.load(str(folder), device="cpu").content_hash
+    first = loading.load(str(folder), device="cpu").content_hash
     reads = []
     digest = hashlib.file_digest
     monkeypatch.setattr(hashlib, "file_digest", lambda *a: reads.append(a) or digest(*a))
-    assert models.load(str(folder), device="cpu").content_hash == first and not reads
+    assert loading.load(str(folder), device="cpu").content_hash == first and not reads
     (folder / "model.safetensors").touch()
-    assert models.load(str(folder), device="cpu").content_hash == first and len(reads) == 1
+    assert loading.load(str(folder), device="cpu").content_hash == first and len(reads) == 1
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(folder, tiny, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file" / "cache"))
-    assert models.load(str(folder), device="cpu").content_hash == tiny.content_hash
+    assert loading.load(str(folder), device="cpu").content_hash == tiny.content_hash
 
 
 def test_the_tokenizer_hash_follows_the_template_but_not_the_calls(folder, tiny):
-    model = models.load(str(folder), device="cpu")
+    model = loading.load(str(folder), device="cpu")
     model.tokenizer(["a", "b c"], padding=False, truncation=True, max_length=1)
     assert model.tokenizer_hash == tiny.tokenizer_hash
     (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}!")
-    assert models.load(str(folder), device="cpu").tokenizer_hash != tiny.tokenizer_hash
-    assert models.load(str(folder), device="cpu").content_hash == tiny.content_hash
+    assert loading.load(str(folder), device="cpu").tokenizer_hash != tiny.tokenizer_hash
+    assert loading.load(str(folder), device="cpu").content_hash == tiny.content_hash
 
 
 # --- how it is spoken to
@@ -202,23 +203,23 @@ def test_the_tokenizer_hash_follows_the_template_but_not_the_calls(folder, tiny)
 def test_render_chat(tiny, tiny_folder):
     assert tiny.has_chat_template
     assert tiny.render_chat("Hi ") == "<|im_start|>user\nHi <|im_end|>\n<|im_start|>assistant\n"
-    mute = models.load(str(tiny_folder), device="cpu", chat="never")
+    mute = loading.load(str(tiny_folder), device="cpu", chat="never")
     assert not mute.has_chat_template
     with pytest.raises(UsageError, match="no chat template"):
         mute.render_chat("Hi")
 
 
 def test_a_model_without_template(tmp_path):
-    model = models.load(str(make_model(tmp_path, tokenizer=make_tokenizer(None))), device="cpu")
+    model = loading.load(str(make_model(tmp_path, tokenizer=make_tokenizer(None))), device="cpu")
     assert not model.has_chat_template and model.chat == "never"
 
 
 def test_llama2_chat_models_get_the_official_wrapper(tiny_folder, tmp_path):
     folder = shutil.copytree(tiny_folder, tmp_path / "Llama-2-7b-chat-hf")
-    assert models.load(str(folder), device="cpu").render_chat(" Hi ") == "[INST] Hi [/INST]"
-    assert not models.load(str(folder), device="cpu", chat="never").has_chat_template
+    assert loading.load(str(folder), device="cpu").render_chat(" Hi ") == "[INST] Hi [/INST]"
+    assert not loading.load(str(folder), device="cpu", chat="never").has_chat_template
     other = shutil.copytree(tiny_folder, tmp_path / "Llama-2-7b-hf")
-    assert models.load(str(other), device="cpu").chat == "template"
+    assert loading.load(str(other), device="cpu").chat == "template"
 
 
 def test_templates_that_date_or_think_give_the_same_text_every_day(folder):
@@ -227,26 +228,26 @@ def test_templates_that_date_or_think_give_the_same_text_every_day(folder):
         "{{ day }}|{{ strftime_now( \"%Y-%m-%d\" ) }}|{{ enable_thinking }}|{{ messages[0]['content'] }}"
     )
     (folder / "chat_template.jinja").write_text(template)
-    rendered = models.load(str(folder), device="cpu").render_chat("strftime_now('%Y')")
+    rendered = loading.load(str(folder), device="cpu").render_chat("strftime_now('%Y')")
     assert rendered == "26 Jul 2024|2024-07-26|False|strftime_now('%Y')"
 
 
 def test_every_declared_end_token_counts(folder):
-    assert models.load(str(folder), device="cpu").end_ids == (1, 3), "</s>, and <|im_end|> from the template"
+    assert loading.load(str(folder), device="cpu").end_ids == (1, 3), "</s>, and <|im_end|> from the template"
     edit(folder / "generation_config.json", eos_token_id=[1, 7])
     edit(folder / "config.json", eos_token_id=9)
-    assert models.load(str(folder), device="cpu").end_ids == (1, 3, 7, 9)
+    assert loading.load(str(folder), device="cpu").end_ids == (1, 3, 7, 9)
     (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}<|eot_id|>")
-    assert models.load(str(folder), device="cpu").end_ids == (1, 7, 9), "<|eot_id|> is not in the vocabulary"
+    assert loading.load(str(folder), device="cpu").end_ids == (1, 7, 9), "<|eot_id|> is not in the vocabulary"
 
 
 def test_the_end_of_a_document_ends_an_answer(tmp_path):
     tokenizer = make_tokenizer(unk_token="<|endoftext|>")
     end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    assert models.load(str(make_model(tmp_path, tokenizer=tokenizer)), device="cpu").end_ids == (1, 3, end)
+    assert loading.load(str(make_model(tmp_path, tokenizer=tokenizer)), device="cpu").end_ids == (1, 3, end)
 
 
 def test_padding_is_the_pad_token_or_else_an_end_token(tmp_path, tiny):
     assert tiny.pad_id == 1
     padded = make_tokenizer(pad_token="<|im_start|>")
-    assert models.load(str(make_model(tmp_path, tokenizer=padded)), device="cpu").pad_id == 2
+    assert loading.load(str(make_model(tmp_path, tokenizer=padded)), device="cpu").pad_id == 2

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import Prompt, UsageError, models
+from harness import Prompt, UsageError
+from harness.models import loading
 from harness.prompt import render, tokenize, trim
 from harness.testing.tiny import make_model, make_tokenizer
 
@@ -13,7 +14,7 @@ TRIMMING = "<|im_start|>user\n{{ messages[0]['content'] | trim }}<|im_end|>\n<|i
 
 
 def with_template(folder, template, **changes):
-    return models.load(str(make_model(folder, tokenizer=make_tokenizer(template), **changes)), device="cpu")
+    return loading.load(str(make_model(folder, tokenizer=make_tokenizer(template), **changes)), device="cpu")
 
 
 def context_text(tokenized, model):
@@ -121,6 +122,6 @@ def test_a_prompt_without_a_token_is_refused(tmp_path):
     from tokenizers import processors
 
     tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    model = models.load(str(make_model(tmp_path, tokenizer=tokenizer)), device="cpu")
+    model = loading.load(str(make_model(tmp_path, tokenizer=tokenizer)), device="cpu")
     with pytest.raises(UsageError, match="empty"):
         tokenize(Prompt("", "", ""), model)

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from harness import Prompt, Sample, UsageError, adapters, registry
+from harness import Prompt, Sample, UsageError, registry
 from harness.cli import invoke
+from harness.models import adapters
 from harness.planning import RunSettings, plan_run, prepare
 from harness.plugins.plain import Plain
 from harness.prompt import tokenize

@@ -6,11 +6,12 @@ import tracemalloc
 
 import pytest
 
-from harness import models, synthesis
+from harness import synthesis
 from harness._pool import read_identity
 from harness.cli import invoke
 from harness.errors import HarnessError, UsageError
 from harness.generation import Answer, ModelGenerator, Request
+from harness.models import loading
 from harness.recipe import LengthRange, intervals, share
 
 from .synthesizing import Quiet, Script, make, run
@@ -349,6 +350,6 @@ def test_the_default_nouns_are_a_list():
 
 def test_a_pool_counted_by_another_tokenizer_is_refused(tiny, tiny_folder, tmp_path):
     run(tiny, tmp_path / "a")
-    other = models.load(str(tiny_folder), device="cpu", chat="never")
+    other = loading.load(str(tiny_folder), device="cpu", chat="never")
     with pytest.raises(UsageError, match="made for another tokenizer"):
         make(other, tmp_path / "b", pool=tmp_path / "a" / "pool")

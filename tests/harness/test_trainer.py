@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from harness import adapters
 from harness.cli import invoke
+from harness.models import adapters
 from harness.trainer import TrainingError, last_whole, train
 from harness.training import Schedule
 

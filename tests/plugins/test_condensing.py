@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from harness import Decoding, Prompt, UsageError, adapters, models
+from harness import Decoding, Prompt, UsageError
 from harness.kvcache import KVCache, feed
 from harness.measure import check, observe
+from harness.models import adapters, loading
 from harness.plugins import _calibration
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
 from harness.plugins._relevance import BeaconAttention, bm25, random
@@ -271,7 +272,7 @@ def test_other_families(tmp_path, family):
     """Query and key norms, projection biases: whatever the family adds, batches and pieces agree."""
     from harness.testing.tiny import make_model
 
-    model = models.load(str(make_model(tmp_path / family, family)), device="cpu")
+    model = loading.load(str(make_model(tmp_path / family, family)), device="cpu")
     prompts = [prompt(model, words, seed) for seed, words in enumerate((120, 40))]
     method = beacon(model, ratio="4")
     assert [a.token_ids for a in ask(method, prompts)] == [ask(method, [p])[0].token_ids for p in prompts]
@@ -315,7 +316,7 @@ def test_any_ratio_may_be_the_relevant_one(tiny, ratio):
 
 def test_what_a_publisher_suggests_for_sampling_changes_nothing(folder):
     """generation_config.json may ban tokens or switch the cache off; a method's answer is its own."""
-    one = [models.load(str(folder), device="cpu")]
+    one = [loading.load(str(folder), device="cpu")]
     before = ask(beacon(one[0]), [prompt(one[0], 60)])[0].token_ids
     settings = {
         "use_cache": False,
@@ -324,7 +325,7 @@ def test_what_a_publisher_suggests_for_sampling_changes_nothing(folder):
         "stop_strings": ["a"],
     }
     (folder / "generation_config.json").write_text(json.dumps(settings))
-    model = models.load(str(folder), device="cpu")
+    model = loading.load(str(folder), device="cpu")
     assert ask(beacon(model), [prompt(model, 60)])[0].token_ids == before
 
 
@@ -332,5 +333,5 @@ def test_a_sliding_window_is_the_window(tmp_path):
     from harness.testing.tiny import make_model
 
     path = make_model(tmp_path / "m", "mistral", sliding_window=64)
-    model = models.load(str(path), device="cpu")
+    model = loading.load(str(path), device="cpu")
     assert model.native_length == model.context_length == 64

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import UsageError, adapters
+from harness import UsageError
 from harness.cli import invoke
 from harness.kvcache import KVCache, feed
+from harness.models import adapters
 from harness.plugins import _calibration, _fitting, _weights
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon
 from harness.plugins._lora_experts import LoraExperts

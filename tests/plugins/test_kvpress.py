@@ -12,10 +12,11 @@ import pytest
 import torch
 import transformers  # noqa: F401  (it looks at versions when it is first imported)
 
-from harness import Decoding, UsageError, models, registry
+from harness import Decoding, UsageError, registry
 from harness.cli import invoke
 from harness.cli import list as listing
 from harness.kvcache import KVCache, feed
+from harness.models import loading
 from harness.plugins import kvpress_bridge
 from harness.plugins.kvpress_bridge import REFUSED, KvPress, untouched
 from harness.testing.tiny import make_model
@@ -113,7 +114,7 @@ def of(model, name, **options):
 def long(tmp_path_factory):
     """The tiny model with a window of 1,024 tokens: presses look at the last 64."""
     folder = make_model(tmp_path_factory.mktemp("long") / "long", max_position_embeddings=1024)
-    model = models.load(str(folder), device="cpu")
+    model = loading.load(str(folder), device="cpu")
     assert model.network is not None
     return model
 

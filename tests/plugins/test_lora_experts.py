@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness import UsageError, adapters
+from harness import UsageError
+from harness.models import adapters
 from harness.plugins import _weights
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
 from harness.plugins._fitting import PartWays

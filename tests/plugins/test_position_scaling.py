@@ -5,8 +5,9 @@ import torch
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from harness import Decoding, UsageError, models
+from harness import Decoding, UsageError
 from harness.kvcache import KVCache, feed
+from harness.models import loading
 from harness.plugins.plain import Plain
 from harness.plugins.position_scaling import PositionScaling, PositionScalingOptions
 from harness.testing.tiny import make_model
@@ -46,7 +47,7 @@ def scaled_model(tiny, tmp_path, rope, factor, **changes):
     tiny.network.save_pretrained(folder)
     tiny.tokenizer.save_pretrained(folder)
     config_of(tiny, rope, factor, **changes).save_pretrained(folder)
-    return models.load(str(folder), device="cpu")
+    return loading.load(str(folder), device="cpu")
 
 
 @pytest.mark.parametrize("rope", ["linear", "yarn", "ntk"])
@@ -161,7 +162,7 @@ def test_the_model_is_as_it_was(tiny):
 
 def test_it_reads_factor_windows(tiny, tiny_folder):
     assert scaling(tiny, factor=2.5).context_limit() == 640
-    assert scaling(models.load(str(tiny_folder), device="cpu", context_length=100)).context_limit() == 400
+    assert scaling(loading.load(str(tiny_folder), device="cpu", context_length=100)).context_limit() == 400
     assert scaling(tiny).default_max_context() is None
     assert scaling(tiny).facts() == {"scaled_by": 4.0}
     assert scaling(tiny, adapt=True).facts() == {"scaled_by": "the length of each prompt"}
@@ -172,7 +173,7 @@ def test_what_cannot_be_scaled_is_refused_in_one_line(tiny, tmp_path):
     with pytest.raises(UsageError, match=r"are scaled already \(linear\); use plain") as caught:
         scaling(scaled)
     assert "\n" not in str(caught.value)
-    sliding = models.load(str(make_model(tmp_path / "s", "mistral", sliding_window=64)), device="cpu")
+    sliding = loading.load(str(make_model(tmp_path / "s", "mistral", sliding_window=64)), device="cpu")
     with pytest.raises(UsageError, match="sliding window of 64 tokens"):
         scaling(sliding)
     with pytest.raises(UsageError, match="dynamic follows the length of the prompt already"):
@@ -184,7 +185,7 @@ def test_what_cannot_be_scaled_is_refused_in_one_line(tiny, tmp_path):
 @pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
 def test_other_families_are_scaled_too(family, tmp_path):
     extra = {"sliding_window": None} if family == "mistral" else {}
-    model = models.load(str(make_model(tmp_path / family, family, **extra)), device="cpu")
+    model = loading.load(str(make_model(tmp_path / family, family, **extra)), device="cpu")
     before = fingerprint(model.network)
     [answer], _ = ask(scaling(model, factor=2.0), [prompt(model, 120)], 6)
     [full], _ = ask(Plain(model, Plain.Options()), [prompt(model, 120)], 6)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from harness import Decoding, UsageError, models
+from harness import Decoding, UsageError
+from harness.models import loading
 from harness.plugins.streaming import Streaming, StreamingOptions
 
 from .asking import ask, fingerprint, prompt
@@ -179,7 +180,7 @@ def test_what_cannot_be_held_is_refused_in_one_line(tiny, tiny_folder):
         Streaming(tiny, StreamingOptions())
     with pytest.raises(UsageError, match="option recent=0"):
         StreamingOptions.parse({"recent": 0}, "method streaming")
-    small = models.load(str(tiny_folder), device="cpu", context_length=24)
+    small = loading.load(str(tiny_folder), device="cpu", context_length=24)
     with pytest.raises(UsageError, match="window of 24 "):
         streaming(small, chunk=4)
     assert streaming(tiny).context_limit() is None

@@ -49,10 +49,10 @@ def test_lengths_are_reached_and_never_passed(preset):
 @pytest.mark.parametrize("preset", ["thesis", "beacon"])
 @pytest.mark.parametrize("chat", ["auto", "never"])
 def test_lengths_in_a_real_tokenizers_tokens(tiny_folder, preset, chat):
-    from harness import models
+    from harness.models import loading
     from harness.prompt import render, tokenize
 
-    model = models.load(str(tiny_folder), device="cpu", chat=chat)
+    model = loading.load(str(tiny_folder), device="cpu", chat=chat)
     env = task_environment(model)
     unit = len(model.tokenizer(FILLER + " ", add_special_tokens=False)["input_ids"])
     for sample in passkey(preset=preset, lengths="400,1300", depths="0,70").samples(env):
@@ -63,9 +63,9 @@ def test_lengths_in_a_real_tokenizers_tokens(tiny_folder, preset, chat):
 
 
 def test_without_lengths_the_window_decides(tiny_folder):
-    from harness import models
+    from harness.models import loading
 
-    env = task_environment(models.load(str(tiny_folder), device="cpu", context_length=250))
+    env = task_environment(loading.load(str(tiny_folder), device="cpu", context_length=250))
     assert {s.metadata["length"] for s in passkey().samples(env)} == {281}
 
 

@@ -11,10 +11,10 @@ import torch
 from pydantic import Field, field_validator
 
 import harness
-from harness import adapters
 from harness.kvcache import KVCache, decode, feed, stop_reason
 from harness.measure import phase
 from harness.method import Decoding
+from harness.models import adapters
 from harness.training import FitReport
 
 

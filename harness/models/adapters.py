@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._util import artifacts
-from ._util.files import inside, write_whole, writes
-from ._util.hashing import digest
-from .errors import UsageError
+from .._util import artifacts
+from .._util.files import inside, write_whole, writes
+from .._util.hashing import digest
+from ..errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .models import LanguageModel
+    from .model import LanguageModel
 
 FORMAT = 2
 CARD = "adapter.json"

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ._util.files import cache_dir, cache_writes
-from .errors import UsageError
+from .._util.files import cache_dir, cache_writes
+from ..errors import UsageError
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Values of ``model_type`` that the harness runs."""

@@ -1,0 +1,177 @@
+"""Language models by name: found, checked, described, and only then, on first use, loaded.
+
+A `LanguageModel` costs little until its `network` is touched, so that everything that can be refused is
+refused before any weights are read. Neither torch nor transformers is imported with this module.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .._util.quiet import hush_libraries
+from ..errors import UsageError, unknown_name
+from . import default_model, gguf, hub
+from .model import LanguageModel, _line
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+DTYPES = ("float32", "bfloat16", "float16")
+CHATS = ("auto", "never")
+SIZES = ("hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "vocab_size")
+
+log = logging.getLogger("harness")
+
+
+def load(
+    name: str,
+    *,
+    context_length: int | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    offline: bool = False,
+    chat: str = "auto",
+    trust_remote_code: bool = False,
+    notify: Callable[[str], None] | None = None,
+) -> LanguageModel:
+    """Find a model, fetch and convert it if need be, and check it; its weights stay unread.
+
+    Parameters
+    ----------
+    name
+        A name of `known_models`, a folder with ``config.json`` and safetensors, a ``.gguf`` file, or a Hub
+        id ``org/name``, ``org/name@revision`` for a fixed state.
+    context_length
+        Tokens the model may read; at most what it was made for. None: all of it.
+    dtype
+        One of `DTYPES`; ``"auto"``: float32 on a CPU, bfloat16 elsewhere.
+    device
+        As torch writes it; ``"auto"``: CUDA if there is any.
+    offline
+        If true, nothing is fetched.
+    chat
+        ``"auto"``: use the chat template if there is one. ``"never"``: do not.
+    trust_remote_code
+        Whether Python code that came with the model may run.
+    notify
+        Told, in one line, of anything that takes more than a moment. None: the log of ``harness``.
+
+    Raises
+    ------
+    UsageError
+        One line: the name is unknown, cannot be fetched, or is of another family; its weights are pickled
+        or quantised; an option is out of range; the cache cannot be written.
+    """
+    if chat not in CHATS:
+        raise unknown_name("value of --chat", chat, CHATS)
+    if dtype not in ("auto", *DTYPES):
+        raise unknown_name("value of --dtype", dtype, ("auto", *DTYPES))
+    if context_length is not None and context_length < 1:
+        raise UsageError(f"--context-length {context_length}: must be at least 1")
+    device = _device(device)
+    import transformers  # noqa: F401  (imported first, so that it can be told to be quiet)
+
+    hush_libraries()
+    source = _find(name, offline, trust_remote_code, notify or log.info)
+    config = _config(source.folder, name, trust_remote_code)
+    native = int(config.max_position_embeddings)
+    if context_length is not None and context_length > native:
+        raise UsageError(
+            f"--context-length {context_length}: {name} was made for {native} tokens; "
+            "the length can only be made smaller"
+        )
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    return LanguageModel(
+        name,
+        source,
+        config,
+        context_length=context_length,
+        dtype=dtype,
+        device=device,
+        chat=chat,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A row of ``harness list models``; `native_length` is in tokens."""
+
+    name: str
+    description: str
+    native_length: int
+    size: str
+    licence: str
+    cached: bool
+
+
+def known_models() -> list[KnownModel]:
+    """Models with a name of their own. Any Hub id, folder or GGUF file works besides."""
+    return [
+        KnownModel(
+            name="smollm2",
+            description="SmolLM2-135M-Instruct from its pinned Q4_1 GGUF file, de-quantised (a Llama)",
+            native_length=8192,
+            size="135 M parameters; 93 MB download, 538 MB in the cache",
+            licence="Apache-2.0",
+            cached=gguf.converted_folder(default_model.SMOLLM2_GGUF_SHA256).is_dir(),
+        )
+    ]
+
+
+def _find(name: str, offline: bool, trust_remote_code: bool, notify: Callable[[str], None]) -> hub.Source:
+    if name == "smollm2":
+        return default_model.smollm2(offline, notify)
+    path = Path(name).expanduser()
+    if path.suffix.lower() == ".gguf":
+        return hub.gguf_file(path, notify)
+    if path.is_dir():
+        return hub.local_folder(path)
+    if hub.is_hub_id(name) and not name.startswith("."):
+        return hub.hub_repo(name, offline, trust_remote_code, notify)
+    if "/" in name:
+        raise UsageError(f"model {name}: no such folder")
+    raise unknown_name("model", name, [model.name for model in known_models()])
+
+
+def _config(folder: Path, name: str, trust_remote_code: bool) -> PretrainedConfig:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        raise UsageError(f"model {name}: its config.json is not accepted: {_line(error)}") from error
+    for size in SIZES:  # transformers 5.2 takes anything
+        if not isinstance(getattr(config, size, None), int):
+            found = getattr(config, size, None)
+            raise UsageError(
+                f"model {name}: its config.json is not accepted: {size} is {found!r}, not a number"
+            )
+    return config
+
+
+def _device(device: str) -> str:
+    """The device to use, checked; ``"auto"`` resolved."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind, index = torch.device(device).type, torch.device(device).index
+    except RuntimeError as error:
+        raise UsageError(f"--device {device}: not a device; for example cpu, cuda, cuda:1") from error
+    if kind == "cuda" and (index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"--device {device}: not available here: {_line(error)}") from error
+    return device
