@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__
+from .contracts.method import Method
+from .contracts.outputs import Decoding, Generation
+from .contracts.prompt import Prompt, TokenizedPrompt
+from .contracts.report import Report
+from .contracts.task import Sample, ScoredSample, Task, TaskEnvironment
 from .errors import HarnessError, MeasurementError, UsageError
-from .method import Decoding, Generation, Method
 from .options import Options
-from .prompt import Prompt, TokenizedPrompt
-from .report import Report
-from .task import Sample, ScoredSample, Task, TaskEnvironment
 
 if TYPE_CHECKING:
     from .api import run

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .contracts.method import Method
+from .contracts.outputs import Decoding, Generation, Scored
+from .contracts.phases import phase
 from .likelihood import score
-from .measure import Meter, check, observe, phase
-from .method import Decoding, Generation, Method, Scored
+from .measure import Meter, check, observe
 from .prompt import tokenize
 
 if TYPE_CHECKING:

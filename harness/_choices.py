@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from .contracts.prompt import Prompt
 from .errors import UsageError
 from .likelihood import continuation_ids, trailing_blanks
-from .prompt import Prompt, adds_special, trim
+from .prompt import adds_special, trim
 
 if TYPE_CHECKING:
+    from .contracts.task import Sample
     from .models.model import LanguageModel
-    from .task import Sample
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ._assembly import Layout
 from ._util.files import write_whole
 from ._version import __version__
+from .contracts.recipe import Draft, LengthRange
 from .errors import UsageError
-from .recipe import Draft, LengthRange
 
 if TYPE_CHECKING:
     from .synthesis import SynthPlan

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from .contracts.outputs import Generation, Scored
 from .measure import Meter, check
-from .method import Generation, Scored
 
 log = logging.getLogger("harness")
 

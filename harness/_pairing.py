@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from .contracts.run import LoadedRun, Record, references_hash
 from .errors import UsageError
 from .labels import SETTINGS, setting
-from .runs import LoadedRun, Record, references_hash
 
 
 @dataclass

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ._util.files import write_whole, writes
+from .contracts.recipe import Stage
 from .errors import UsageError
-from .recipe import Stage
 
 POOL = "pool.json"
 LOCK = ".lock"
@@ -56,7 +56,7 @@ class StageIndex:
 
 
 class Pool:
-    """Items of every stage, read one at a time from disk; see `harness.recipe.Items`.
+    """Items of every stage, read one at a time from disk; see `harness.contracts.recipe.Items`.
 
     Parameters
     ----------

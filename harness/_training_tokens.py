@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._training_text import Row
+from .contracts.prompt import Prompt
 from .models import chat_template
-from .prompt import Prompt, render
+from .prompt import render
 
 if TYPE_CHECKING:
     from .models.model import LanguageModel

@@ -14,8 +14,8 @@ from .errors import UsageError, unknown_name
 if TYPE_CHECKING:
     import pandas
 
+    from .contracts.run import LoadedRun
     from .planning import RunSettings
-    from .runs import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Run:
         return load_run(self.folder)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A row for each sample, failed ones included (see `harness.runs.LoadedRun.rows`)."""
+        """A row for each sample, failed ones included (see `harness.contracts.run.LoadedRun.rows`)."""
         return self.load().to_pandas()
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from . import registry
 from ._pairing import Pairs, caveats, common, nothing_common, pair_up
+from .contracts.run import LoadedRun
 from .errors import UsageError
-from .runs import LoadedRun
 from .stats.bootstrap import RESAMPLES, resampled_means
 from .stats.paired import contributions, difference_interval, holm, mcnemar, sign_flips, smallest_p
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .contracts.prompt import Prompt
+from .contracts.task import TaskEnvironment
 from .errors import UsageError
-from .prompt import Prompt, render, tokenize
-from .task import TaskEnvironment
+from .prompt import render, tokenize
 
 if TYPE_CHECKING:
     from .models.model import LanguageModel

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import mixture, registry
 from ._util.files import write_whole, writes
 from ._version import __version__
+from .contracts.fit import FitObserver, FitReport, Schedule
+from .contracts.method import Method
 from .errors import UsageError
-from .method import Method
 from .models import adapters
 from .models.loading import load as load_model
 from .models.model import LanguageModel
 from .options import Options
 from .records import RunFolder
-from .training import FitObserver, FitReport, Schedule
 
 if TYPE_CHECKING:
-    from .training import TrainingData
+    from .contracts.fit import TrainingData
 
 TRAINING = "training"
 REQUEST = "fit.json"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .contracts.recipe import Answer, Request
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,40 +20,6 @@ if TYPE_CHECKING:
 
 PROBE_TOKENS = 12
 """New tokens a row that `ModelGenerator.speed` decodes to measure the speed."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One question to a generator.
-
-    Attributes
-    ----------
-    key
-        Names the item and its stage, unique in a pool: with the seed it decides every draw.
-    prompt
-        The user's turn, without chat template.
-    max_tokens
-        Most new tokens of the answer.
-    temperature
-        Divides the logits; above 0.
-    top_k
-        Only so many most likely tokens are drawn from.
-    """
-
-    key: str
-    prompt: str
-    max_tokens: int
-    temperature: float
-    top_k: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a generator wrote: the text, whether it ended by itself, and its length in new tokens."""
-
-    text: str
-    ended: bool
-    tokens: int
 
 
 class Generator(Protocol):
@@ -166,7 +132,8 @@ class ModelGenerator:
             forward.read([written[row][-1] for row in rows])
 
     def _ids(self, request: Request) -> list[int]:
-        from .prompt import Prompt, render, tokenize
+        from .contracts.prompt import Prompt
+        from .prompt import render, tokenize
 
         ids = tokenize(render(Prompt("", request.prompt, ""), self.model, chat=True), self.model).ids
         if len(ids) + request.max_tokens > self.model.context_length:

@@ -20,7 +20,7 @@ from torch import Tensor
 from . import likelihood
 
 if TYPE_CHECKING:
-    from .method import Decoding
+    from .contracts.outputs import Decoding
     from .models.model import LanguageModel
 
 

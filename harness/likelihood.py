@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ._tokens import encode
+from .contracts.outputs import Decoding, Likelihood, Scored
 from .errors import HarnessError, UsageError
-from .method import Decoding, Likelihood, Scored
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .contracts.outputs import Generation
     from .kvcache import KVCache
-    from .method import Generation
     from .models.model import LanguageModel
 
 _current: ContextVar[Forcing | None] = ContextVar("forcing", default=None)

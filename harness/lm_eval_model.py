@@ -18,13 +18,14 @@ from lm_eval.api.model import LM
 from . import registry
 from ._choices import cut_at, tokens_holding
 from ._lm_eval_measured import Measured
+from .contracts.outputs import Decoding, Generation, Likelihood, Scored
+from .contracts.prompt import Prompt, TokenizedPrompt
 from .errors import HarnessError, MeasurementError, UsageError, unknown_name
 from .likelihood import continuation_ids, trailing_blanks
 from .measure import observe
-from .method import Decoding, Generation, Likelihood, Scored
 from .models import adapters, loading
 from .planning import who_answers
-from .prompt import Prompt, TokenizedPrompt, by_last_line, tokenize
+from .prompt import by_last_line, tokenize
 from .records import identity_hash
 
 if TYPE_CHECKING:

@@ -9,24 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .contracts.phases import PHASES, _current
 from .errors import MeasurementError, NotFiniteError
 
 if TYPE_CHECKING:
-    from .method import Generation, Scored
+    from .contracts.outputs import Generation, Scored
 
 TOLERANCE = 0.01
 """Share by which declared and observed KV entries may differ (and never less than `TOLERANCE_TOKENS`)."""
 
 TOLERANCE_TOKENS = 2
-
-PHASES = ("compress", "prefill", "decode")
-
-_current: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
 
 @dataclass
@@ -193,25 +189,6 @@ def _nbytes(cache: Any) -> int:
             if tensor is not None:
                 total += tensor.numel() * tensor.element_size()
     return total
-
-
-@contextmanager
-def phase(name: str) -> Iterator[None]:
-    """Book the time of the enclosed block as `name` (one of `PHASES`); without a meter it does nothing."""
-    if name not in PHASES:
-        raise ValueError(f"no phase named {name!r}; known: {', '.join(PHASES)}")
-    meter = _current.get()
-    if meter is None:
-        yield
-        return
-    meter._switch()
-    meter._entered = meter._entered or name == "decode"
-    meter._stack.append(name)
-    try:
-        yield
-    finally:
-        meter._switch()
-        meter._stack.pop()
 
 
 def settle() -> None:

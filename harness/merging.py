@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .runs import LoadedRun, Record
+from .contracts.run import LoadedRun, Record
 
 
 def merged(runs: Sequence[LoadedRun]) -> list[LoadedRun]:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ._training_text import HubRows, Progress, Source, parse_spec
 from ._training_tokens import Tokenizing
 from ._util.files import unwritable
+from .contracts.fit import Example
 from .errors import UsageError
-from .training import Example
 
 if TYPE_CHECKING:
     from .models.model import LanguageModel
@@ -37,7 +37,7 @@ _BATCH = 16  # rows tokenised at a time, in parallel; their text is in memory to
 
 
 class Mixture:
-    """Examples of all sources, shuffled; made by `build`. It is a `harness.training.TrainingData`.
+    """Examples of all sources, shuffled; made by `build`. It is a `harness.contracts.fit.TrainingData`.
 
     Attributes
     ----------

@@ -17,15 +17,17 @@ from . import _timeouts, registry
 from ._choices import in_tokens, stop_ids
 from ._tokens import token_ids
 from ._version import __version__
+from .contracts.method import Method
+from .contracts.outputs import Decoding
+from .contracts.prompt import Prompt
+from .contracts.task import Sample, Task, TaskEnvironment
 from .environment import task_environment
 from .errors import Unavailable, UsageError
-from .method import Decoding, Method
 from .models import adapters
 from .models.loading import load as load_model
 from .models.model import LanguageModel
-from .prompt import Prompt, render, tokenize
+from .prompt import render, tokenize
 from .records import SCHEMA, RunFolder, folder_name
-from .task import Sample, Task, TaskEnvironment
 from .truncation import RULES, Truncation, first_place, truncate
 
 MOST = 2**40

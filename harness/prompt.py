@@ -6,80 +6,17 @@ instruction (`prefix`), the long text (`context`) and the question (`suffix`) ap
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ._tokens import encode
+from .contracts.prompt import Prompt, TokenizedPrompt
 from .errors import UsageError
 
 if TYPE_CHECKING:
     from .models.model import LanguageModel
 
 _MARK = "\ue000prompt\ue000"  # private-use characters: in no template, and not trimmed as blanks
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt as text. ``prefix + context + suffix`` is exactly what is tokenised.
-
-    Attributes
-    ----------
-    prefix, context, suffix
-        Instruction, long text, and whatever follows it.
-    question
-        The bare question inside the suffix, for retrieval; empty where the task asks none in words of its
-        own (a summary), and the suffix then has to do.
-    special_tokens
-        False: the tokenizer adds none of its special tokens (BOS); for texts that come with theirs.
-    """
-
-    prefix: str
-    context: str
-    suffix: str
-    question: str = ""
-    special_tokens: bool = True
-
-    @property
-    def text(self) -> str:
-        """The three parts joined."""
-        return self.prefix + self.context + self.suffix
-
-
-@dataclass(frozen=True)
-class TokenizedPrompt:
-    """A rendered prompt as token ids, with the place of its context; what methods receive.
-
-    Attributes
-    ----------
-    prompt
-        The rendered text, chat template included.
-    ids
-        All token ids, special tokens included, in reading order.
-    context_start, context_end
-        ``ids[context_start:context_end]`` is the context. A token that straddles a border belongs to the
-        earlier part. At least one token always follows `context_end`.
-    found
-        The token that holds the character `tokenize` was asked to find.
-    """
-
-    prompt: Prompt
-    ids: tuple[int, ...]
-    context_start: int
-    context_end: int
-    found: int | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def head_ids(self) -> tuple[int, ...]:
-        """Everything before the question: prefix and context."""
-        return self.ids[: self.context_end]
-
-    @property
-    def suffix_ids(self) -> tuple[int, ...]:
-        """The question and whatever follows it; never empty."""
-        return self.ids[self.context_end :]
 
 
 def render(prompt: Prompt, model: LanguageModel, *, chat: bool, answer_prefix: str = "") -> Prompt:

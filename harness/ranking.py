@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ._pairing import Pairs, pair_up
-from .runs import LoadedRun
+from .contracts.run import LoadedRun
 from .stats.paired import contributions, holm, mcnemar, sign_flips, smallest_p
 
 ALPHA = 0.05

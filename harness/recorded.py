@@ -14,9 +14,10 @@ from typing import Any
 
 from ._util import artifacts
 from ._util.files import write_whole, writes
+from .contracts.run import COSTS, SHARED, LoadedRun, Record, references_hash
 from .errors import UsageError, unknown_name
 from .labels import labelled
-from .runs import COSTS, SHARED, LoadedRun, Record, loaded, references_hash
+from .runs import loaded
 
 KIND = "recorded"
 """Where packages that ship baselines keep them, below a folder of `harness._util.artifacts`."""

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ._util.entry_points import claims, origin
+from .contracts.method import Method
+from .contracts.recipe import Recipe
+from .contracts.report import Report
+from .contracts.task import Task
 from .errors import UsageError, unknown_name
-from .method import Method
-from .recipe import Recipe
-from .report import Report
-from .task import Task
 
 T = TypeVar("T")
 

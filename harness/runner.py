@@ -23,14 +23,15 @@ from ._asking import Asked, Reading, Together, ask, ask_over, read_once, togethe
 from ._choices import cut_at
 from ._timeouts import SampleTimeout, limited
 from ._util import environment
+from .contracts.outputs import Decoding, Generation, Scored
+from .contracts.prompt import TokenizedPrompt
+from .contracts.task import Task
 from .errors import MeasurementError, UsageError
 from .evaluation import run_metadata
-from .method import Decoding, Generation, Scored
 from .planning import Prepared, RunPlan, RunSettings, plan_run, writable
-from .prompt import TokenizedPrompt, tokenize
+from .prompt import tokenize
 from .records import SCHEMA, RunFolder, earlier_environments, identity_hash
 from .summary import summarise
-from .task import Task
 
 OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: can't allocate memory", "STATUS_ALLOC_FAILED")
 """What a RuntimeError says when memory ran out."""

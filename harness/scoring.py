@@ -10,8 +10,8 @@ from typing import Any
 
 from . import registry
 from ._util import entry_points
+from .contracts.task import Task
 from .errors import UsageError, unknown_name
-from .task import Task
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from . import mixture, registry, speed
 from ._suite_settings import checked_settings
+from .contracts.outputs import Decoding
 from .errors import UsageError
 from .fitting import FitSettings
 from .matrix import FITTED, SHIPPED, Row, Spelled, with_adapter, words
-from .method import Decoding
 from .models import adapters
 from .models.model import LanguageModel
 from .models.shared import Note, SharedModels

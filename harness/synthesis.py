@@ -22,9 +22,9 @@ from ._assembly import DataFile, Layout, layout
 from ._pool import NOT_ASKED, Pool, read_identity
 from ._synth_inputs import parse_length, read_nouns
 from ._util.files import writes
+from .contracts.recipe import Draft, Dropped, LengthRange, NoItems, Recipe, Request, Stage, TooShort, share
 from .errors import HarnessError, UsageError
-from .generation import Generator, ModelGenerator, Request
-from .recipe import Draft, Dropped, LengthRange, NoItems, Recipe, Stage, TooShort, share
+from .generation import Generator, ModelGenerator
 
 if TYPE_CHECKING:
     from .models.model import LanguageModel

@@ -27,8 +27,8 @@ from transformers import (
 
 from ._util.files import write_whole, writes
 from ._util.hashing import digest
+from .contracts.fit import Example, FitObserver, FitReport, Schedule, TrainingData
 from .errors import HarnessError, UsageError
-from .training import Example, FitObserver, FitReport, Schedule, TrainingData
 
 if TYPE_CHECKING:
     from torch.nn import Module

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from ._tokens import encode, token_ids
+from .contracts.prompt import Prompt
 from .errors import UsageError
-from .prompt import Prompt
 
 Rule = Literal["middle", "left", "right", "context-end", "none"]
 RULES: tuple[str, ...] = get_args(Rule)

@@ -26,8 +26,8 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from harness import UsageError
+from harness.contracts.phases import phase
 from harness.kvcache import KVCache, decode, end_token_ids, feed, moved, stack
-from harness.measure import phase
 
 from ._ratios import RAW, entries
 

@@ -21,8 +21,8 @@ from harness import Prompt, UsageError
 from harness._util import artifacts
 
 if TYPE_CHECKING:
+    from harness.contracts.fit import TrainingData
     from harness.models.model import LanguageModel
-    from harness.training import TrainingData
 
     from ._activation_beacon import ActivationBeacon
 

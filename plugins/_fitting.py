@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from harness import UsageError
+from harness.contracts.fit import FitReport, Schedule, TrainingData
 from harness.kvcache import KVCache, feed
 from harness.trainer import train
-from harness.training import FitReport, Schedule, TrainingData
 
 from ._activation_beacon import ActivationBeacon
 

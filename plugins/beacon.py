@@ -22,8 +22,8 @@ from ._ratios import RAW, capacity, check_interval, parse_ratio, smallest_ratio,
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
+    from harness.contracts.fit import FitReport, Schedule, TrainingData
     from harness.models.model import LanguageModel
-    from harness.training import FitReport, Schedule, TrainingData
 
     from ._activation_beacon import ActivationBeacon, ChooseRatio, Reading
 
@@ -347,7 +347,7 @@ class Beacon(CondensingMethod):
     ) -> list[Generation]:
         import torch
 
-        from harness.measure import phase
+        from harness.contracts.phases import phase
 
         plans = [plan for _, plan, _ in states]
         with phase("prefill"), torch.no_grad():

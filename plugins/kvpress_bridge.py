@@ -22,9 +22,9 @@ from harness.errors import unknown_name
 from harness.models import attention as harness_attention
 
 if TYPE_CHECKING:
+    from harness.contracts.prompt import TokenizedPrompt
     from harness.kvcache import KVCache
     from harness.models.model import LanguageModel
-    from harness.prompt import TokenizedPrompt
 
 PACKAGE = "kvpress"
 PIP = "pip install 'long-context-harness[kvpress]'"
@@ -264,8 +264,8 @@ class PressMethod(Method):
     def _answer(self, state: Pressed, question: Sequence[int], decoding: Decoding) -> Generation:
         import torch
 
+        from harness.contracts.phases import phase
         from harness.kvcache import decode, feed, stop_reason
-        from harness.measure import phase
 
         network, cache = self.model.network, state.cache
         _register()

@@ -55,8 +55,8 @@ class Plain(Method):
     ) -> list[Generation]:
         import torch
 
+        from harness.contracts.phases import phase
         from harness.kvcache import decode, feed, stop_reason
-        from harness.measure import phase
 
         caches = list(states)
         rows = [i for i, q in enumerate(questions) if len(q) > 1]

@@ -85,8 +85,8 @@ class Streaming(Method):
     def generate(
         self, states: Sequence[Stream], questions: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[Generation]:
+        from harness.contracts.phases import phase
         from harness.kvcache import stop_reason
-        from harness.measure import phase
 
         with phase("prefill"):
             caches = self._read([s.cache for s in states], [q[:-1] for q in questions])

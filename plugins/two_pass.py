@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, Generation, Prompt, TokenizedPrompt, UsageError
 from harness import Options as BaseOptions
-from harness.measure import phase
+from harness.contracts.fit import FitReport
+from harness.contracts.phases import phase
 from harness.models import adapters
-from harness.training import FitReport
 
 from ._allocation import Plan, allocate, allocate_top, positive_scores, z_scores
 from ._kinds import Kind
@@ -23,8 +23,8 @@ from ._two_pass_options import TwoPassFitOptions, TwoPassOptions
 from .beacon import CondensingMethod
 
 if TYPE_CHECKING:
+    from harness.contracts.fit import Schedule, TrainingData
     from harness.models.model import LanguageModel
-    from harness.training import Schedule, TrainingData
 
     from ._activation_beacon import ChooseRatio, Reading
     from ._calibration import Calibration

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from harness import UsageError
 from harness.comparison import PLAIN_MEAN, average_weights
+from harness.contracts.run import LoadedRun
 from harness.documents.tables import Column
-from harness.runs import LoadedRun
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import UsageError, registry
+from harness.contracts.run import LoadedRun, Record
 from harness.documents.tables import Cell, Column, Mark
 from harness.labels import shared_options
-from harness.runs import LoadedRun, Record
 from harness.summary import summarise
 
 RUN = Column("run", "run", kind="name")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.runs import LoadedRun, Record
+from harness.contracts.run import LoadedRun, Record
 from harness.stats.bootstrap import bootstrap, confidence_interval
 
 Key = tuple[int, str, str]

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from harness import Report, UsageError
 from harness.comparison import Comparison, comparable, compare_many
 from harness.comparison import Row as Compared
+from harness.contracts.run import LoadedRun
 from harness.documents.document import Document
 from harness.documents.tables import Cell, Column, Mark, Row, Table
-from harness.runs import LoadedRun
 
 from ._rows import RUN, TASK, footers, run_cell, scaled
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from harness import Report
 from harness._util.units import GIB, MIB
 from harness.comparison import PLAIN_MEAN
+from harness.contracts.phases import PHASES
+from harness.contracts.run import LoadedRun, Record
 from harness.documents.document import Document
 from harness.documents.figures import Axis, Point, Scatter, positive
 from harness.documents.tables import Cell, Column, Mark, Row, Table
-from harness.measure import PHASES
-from harness.runs import LoadedRun, Record
 
 from ._columns import ScoreColumn, score_columns
 from ._resampling import RESAMPLES, interval, resampled

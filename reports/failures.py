@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness import Report
+from harness.contracts.run import LoadedRun
 from harness.documents.document import Document
 from harness.documents.tables import Cell, Column, Row, Table
-from harness.runs import LoadedRun
 
 from ._rows import RUN, TASK, Member, footers, members, run_cell
 

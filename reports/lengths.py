@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from harness import Report
+from harness.contracts.run import LoadedRun, Record
 from harness.documents.document import Document
 from harness.documents.figures import Axis, HeatMap, Lines, Series
 from harness.documents.tables import Cell, Column, Row, Table
-from harness.runs import LoadedRun, Record
 from harness.stats.bootstrap import confidence_interval
 
 from ._rows import RUN, Member, footers, members, run_cell, scaled

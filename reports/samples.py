@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pydantic import Field
 
 from harness import Options, Report
+from harness.contracts.run import LoadedRun, Record
 from harness.documents.document import Document, SampleView
 from harness.documents.figures import Stretch, Strip
-from harness.runs import LoadedRun, Record
 
 from ._rows import Member, members
 

@@ -10,10 +10,11 @@ from pydantic import Field
 
 from harness import Options, Report
 from harness.baselines import published
+from harness.contracts.run import LoadedRun
 from harness.documents.document import Document
 from harness.documents.figures import Axis, Lines, Series
 from harness.documents.tables import Cell, Column, Mark, Row, Table
-from harness.runs import LoadedRun, load_run
+from harness.runs import load_run
 from harness.suite import same_model
 from harness.suiterun import read_outcome
 

@@ -11,10 +11,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from harness.contracts.prompt import Prompt
+from harness.contracts.task import Sample, ScoredSample, Task, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
-from harness.prompt import Prompt
-from harness.task import Sample, ScoredSample, Task, TaskEnvironment
 
 from ._grid import checked_depths, checked_lengths, part_means, plain
 from ._similarity import edit_ratio

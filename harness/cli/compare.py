@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..comparison import Comparison, Row
-    from ..runs import LoadedRun
+    from ..contracts.run import LoadedRun
 
 COLOURS = {"better": "green", "worse": "red"}
 

@@ -19,9 +19,9 @@ from ._output import emit, json_flag, quiet_flag, say
 from .run import task_settings
 
 if TYPE_CHECKING:
+    from ..contracts.prompt import Prompt
+    from ..contracts.task import Sample, TaskEnvironment
     from ..models.model import LanguageModel
-    from ..prompt import Prompt
-    from ..task import Sample, TaskEnvironment
 
 SHOWN = 1000
 """Characters shown of each end of a long part."""
@@ -120,9 +120,9 @@ def _environment(
     name: str, asked_for: bool, seed: int, data_dir: Path | None, offline: bool, limit: int
 ) -> tuple[TaskEnvironment, str]:
     """The environment, and why it cannot count tokens (empty if it can)."""
+    from ..contracts.task import TaskEnvironment
     from ..environment import task_environment
     from ..models import loading
-    from ..task import TaskEnvironment
 
     try:
         model: LanguageModel = loading.load(name, offline=offline, device="cpu")

@@ -11,9 +11,9 @@ from .._plain import visible
 from ._output import emit, json_flag, quiet_flag
 
 if TYPE_CHECKING:
-    from ..method import Method
+    from ..contracts.method import Method
+    from ..contracts.task import Task
     from ..registry import Plugin
-    from ..task import Task
 
 KINDS = ("methods", "tasks", "recipes", "models")
 

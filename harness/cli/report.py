@@ -15,10 +15,10 @@ from ..errors import UsageError
 from ._output import json_flag, quiet_flag, say, stdout
 
 if TYPE_CHECKING:
+    from ..contracts.report import Report
+    from ..contracts.run import LoadedRun
     from ..documents.document import Document
     from ..documents.tables import Table
-    from ..report import Report
-    from ..runs import LoadedRun
 
 DEFAULT = ("scores", "cost", "comparison")
 EVERYTHING = ("scores", "comparison", "cost", "lengths", "grid", "failures", "samples")

@@ -6,11 +6,12 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from ..prompt import Prompt, render
+from ..contracts.prompt import Prompt
+from ..prompt import render
 
 if TYPE_CHECKING:
+    from ..contracts.task import Task
     from ..models.model import LanguageModel
-    from ..task import Task
 
 
 def preset_hash(task: Task, model: LanguageModel) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..contracts.outputs import Decoding, Generation
 from ..errors import MeasurementError
 from ..measure import TOLERANCE_TOKENS, check
-from ..method import Decoding, Generation
 from ..planning import writable
 from ._results import Failed, NotApplicable
 from ._trial import NEW_TOKENS, Seen, Trial
@@ -100,7 +100,7 @@ def declared(trial: Trial) -> str:
         if not measured["verified"]:
             raise Failed(
                 "no forward pass of a single token was seen, so nothing proves kv_tokens; answer token by token "
-                'with model.network, inside harness.measure.phase("decode")'
+                'with model.network, inside harness.contracts.phases.phase("decode")'
             )
         end, most = (meter.resident or [0])[0], generation.kv_tokens + len(generation.token_ids)
         if end > most + TOLERANCE_TOKENS:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..contracts.method import Method
 from ..errors import UsageError
-from ..method import Method
 from ..options import Options, describe
 from ._results import Failed, raised
 from ._trial import Trial

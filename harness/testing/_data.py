@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..training import Example
+from ..contracts.fit import Example
 
 if TYPE_CHECKING:
     from ..models.model import LanguageModel
@@ -20,7 +20,7 @@ SHARE = 1.25
 
 @dataclass(frozen=True)
 class Listed:
-    """Examples held in memory, as `harness.training.TrainingData`."""
+    """Examples held in memory, as `harness.contracts.fit.TrainingData`."""
 
     examples: tuple[Example, ...]
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from ..method import Decoding
-from ..prompt import TokenizedPrompt
+from ..contracts.outputs import Decoding
+from ..contracts.prompt import TokenizedPrompt
 from ._results import Failed, NotApplicable
 from ._snapshot import differences, frozen
 from ._trial import Trial
@@ -16,7 +16,7 @@ from ._trial import Trial
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..method import Method
+    from ..contracts.method import Method
 
 CLOSE = 1e-4
 """Largest difference of KV entries that were computed from the same tokens."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..contracts.fit import FitReport, Schedule
 from ..errors import UsageError
 from ..planning import writable
-from ..training import FitReport, Schedule
 from ._answers import same
 from ._data import examples
 from ._results import Failed, NotApplicable
@@ -19,7 +19,7 @@ from ._snapshot import differences, modules, settings, weights
 from ._trial import Trial
 
 if TYPE_CHECKING:
-    from ..method import Method
+    from ..contracts.method import Method
     from ..models.model import LanguageModel
 
 SUFFIXES = (".safetensors", ".json", ".md")
@@ -85,7 +85,7 @@ def fit(trial: Trial) -> str:
             "leave the base model's frozen, and set settings of the process back"
         )
     if not isinstance(report, FitReport) or report.steps < 0:
-        raise Failed(f"fit returned {report!r}; return harness.training.FitReport")
+        raise Failed(f"fit returned {report!r}; return harness.contracts.fit.FitReport")
     if report.loss is not None and not math.isfinite(report.loss):
         raise Failed(f"the loss of the fit is {report.loss}; raise harness.trainer.TrainingError instead")
     try:

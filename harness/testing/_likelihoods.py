@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..contracts.method import Method
+from ..contracts.outputs import Likelihood, Scored
 from ..errors import HarnessError, MeasurementError, UsageError
 from ..measure import check, observe
-from ..method import Likelihood, Method, Scored
 from ._answers import same
 from ._results import Failed, NotApplicable
 from ._trial import NEW_TOKENS, Seen, Trial

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ._results import FAILED, OK, Suite
 
 if TYPE_CHECKING:
-    from ..method import Method
-    from ..task import Task
+    from ..contracts.method import Method
+    from ..contracts.task import Task
 
 
 def conformance_tests(
@@ -46,7 +46,7 @@ def conformance_tests(
 
 
 def _suite(plugin: Any, options: Mapping[str, Any] | None, more: dict[str, Any]) -> Suite[Any]:
-    from ..task import Task
+    from ..contracts.task import Task
     from .methods import method_suite
     from .tasks import task_suite
 

@@ -13,10 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..contracts.method import Method
+from ..contracts.outputs import Decoding, Generation
+from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..measure import Meter, observe
-from ..method import Decoding, Generation, Method
 from ..options import Options
-from ..prompt import Prompt, TokenizedPrompt, render, tokenize
+from ..prompt import render, tokenize
 from ._results import Failed
 from ._snapshot import differences, modules, process, settings, unusual_random_state, weights
 

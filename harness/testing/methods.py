@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..contracts.method import Method
 from ..errors import UsageError
-from ..method import Method
 from ._answers import answers, batch, declared, decoding, every_sample, order, repeat
 from ._contract import before_weights, contract, limit, options
 from ._halves import halves, question, share_key, shared_state

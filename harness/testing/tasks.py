@@ -10,12 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..contracts.prompt import Prompt
+from ..contracts.task import Sample, ScoredSample, Task
 from ..environment import task_environment
 from ..errors import UsageError
 from ..options import Options, describe
 from ..planning import writable
-from ..prompt import Prompt
-from ..task import Sample, ScoredSample, Task
 from ._results import Check, CheckResult, Failed, NotApplicable, Suite
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contracts.task import TaskEnvironment
 from harness.errors import Unavailable, UsageError
-from harness.task import TaskEnvironment
 
 from .._rows import from_hub, objects, unique
 from .generators import GENERATED

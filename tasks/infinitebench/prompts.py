@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from harness.contracts.prompt import Prompt
 from harness.errors import UsageError
-from harness.prompt import Prompt
 
 COMMIT = "prompt-753b69f score-88b3daa"
 """Which versions of the official ``prompt.py`` and ``compute_scores.py`` are followed; in each run's preset."""

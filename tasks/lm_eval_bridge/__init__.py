@@ -12,7 +12,7 @@ from harness import Options, Sample, Task, TaskEnvironment, UsageError
 from . import prompts
 
 if TYPE_CHECKING:
-    from harness.method import Likelihood
+    from harness.contracts.outputs import Likelihood
 
     from .library import Loaded
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from harness.contracts.prompt import Prompt
+from harness.contracts.task import Sample, ScoredSample, Task, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
-from harness.prompt import Prompt
-from harness.task import Sample, ScoredSample, Task, TaskEnvironment
 
 from . import data
 from . import metrics as official

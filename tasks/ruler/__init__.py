@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
+from harness.contracts.task import Sample, ScoredSample, Task, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
-from harness.task import Sample, ScoredSample, Task, TaskEnvironment
 
 from .._grid import checked_lengths, part_means
 from . import metrics, sentences, sources

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.prompt import Prompt
+from harness.contracts.prompt import Prompt
 
 from .protocol import SHORT
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harness._util.files import cache_dir, cache_writes, write_whole
+from harness.contracts.task import TaskEnvironment
 from harness.errors import Unavailable, UsageError
-from harness.task import TaskEnvironment
 
 ESSAYS = "PaulGrahamEssays.json"
 SQUAD = "squad.json"

@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.generation import Answer, Request
-from harness.recipe import Dropped, Items, Stage
+from harness.contracts.recipe import Answer, Dropped, Items, Request, Stage
 
 from .filters import clean, one_question, prose
 from .programs import STEPS, Program, actions, call_step, function_step, slug_of, trace, variables_step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from harness.recipe import Items, LengthRange, Part, Passage
+from harness.contracts.recipe import Items, LengthRange, Part, Passage
 
 from .filling import Deck, fill
 

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from harness.contracts.prompt import Prompt
+from harness.contracts.task import Sample, ScoredSample, Task, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
-from harness.prompt import Prompt
-from harness.task import Sample, ScoredSample, Task, TaskEnvironment
 
 from ..longbench.metrics import qa_f1, rouge_l
 

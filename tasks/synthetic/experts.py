@@ -8,9 +8,18 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.generation import Answer, Request
+from harness.contracts.recipe import (
+    Answer,
+    Draft,
+    Dropped,
+    Items,
+    LengthRange,
+    NoItems,
+    Recipe,
+    Request,
+    Stage,
+)
 from harness.options import Options
-from harness.recipe import Draft, Dropped, Items, LengthRange, NoItems, Recipe, Stage
 
 from .coding import Coding, code_question
 from .contexts import in_order, key, passages_of, shuffled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from harness.recipe import LengthRange, NoItems, TooShort
+from harness.contracts.recipe import LengthRange, NoItems, TooShort
 
 TRIES = 24
 """Passages looked at for the one that brings a context closest to its length."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.generation import Answer
-from harness.recipe import Dropped
+from harness.contracts.recipe import Answer, Dropped
 
 NGRAM = 4
 MOST_REPEATED = 0.25

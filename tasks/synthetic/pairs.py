@@ -6,8 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from harness.generation import Answer
-from harness.recipe import Dropped, Items
+from harness.contracts.recipe import Answer, Dropped, Items
 
 from .filters import content_words, pair, reply, words
 

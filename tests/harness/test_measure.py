@@ -9,8 +9,9 @@ import torch
 
 from harness import Decoding, Generation, MeasurementError, Method, Prompt, TokenizedPrompt
 from harness.cli import invoke
+from harness.contracts.phases import phase
 from harness.kvcache import KVCache, decode, feed, stack
-from harness.measure import Meter, check, observe, phase
+from harness.measure import Meter, check, observe
 from harness.planning import plan_run
 from harness.plugins.plain import Plain
 from harness.runner import execute

@@ -7,8 +7,9 @@ import time
 import pytest
 
 from harness import UsageError
+from harness.contracts.run import references_hash
 from harness.labels import shared_options
-from harness.runs import load_run, load_runs, loaded, references_hash
+from harness.runs import load_run, load_runs, loaded
 
 from .records_made import make_run
 

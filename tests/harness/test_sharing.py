@@ -7,7 +7,7 @@ import pytest
 
 from harness import Method, Prompt, Sample, UsageError, registry
 from harness.cli import invoke
-from harness.method import Decoding
+from harness.contracts.outputs import Decoding
 from harness.planning import plan_run
 from harness.plugins._two_pass_options import TwoPassOptions
 from harness.plugins.beacon import Beacon

@@ -8,8 +8,8 @@ import pytest
 
 from harness import _endpoint
 from harness._endpoint import EndpointGenerator
+from harness.contracts.recipe import Request
 from harness.errors import HarnessError, UsageError
-from harness.generation import Request
 
 ASKED = [Request(f"story {n}", f"Say {n}.", 20, 0.7, 50) for n in range(4)]
 

@@ -9,10 +9,10 @@ import pytest
 from harness import synthesis
 from harness._pool import read_identity
 from harness.cli import invoke
+from harness.contracts.recipe import Answer, LengthRange, Request, intervals, share
 from harness.errors import HarnessError, UsageError
-from harness.generation import Answer, ModelGenerator, Request
+from harness.generation import ModelGenerator
 from harness.models import loading
-from harness.recipe import LengthRange, intervals, share
 
 from .synthesizing import Quiet, Script, make, run
 
@@ -268,7 +268,8 @@ def test_the_model_draws_each_answer_from_its_own_seed(tiny):
 def test_top_k_of_one_is_greedy(tiny):
     import torch
 
-    from harness.prompt import Prompt, render, tokenize
+    from harness.contracts.prompt import Prompt
+    from harness.prompt import render, tokenize
 
     ask = Request("x 0", "The sky is", 6, 5.0, 1)
     ids = list(tokenize(render(Prompt("", ask.prompt, ""), tiny, chat=True), tiny).ids)

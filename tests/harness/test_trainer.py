@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from harness.cli import invoke
+from harness.contracts.fit import Schedule
 from harness.models import adapters
 from harness.trainer import TrainingError, last_whole, train
-from harness.training import Schedule
 
 from .fits import fit_words, random_examples, repeating, same, tensors
 from .test_kill import kill_when

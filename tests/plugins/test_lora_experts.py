@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness import UsageError
+from harness.contracts.fit import Schedule
 from harness.models import adapters
 from harness.plugins import _weights
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
@@ -14,7 +15,6 @@ from harness.plugins._lora_experts import EMBEDDING, Expert, LoraExperts, places
 from harness.plugins.beacon import Beacon
 from harness.plugins.lora_experts import LoraExperts as Method
 from harness.plugins.lora_experts import LoraFitOptions
-from harness.training import Schedule
 
 from ..harness.fits import INTERVAL, random_examples, same
 

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
+from harness.contracts.run import LoadedRun
 from harness.reports._claims import findings_table, put_to_test, verdict
 from harness.reports._suite_rows import SuiteRow, measure, strata_of
 from harness.reports.suite import document, heading
-from harness.runs import LoadedRun
 
 
 def loaded(scores, seed=1, name="m", planned=None, status="ok"):

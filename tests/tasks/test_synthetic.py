@@ -6,10 +6,9 @@ import random
 import pytest
 
 from harness import registry, synthesis
+from harness.contracts.recipe import Answer, Dropped, LengthRange, TooShort
 from harness.environment import task_environment
 from harness.errors import UsageError
-from harness.generation import Answer
-from harness.recipe import Dropped, LengthRange, TooShort
 from harness.tasks.synthetic import filters, programs, thesis
 from harness.tasks.synthetic.filling import Deck, fill
 

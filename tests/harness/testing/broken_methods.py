@@ -11,11 +11,11 @@ import torch
 from pydantic import Field, field_validator
 
 import harness
+from harness.contracts.fit import FitReport
+from harness.contracts.outputs import Decoding
+from harness.contracts.phases import phase
 from harness.kvcache import KVCache, decode, feed, stop_reason
-from harness.measure import phase
-from harness.method import Decoding
 from harness.models import adapters
-from harness.training import FitReport
 
 
 class KeepOptions(harness.Options):

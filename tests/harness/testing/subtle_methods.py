@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 import transformers.models.llama.modeling_llama as llama
 
+from harness.contracts.outputs import Likelihood, Scored
 from harness.kvcache import KVCache
-from harness.method import Likelihood, Scored
 
 from .broken_methods import Keep, State, Whole
 

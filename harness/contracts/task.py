@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .errors import UsageError
-from .method import Likelihood
-from .options import Options as BaseOptions
+from ..errors import UsageError
+from ..options import Options as BaseOptions
+from .outputs import Likelihood
 from .prompt import Prompt
 
 

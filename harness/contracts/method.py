@@ -11,102 +11,17 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .errors import UsageError
-from .options import Options as BaseOptions
+from ..errors import UsageError
+from ..options import Options as BaseOptions
+from .outputs import Decoding, Generation, Scored
 
 if TYPE_CHECKING:
-    from .models.model import LanguageModel
+    from ..models.model import LanguageModel
+    from .fit import FitReport, Schedule, TrainingData
     from .prompt import TokenizedPrompt
-    from .training import FitReport, Schedule, TrainingData
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How answers are decoded. Greedy always: the harness compares methods, not samplers.
-
-    Attributes
-    ----------
-    max_new_tokens
-        Most tokens an answer may have.
-    min_new_tokens
-        Fewest tokens before an end token is allowed.
-    stop_ids
-        Token ids that end an answer besides the model's own end tokens (LongBench's newline).
-    """
-
-    max_new_tokens: int
-    min_new_tokens: int = 0
-    stop_ids: tuple[int, ...] = ()
-
-
-@dataclass
-class Generation:
-    """One answer, and what the method declares about how it came about.
-
-    Attributes
-    ----------
-    text
-        The decoded new tokens, special tokens skipped, otherwise untouched.
-    token_ids
-        The new tokens, the end token (if one was produced) included.
-    stop_reason
-        ``"eos"`` (an end token of the model), ``"stop"`` (one of `Decoding.stop_ids`) or ``"length"``.
-    prompt_tokens
-        Tokens of the prompt the method was given.
-    kv_tokens
-        KV entries of this sample resident when the answer began: what the prompt was compressed to. The
-        runner fails the run if the model was seen attending to another number.
-    details
-        JSON-ready facts for the record: ratio of each interval, relevance, and so on.
-    """
-
-    text: str
-    token_ids: list[int]
-    stop_reason: str
-    prompt_tokens: int
-    kv_tokens: int
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """How likely one continuation is.
-
-    Attributes
-    ----------
-    logprob
-        Natural logarithm of its probability: the sum over its tokens, each given all before it.
-    greedy
-        Whether greedy decoding would have given exactly these tokens.
-    tokens
-        How many they are.
-    """
-
-    logprob: float
-    greedy: bool
-    tokens: int
-
-
-@dataclass
-class Scored:
-    """Likelihoods of the continuations of one prompt, and what `Generation` declares of an answer.
-
-    Attributes
-    ----------
-    likelihoods
-        One for each continuation, in order.
-    prompt_tokens, kv_tokens, details
-        As in `Generation`; held against what was measured in the same way.
-    """
-
-    likelihoods: list[Likelihood]
-    prompt_tokens: int
-    kv_tokens: int
-    details: dict[str, Any] = field(default_factory=dict)
 
 
 Announce = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -285,7 +200,7 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
         self, prompts: Sequence[TokenizedPrompt], decoding: Decoding
     ) -> list[Generation]:
         """Answer a batch of prompts; one `Generation` each, in order. The default joins the two halves."""
-        from .measure import phase
+        from .phases import phase
 
         with phase("compress"):
             reserve = [len(p.suffix_ids) for p in prompts]
@@ -319,7 +234,7 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
         UsageError
             If the method decodes in another way: it then has to override this.
         """
-        from .likelihood import score
+        from ..likelihood import score
 
         def answer(rows: Sequence[int], decoding: Decoding) -> list[Generation]:
             return self.ask([prompts[i] for i in rows], decoding)

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from .options import Options as BaseOptions
+from ..options import Options as BaseOptions
 
 if TYPE_CHECKING:
-    from .documents.document import Document
-    from .runs import LoadedRun
+    from ..documents.document import Document
+    from .run import LoadedRun
 
 
 class Report(ABC):

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from .errors import HarnessError, UsageError
-from .generation import Answer, Request
-from .options import Options as BaseOptions
+from ..errors import HarnessError, UsageError
+from ..options import Options as BaseOptions
 
 
 class Items(Protocol):
@@ -223,3 +222,37 @@ def intervals(span: tuple[int, int], interval: int) -> range:
     if interval < 1 or not 0 <= start < end:
         raise UsageError(f"no interval of {interval} tokens over the span {start}..{end}")
     return range(start // interval, (end - 1) // interval + 1)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a generator.
+
+    Attributes
+    ----------
+    key
+        Names the item and its stage, unique in a pool: with the seed it decides every draw.
+    prompt
+        The user's turn, without chat template.
+    max_tokens
+        Most new tokens of the answer.
+    temperature
+        Divides the logits; above 0.
+    top_k
+        Only so many most likely tokens are drawn from.
+    """
+
+    key: str
+    prompt: str
+    max_tokens: int
+    temperature: float
+    top_k: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a generator wrote: the text, whether it ended by itself, and its length in new tokens."""
+
+    text: str
+    ended: bool
+    tokens: int

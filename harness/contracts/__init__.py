@@ -1,0 +1,1 @@
+"""What a method, task, recipe or report implements, receives and returns."""

@@ -1,0 +1,69 @@
+"""A prompt in parts, as text and as token ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as text. ``prefix + context + suffix`` is exactly what is tokenised.
+
+    Attributes
+    ----------
+    prefix, context, suffix
+        Instruction, long text, and whatever follows it.
+    question
+        The bare question inside the suffix, for retrieval; empty where the task asks none in words of its
+        own (a summary), and the suffix then has to do.
+    special_tokens
+        False: the tokenizer adds none of its special tokens (BOS); for texts that come with theirs.
+    """
+
+    prefix: str
+    context: str
+    suffix: str
+    question: str = ""
+    special_tokens: bool = True
+
+    @property
+    def text(self) -> str:
+        """The three parts joined."""
+        return self.prefix + self.context + self.suffix
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """A rendered prompt as token ids, with the place of its context; what methods receive.
+
+    Attributes
+    ----------
+    prompt
+        The rendered text, chat template included.
+    ids
+        All token ids, special tokens included, in reading order.
+    context_start, context_end
+        ``ids[context_start:context_end]`` is the context. A token that straddles a border belongs to the
+        earlier part. At least one token always follows `context_end`.
+    found
+        The token that holds the character `tokenize` was asked to find.
+    """
+
+    prompt: Prompt
+    ids: tuple[int, ...]
+    context_start: int
+    context_end: int
+    found: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def head_ids(self) -> tuple[int, ...]:
+        """Everything before the question: prefix and context."""
+        return self.ids[: self.context_end]
+
+    @property
+    def suffix_ids(self) -> tuple[int, ...]:
+        """The question and whatever follows it; never empty."""
+        return self.ids[self.context_end :]

@@ -1,0 +1,241 @@
+"""A finished run as data: what a report receives."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from .. import registry
+from ..errors import UsageError
+from .phases import PHASES
+
+if TYPE_CHECKING:
+    import pandas
+
+
+Record = Mapping[str, Any]
+UNDONE = {
+    "running": ": it goes on now, or was killed, and then the same command goes on from there",
+    "interrupted": ": the same command goes on from there",
+}
+"""What can be done about runs that are not finished."""
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """A task as a run asked it.
+
+    Attributes
+    ----------
+    name
+        ``passkey``, ``longbench/trec``.
+    metric
+        Its main score.
+    planned
+        Samples that were asked for.
+    version, preset, options, facts
+        Of the task, as the run's hash has them.
+    """
+
+    name: str
+    metric: str
+    planned: int
+    version: str
+    preset: str
+    options: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """One run: its facts and its records. A recorded baseline comes as the same thing, without the answers.
+
+    Attributes
+    ----------
+    content
+        `run.json`.
+    records
+        The record of each sample by (task, id), failed ones included, in the order of the file. Those of a
+        recorded baseline lack prediction, references, metadata and details, and have ``references_hash``.
+    source
+        Where it was read from.
+    label
+        A short name, different from those of the runs it was loaded with (see `labelled`).
+    """
+
+    content: Mapping[str, Any]
+    records: Mapping[tuple[str, str], Record]
+    source: str
+    label: str
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits over everything that can change an answer."""
+        return str(self.content["hash"])
+
+    @property
+    def method(self) -> str:
+        """The method's name."""
+        return str(self.content["method"]["name"])
+
+    @property
+    def protocol(self) -> str:
+        """``query-aware`` if compression saw the question in this run, else ``query-agnostic``."""
+        method = self.content["method"]
+        return str(method.get("protocol") or ("query-aware" if method["sees_question"] else "query-agnostic"))
+
+    @property
+    def sees_question(self) -> bool:
+        """Whether compression saw the question in this run: false too if it was withheld."""
+        return self.protocol == "query-aware"
+
+    @property
+    def status(self) -> str:
+        """``finished``, ``finished with failures``, ``interrupted``, ``running`` or ``failed``."""
+        return str(self.content["status"])
+
+    @property
+    def model(self) -> str:
+        """The model's name as the user gave it; ``identity["model_hash"]`` is what it is."""
+        return str(self.content["model"]["name"])
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that the hash covers: options, model and tokenizer, window, truncation, seed, tasks."""
+        found: Mapping[str, Any] = self.content["identity"]
+        return found
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Every option of the method, defaults included."""
+        found: Mapping[str, Any] = self.identity["options"]
+        return found
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be said beside its numbers: a state other than finished, and the method's own warning."""
+        marked = f"the run is marked {self.status!r}{UNDONE.get(self.status, '')}"
+        state = () if self.status == "finished" else (marked,)
+        warning = (self.content.get("method_facts") or {}).get("warning")
+        return (*state, str(warning)) if warning else state
+
+    @cached_property
+    def tasks(self) -> tuple[RunTask, ...]:
+        """The tasks of the run, in its order."""
+        summary = {r["task"]: r for r in self.content.get("summary", {}).get("tasks", ())}
+        found = []
+        for each in self.identity["tasks"]:
+            name = str(each["name"])
+            row = summary.get(name, {})
+            asked = self.content["prompts"].get(name, {}).get("samples") or row.get("n")
+            found.append(
+                RunTask(
+                    name=name,
+                    metric=str(row["metric"] if row else self._metric(name)),
+                    planned=int(asked or len(self.of_task(name))),
+                    version=str(each["version"]),
+                    preset=str(each["preset"]),
+                    options=each["options"],
+                    facts=each.get("facts", {}),
+                )
+            )
+        return tuple(found)
+
+    def task(self, name: str) -> RunTask | None:
+        """The task of that name, if the run has it."""
+        return next((t for t in self.tasks if t.name == name), None)
+
+    def _metric(self, task: str) -> str:
+        """The main score of a task whose run was killed before it had a summary."""
+        with contextlib.suppress(UsageError):  # the task may not be installed here
+            cls = registry.task_class(task)[0].cls
+            if not cls.any_variant:
+                return cls.metrics[0]
+        # What its records name first, which is the order the task gave.
+        scores = next((r["scores"] for r in self.of_task(task).values() if r["status"] == "ok"), {"score": 0})
+        return next(iter(scores))
+
+    def of_task(self, task: str) -> dict[str, Record]:
+        """Records of one task by sample id, failed ones included."""
+        return self._by_task.get(task, {})
+
+    @cached_property
+    def _by_task(self) -> dict[str, dict[str, Record]]:
+        found: dict[str, dict[str, Record]] = {}
+        for (task, name), record in self.records.items():
+            found.setdefault(task, {})[name] = record
+        return found
+
+    @property
+    def planned(self) -> int:
+        """Samples that were asked for, in all."""
+        return sum(t.planned for t in self.tasks)
+
+    @cached_property
+    def n_ok(self) -> int:
+        """Samples that finished, in all."""
+        return sum(r["status"] == "ok" for r in self.records.values())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One flat dict for each sample: what a data frame is made from. What is not known is None."""
+        for (task, name), r in self.records.items():
+            truncation, measured, cost = (r.get(part) or {} for part in ("truncation", "measured", "cost"))
+            yield {
+                "run": self.label,
+                "hash": self.hash,
+                "method": self.method,
+                "model": self.model,
+                "protocol": self.protocol,
+                "task": task,
+                "id": name,
+                "status": r["status"],
+                **{f"score.{metric}": value for metric, value in (r.get("scores") or {}).items()},
+                "prompt_tokens": r.get("prompt_tokens"),
+                **{key: measured.get(key) for key in ("kv_tokens", "compression", "verified")},
+                **{
+                    key: truncation.get(key)
+                    for key in ("truncated", "tokens_before", "tokens_after", "answer_survives")
+                },
+                "new_tokens": r.get("new_tokens"),
+                "stop_reason": r.get("stop_reason"),
+                **{key: cost.get(key) for key in (*COSTS, *SHARED)},
+                "error": (r.get("error") or {}).get("type"),
+                "prediction": r.get("prediction"),
+                **{
+                    f"metadata.{key}": value
+                    for key, value in (r.get("metadata") or {}).items()
+                    if value is None or isinstance(value, (str, int, float))
+                },
+            }
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """`rows` as a data frame."""
+        return LoadedRuns([self]).to_pandas()
+
+
+class LoadedRuns(list[LoadedRun]):
+    """Runs that were read together: a list, and one data frame."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The samples of all runs, a row each, ``run`` being the run's label (columns: `LoadedRun.rows`)."""
+        import pandas
+
+        return pandas.DataFrame([row for run in self for row in run.rows()])
+
+
+COSTS = ("seconds", *(f"{name}_seconds" for name in PHASES), "kv_bytes", "peak_bytes")
+"""Names of what a sample cost: seconds and bytes."""
+SHARED = ("questions", "saved_seconds")
+"""What a record's cost says besides, if questions shared one compressed context."""
+
+
+def references_hash(record: Record) -> str:
+    """Sixteen hex digits over the accepted answers of a sample: equal if and only if they are."""
+    if "references_hash" in record:
+        return str(record["references_hash"])
+    return hashlib.sha256(json.dumps(record["references"], ensure_ascii=False).encode()).hexdigest()[:16]
