@@ -12,7 +12,7 @@ from .contracts.outputs import Decoding, Generation, Scored
 from .contracts.phases import phase
 from .likelihood import score
 from .measure import Meter, check, observe
-from .prompt import tokenize
+from .prompts.render import tokenize
 
 if TYPE_CHECKING:
     from .planning import Prepared

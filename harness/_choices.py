@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from .contracts.prompt import Prompt
 from .errors import UsageError
-from .likelihood import continuation_ids, trailing_blanks
-from .prompt import adds_special, trim
+from .prompts.render import adds_special, trim
+from .prompts.tokenization import continuation_ids, trailing_blanks
 
 if TYPE_CHECKING:
     from .contracts.task import Sample

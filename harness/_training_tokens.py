@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ._training_text import Row
 from .contracts.prompt import Prompt
 from .models import chat_template
-from .prompt import render
+from .prompts.render import render
 
 if TYPE_CHECKING:
     from .models.model import LanguageModel

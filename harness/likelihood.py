@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._tokens import encode
 from .contracts.outputs import Decoding, Likelihood, Scored
 from .errors import HarnessError, UsageError
 
@@ -278,18 +277,3 @@ def _check(name: str, state: Forcing, answers: Sequence[Generation]) -> None:
             f"method {name} decodes a batch in an order of its own; ask its samples one by one "
             "(--batch-size 1), or let it override loglikelihood"
         )
-
-
-def trailing_blanks(context: str) -> int:
-    """Characters at the end of a context that are read as the beginning of its continuation (lm-eval's rule)."""
-    return len(context) - len(context.rstrip())
-
-
-def continuation_ids(tokenizer: Any, context: str, continuation: str, special: bool = True) -> list[int]:
-    """Tokens of `continuation` after `context`, which must not end in blanks: both tokenised as one text.
-
-    As lm-eval does for causal models: what the text has beyond the number of the context's own tokens. A
-    token that straddles the border therefore counts to whichever side that number leaves it on.
-    """
-    whole = encode(tokenizer, context + continuation, special=special).ids
-    return whole[len(encode(tokenizer, context, special=special)) :].tolist()

@@ -21,11 +21,11 @@ from ._lm_eval_measured import Measured
 from .contracts.outputs import Decoding, Generation, Likelihood, Scored
 from .contracts.prompt import Prompt, TokenizedPrompt
 from .errors import HarnessError, MeasurementError, UsageError, unknown_name
-from .likelihood import continuation_ids, trailing_blanks
 from .measure import observe
 from .models import adapters, loading
 from .planning import who_answers
-from .prompt import by_last_line, tokenize
+from .prompts.render import by_last_line, tokenize
+from .prompts.tokenization import continuation_ids, trailing_blanks
 from .records import identity_hash
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from typing import Any
 
 from . import _timeouts, registry
 from ._choices import in_tokens, stop_ids
-from ._tokens import token_ids
 from ._version import __version__
 from .contracts.method import Method
 from .contracts.outputs import Decoding
@@ -26,9 +25,10 @@ from .errors import Unavailable, UsageError
 from .models import adapters
 from .models.loading import load as load_model
 from .models.model import LanguageModel
-from .prompt import render, tokenize
+from .prompts.render import render, tokenize
+from .prompts.tokenization import token_ids
+from .prompts.truncation import RULES, Truncation, first_place, truncate
 from .records import SCHEMA, RunFolder, folder_name
-from .truncation import RULES, Truncation, first_place, truncate
 
 MOST = 2**40
 """Of samples and tokens: more than there will be anywhere, and a number that all of Python takes."""

@@ -29,7 +29,7 @@ from .contracts.task import Task
 from .errors import MeasurementError, UsageError
 from .evaluation import run_metadata
 from .planning import Prepared, RunPlan, RunSettings, plan_run, writable
-from .prompt import tokenize
+from .prompts.render import tokenize
 from .records import SCHEMA, RunFolder, earlier_environments, identity_hash
 from .summary import summarise
 

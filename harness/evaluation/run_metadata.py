@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ..contracts.prompt import Prompt
-from ..prompt import render
+from ..prompts.render import render
 
 if TYPE_CHECKING:
     from ..contracts.task import Task

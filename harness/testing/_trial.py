@@ -18,7 +18,7 @@ from ..contracts.outputs import Decoding, Generation
 from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..measure import Meter, observe
 from ..options import Options
-from ..prompt import render, tokenize
+from ..prompts.render import render, tokenize
 from ._results import Failed
 from ._snapshot import differences, modules, process, settings, unusual_random_state, weights
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness import Prompt, Sample, TaskEnvironment, UsageError
-from harness.prompt import by_last_line
+from harness.prompts.render import by_last_line
 
 if TYPE_CHECKING:
     from . import LmEvalOptions

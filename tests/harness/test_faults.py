@@ -21,7 +21,7 @@ from harness import UsageError, joining, measure
 from harness._timeouts import SampleTimeout, limited
 from harness.cli import invoke
 from harness.planning import plan_run
-from harness.prompt import tokenize
+from harness.prompts.render import tokenize
 from harness.records import RunFolder, _line, complete_lines
 from harness.runner import execute
 

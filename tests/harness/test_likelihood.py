@@ -7,14 +7,15 @@ from harness import Decoding, Generation, HarnessError, Method, UsageError
 from harness.contracts.phases import phase
 from harness.contracts.prompt import Prompt
 from harness.kvcache import KVCache, decode, feed, stop_reason
-from harness.likelihood import continuation_ids, forcing
+from harness.likelihood import forcing
 from harness.measure import check, observe
 from harness.plugins._activation_beacon import Reading
 from harness.plugins._two_pass_options import TwoPassOptions
 from harness.plugins.beacon import Beacon, BeaconOptions
 from harness.plugins.plain import Plain
 from harness.plugins.two_pass import TwoPass
-from harness.prompt import tokenize
+from harness.prompts.render import tokenize
+from harness.prompts.tokenization import continuation_ids
 
 INTERVAL = 32
 CHOICES = ([40, 41, 42], [17], [300, 9, 9, 250, 8], [33] * 12)

@@ -19,7 +19,7 @@ from harness.cli import invoke
 from harness.models import adapters
 from harness.planning import RunSettings, plan_run, prepare
 from harness.plugins.plain import Plain
-from harness.prompt import tokenize
+from harness.prompts.render import tokenize
 from harness.runner import execute
 
 from .running import Toy, Watcher, answers, as_method, by_id, counting, one_thread, run, settings, with_toy

@@ -15,7 +15,7 @@ from harness.plugins.plain import Plain
 from harness.plugins.position_scaling import PositionScaling
 from harness.plugins.streaming import Streaming
 from harness.plugins.two_pass import TwoPass
-from harness.prompt import tokenize
+from harness.prompts.render import tokenize
 from harness.runner import execute
 
 from .running import Toy, Watcher, answers, as_method, by_id, run, settings, with_toy

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import Prompt, _tokens
-from harness.prompt import tokenize
+from harness import Prompt
+from harness.prompts import tokenization
+from harness.prompts.render import tokenize
 from harness.testing.tiny import make_tokenizer
 
 TOKENIZER = make_tokenizer()
@@ -13,19 +14,19 @@ words = st.text(alphabet="abcdefg é北\N{SLIGHTLY SMILING FACE}\n\t.1", min_siz
 
 
 def small_blocks(monkeypatch, block=200, overlap=80):
-    monkeypatch.setattr(_tokens, "BLOCK", block)
-    monkeypatch.setattr(_tokens, "OVERLAP", overlap)
+    monkeypatch.setattr(tokenization, "BLOCK", block)
+    monkeypatch.setattr(tokenization, "OVERLAP", overlap)
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(words, min_size=1, max_size=60), st.booleans())
 def test_blocks_give_the_tokens_of_the_whole(monkeypatch, parts, special):
     text = " ".join(parts)
-    whole = _tokens._at_once(TOKENIZER, text, special)
+    whole = tokenization._at_once(TOKENIZER, text, special)
     with monkeypatch.context() as patch:
         small_blocks(patch)
-        found = _tokens.encode(TOKENIZER, text, special=special)
-        assert _tokens.token_ids(TOKENIZER, text) == TOKENIZER(text)["input_ids"]
+        found = tokenization.encode(TOKENIZER, text, special=special)
+        assert tokenization.token_ids(TOKENIZER, text) == TOKENIZER(text)["input_ids"]
     assert (found.ids, found.starts, found.stops) == (whole.ids, whole.starts, whole.stops)
 
 
@@ -38,7 +39,7 @@ def test_long_texts_are_really_read_in_blocks(monkeypatch):
         return TOKENIZER(text, **kwargs)
 
     text = "The grass is green. The sky is blue. " * 50
-    found = _tokens.encode(watching, text)
+    found = tokenization.encode(watching, text)
     assert list(found.ids) == TOKENIZER(text)["input_ids"]
     assert max(seen) <= 200 and len(seen) > len(text) / 200
 
@@ -46,7 +47,7 @@ def test_long_texts_are_really_read_in_blocks(monkeypatch):
 @pytest.mark.parametrize("text", ["ab" * 900, "\n" * 900, "a" * 900])
 def test_a_text_no_blocks_can_agree_about_is_read_at_once(monkeypatch, text):
     small_blocks(monkeypatch)
-    assert list(_tokens.encode(TOKENIZER, text).ids) == TOKENIZER(text)["input_ids"]
+    assert list(tokenization.encode(TOKENIZER, text).ids) == TOKENIZER(text)["input_ids"]
 
 
 def test_the_context_is_found_in_blocks_as_in_the_whole(monkeypatch, tiny):

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness import Prompt, UsageError
-from harness.truncation import RULES, split_again, truncate
+from harness.prompts.truncation import RULES, split_again, truncate
 
 FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
 PROMPT = Prompt("Answer the question. ", FILLER * 10, "\n\nWhat is the passkey?\n")

@@ -4,7 +4,7 @@ import torch
 
 from harness import Decoding, Prompt
 from harness.measure import check, observe
-from harness.prompt import tokenize
+from harness.prompts.render import tokenize
 
 
 def prompt(model, words, seed=0):

@@ -16,7 +16,7 @@ from harness.plugins._two_pass_options import TwoPassOptions
 from harness.plugins.beacon import Beacon, BeaconOptions
 from harness.plugins.plain import Plain
 from harness.plugins.two_pass import TwoPass
-from harness.prompt import tokenize
+from harness.prompts.render import tokenize
 
 WINDOW, INTERVAL = 256, 32
 

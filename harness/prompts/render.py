@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ._tokens import encode
-from .contracts.prompt import Prompt, TokenizedPrompt
-from .errors import UsageError
+from ..contracts.prompt import Prompt, TokenizedPrompt
+from ..errors import UsageError
+from .tokenization import encode
 
 if TYPE_CHECKING:
-    from .models.model import LanguageModel
+    from ..models.model import LanguageModel
 
 _MARK = "\ue000prompt\ue000"  # private-use characters: in no template, and not trimmed as blanks
 

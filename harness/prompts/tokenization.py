@@ -148,3 +148,18 @@ def _joint(text: str, left: Tokens, right: Tokens) -> tuple[int, int] | None:
         if left.ids[i - AGREE : i + AGREE] == right.ids[j - AGREE : j + AGREE]:
             return i, j
     return None
+
+
+def trailing_blanks(context: str) -> int:
+    """Characters at the end of a context that are read as the beginning of its continuation (lm-eval's rule)."""
+    return len(context) - len(context.rstrip())
+
+
+def continuation_ids(tokenizer: Any, context: str, continuation: str, special: bool = True) -> list[int]:
+    """Tokens of `continuation` after `context`, which must not end in blanks: both tokenised as one text.
+
+    As lm-eval does for causal models: what the text has beyond the number of the context's own tokens. A
+    token that straddles the border therefore counts to whichever side that number leaves it on.
+    """
+    whole = encode(tokenizer, context + continuation, special=special).ids
+    return whole[len(encode(tokenizer, context, special=special)) :].tolist()

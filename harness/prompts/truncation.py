@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from ._tokens import encode, token_ids
-from .contracts.prompt import Prompt
-from .errors import UsageError
+from ..contracts.prompt import Prompt
+from ..errors import UsageError
+from .tokenization import encode, token_ids
 
 Rule = Literal["middle", "left", "right", "context-end", "none"]
 RULES: tuple[str, ...] = get_args(Rule)

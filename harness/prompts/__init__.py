@@ -1,0 +1,1 @@
+"""Rendering, tokenising and truncating prompts."""
