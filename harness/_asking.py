@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from .contracts.method import Method
 from .contracts.outputs import Decoding, Generation, Scored
 from .contracts.phases import phase
-from .likelihood import score
-from .measure import Meter, check, observe
+from .inference.likelihood import score
+from .inference.meter import Meter, observe
+from .inference.verification import check
 from .prompts.render import tokenize
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import logging
 from typing import Any
 
 from .contracts.outputs import Generation, Scored
-from .measure import Meter, check
+from .inference.meter import Meter
+from .inference.verification import check
 
 log = logging.getLogger("harness")
 

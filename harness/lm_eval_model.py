@@ -21,7 +21,7 @@ from ._lm_eval_measured import Measured
 from .contracts.outputs import Decoding, Generation, Likelihood, Scored
 from .contracts.prompt import Prompt, TokenizedPrompt
 from .errors import HarnessError, MeasurementError, UsageError, unknown_name
-from .measure import observe
+from .inference.meter import observe
 from .models import adapters, loading
 from .planning import who_answers
 from .prompts.render import by_last_line, tokenize

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import mixture, registry, speed
+from . import mixture, registry
 from ._suite_settings import checked_settings
 from .contracts.outputs import Decoding
 from .errors import UsageError
 from .fitting import FitSettings
+from .inference import throughput
 from .matrix import FITTED, SHIPPED, Row, Spelled, with_adapter, words
 from .models import adapters
 from .models.model import LanguageModel
@@ -23,7 +24,7 @@ from .planning import RunPlan, RunSettings, plan_run
 from .suite import Fit, Suite
 
 if TYPE_CHECKING:
-    from .speed import Speed
+    from .inference.throughput import Speed
 
 State = Literal["new", "begun", "finished", "waits for a fit", "unavailable", "refused"]
 
@@ -175,7 +176,7 @@ def _seconds(plan: SuitePlan, run: RunPlan, pending: Sequence[Any], prepared: se
     """Reading as often as the method does, answers at full length, and what it prepares, counted once."""
     found = plan.speeds.get(run.model.name)
     if found is None:
-        found = plan.speeds[run.model.name] = speed.probe(run.model)
+        found = plan.speeds[run.model.name] = throughput.probe(run.model)
     groups: dict[Decoding, list[int]] = {}
     for p in pending:
         groups.setdefault(p.decoding, []).append(p.tokens)

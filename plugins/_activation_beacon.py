@@ -27,7 +27,10 @@ from torch.utils.checkpoint import checkpoint
 
 from harness import UsageError
 from harness.contracts.phases import phase
-from harness.kvcache import KVCache, decode, end_token_ids, feed, moved, stack
+from harness.inference.decoding import decode
+from harness.inference.forward import feed, moved
+from harness.inference.kvcache import KVCache, stack
+from harness.inference.stopping import end_token_ids
 
 from ._ratios import RAW, entries
 

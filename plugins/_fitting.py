@@ -15,7 +15,8 @@ from transformers import TrainerCallback
 
 from harness import UsageError
 from harness.contracts.fit import FitReport, Schedule, TrainingData
-from harness.kvcache import KVCache, feed
+from harness.inference.forward import feed
+from harness.inference.kvcache import KVCache
 from harness.trainer import train
 
 from ._activation_beacon import ActivationBeacon

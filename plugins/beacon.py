@@ -255,7 +255,7 @@ class CondensingMethod(Method):
         details: Sequence[dict[str, Any]],
     ) -> list[Generation]:
         """Decode from each state; `ratio` is asked for intervals that fill on the way."""
-        from harness.kvcache import stop_reason
+        from harness.inference.stopping import stop_reason
 
         after, answers = self.engine.generate(self.model, states, last, decoding, ratio)
         return [

@@ -23,7 +23,7 @@ from harness.models import attention as harness_attention
 
 if TYPE_CHECKING:
     from harness.contracts.prompt import TokenizedPrompt
-    from harness.kvcache import KVCache
+    from harness.inference.kvcache import KVCache
     from harness.models.model import LanguageModel
 
 PACKAGE = "kvpress"
@@ -220,7 +220,7 @@ class PressMethod(Method):
         import torch
         from transformers import DynamicCache
 
-        from harness.kvcache import KVCache
+        from harness.inference.kvcache import KVCache
 
         kvpress, network = installed(self.press.__name__), self.model.network
         if not context:
@@ -265,7 +265,9 @@ class PressMethod(Method):
         import torch
 
         from harness.contracts.phases import phase
-        from harness.kvcache import decode, feed, stop_reason
+        from harness.inference.decoding import decode
+        from harness.inference.forward import feed
+        from harness.inference.stopping import stop_reason
 
         network, cache = self.model.network, state.cache
         _register()
@@ -297,7 +299,8 @@ def _placed(network: Any, past: Any, tokens: int | None) -> KVCache:
     """
     import torch
 
-    from harness.kvcache import KVCache, moved
+    from harness.inference.forward import moved
+    from harness.inference.kvcache import KVCache
 
     rows = [(layer.keys[0], layer.values[0]) for layer in past.layers]
     shift = 0 if tokens is None else rows[0][0].shape[1] - tokens

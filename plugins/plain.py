@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness import Decoding, Generation, Method
 
 if TYPE_CHECKING:
-    from harness.kvcache import KVCache
+    from harness.inference.kvcache import KVCache
 
 LLAMA2_PROMPT_TOKENS = 3500
 """LongBench's limit for Llama-2 chat models (4,096 positions)."""
@@ -39,7 +39,8 @@ class Plain(Method):
         """Nothing is compressed: the states are the full caches of the contexts."""
         import torch
 
-        from harness.kvcache import KVCache, feed
+        from harness.inference.forward import feed
+        from harness.inference.kvcache import KVCache
 
         states = [KVCache()] * len(contexts)
         rows = [i for i, c in enumerate(contexts) if len(c)]
@@ -56,7 +57,9 @@ class Plain(Method):
         import torch
 
         from harness.contracts.phases import phase
-        from harness.kvcache import decode, feed, stop_reason
+        from harness.inference.decoding import decode
+        from harness.inference.forward import feed
+        from harness.inference.stopping import stop_reason
 
         caches = list(states)
         rows = [i for i, q in enumerate(questions) if len(q) > 1]

@@ -21,7 +21,7 @@ from harness import Decoding, Generation, Options, UsageError
 from .plain import Plain
 
 if TYPE_CHECKING:
-    from harness.kvcache import KVCache
+    from harness.inference.kvcache import KVCache
     from harness.models.model import LanguageModel
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from harness import Decoding, Generation, Method, Options, UsageError
 
 if TYPE_CHECKING:
-    from harness.kvcache import KVCache
+    from harness.inference.kvcache import KVCache
     from harness.models.model import LanguageModel
 
 
@@ -77,7 +77,7 @@ class Streaming(Method):
         self, contexts: Sequence[Sequence[int]], reserve: Sequence[int], decoding: Decoding
     ) -> list[Stream]:
         """The kept entries of each context, at most ``sinks + recent``; they do not depend on what follows."""
-        from harness.kvcache import KVCache
+        from harness.inference.kvcache import KVCache
 
         caches = self._read([KVCache()] * len(contexts), contexts)
         return [Stream(cache, len(context)) for cache, context in zip(caches, contexts)]
@@ -86,7 +86,7 @@ class Streaming(Method):
         self, states: Sequence[Stream], questions: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[Generation]:
         from harness.contracts.phases import phase
-        from harness.kvcache import stop_reason
+        from harness.inference.stopping import stop_reason
 
         with phase("prefill"):
             caches = self._read([s.cache for s in states], [q[:-1] for q in questions])
@@ -107,7 +107,7 @@ class Streaming(Method):
         """Each cache after reading its tokens, chunk by chunk, trimmed."""
         import torch
 
-        from harness.kvcache import feed
+        from harness.inference.forward import feed
 
         found, chunk = list(caches), self.options.chunk
         for start in range(0, max(map(len, tokens), default=0), chunk):
@@ -124,7 +124,8 @@ class Streaming(Method):
 
     def _answer(self, caches: Sequence[KVCache], last: Sequence[int], decoding: Decoding) -> list[list[int]]:
         """Decode in pieces of `chunk` tokens, trimming between them."""
-        from harness.kvcache import decode, end_token_ids
+        from harness.inference.decoding import decode
+        from harness.inference.stopping import end_token_ids
 
         ends, chunk = end_token_ids(self.model, decoding), self.options.chunk
         answers: list[list[int]] = [[] for _ in caches]
@@ -151,7 +152,7 @@ class Streaming(Method):
         """The first `sinks` and latest `recent` entries, the latter turned to the places they move to."""
         import torch
 
-        from harness.kvcache import moved
+        from harness.inference.forward import moved
 
         sinks, recent = self.options.sinks, self.options.recent
         dropped = len(cache) - sinks - recent

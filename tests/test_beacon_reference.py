@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from harness import Decoding
-from harness.kvcache import moved
+from harness.inference.forward import moved
 from harness.models import attention
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
 

@@ -133,7 +133,8 @@ def test_the_readmes_method_turns_keys_to_their_new_place(example, tiny):
     import torch
 
     from harness import registry
-    from harness.kvcache import KVCache, feed
+    from harness.inference.forward import feed
+    from harness.inference.kvcache import KVCache
 
     registry.register_file(example)
     cls = registry.method("ends").cls

@@ -39,7 +39,8 @@ def test_it_keeps_what_the_page_says(method, tiny):
     """First-layer values depend on the token alone: they tell which tokens were kept."""
     import torch
 
-    from harness.kvcache import KVCache, feed
+    from harness.inference.forward import feed
+    from harness.inference.kvcache import KVCache
 
     made = method(tiny, method.Options(sinks=3, recent=40))
     ids = [5 + (7 * i) % 400 for i in range(150)]

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 
 import torch
 
-from harness.kvcache import KVCache, feed
+from harness.inference.forward import feed
+from harness.inference.kvcache import KVCache
 from harness.models.loading import load
 from harness.plugins import _activation_beacon as engine_module
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading

@@ -38,7 +38,7 @@ def main() -> None:
     import harness.display
     import harness.documents.figures
     import harness.fitting
-    import harness.kvcache
+    import harness.inference.kvcache
     import harness.plugins._fitting
     import harness.plugins._weights
     import harness.plugins.beacon

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 
 from harness._util.environment import environment
-from harness.kvcache import KVCache, feed
+from harness.inference.forward import feed
+from harness.inference.kvcache import KVCache
 from harness.models import adapters
 from harness.models.loading import load
 from harness.models.model import LanguageModel

@@ -218,7 +218,7 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
     ) -> list[Scored]:
         """How likely given continuations are, instead of an answer; one `Scored` for each prompt, in order.
 
-        The default works for every method that decodes through `harness.kvcache.decode`: the method answers
+        The default works for every method that decodes through `harness.inference.decoding.decode`: the method answers
         as always, and the continuation is written down in place of what it would have chosen. Context and
         question are read once for all continuations of a prompt, unless one fills an interval on the way.
 
@@ -234,7 +234,7 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
         UsageError
             If the method decodes in another way: it then has to override this.
         """
-        from ..likelihood import score
+        from ..inference.likelihood import score
 
         def answer(rows: Sequence[int], decoding: Decoding) -> list[Generation]:
             return self.ask([prompts[i] for i in rows], decoding)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..measure import Meter
+    from ..inference.meter import Meter
 
 
 PHASES = ("compress", "prefill", "decode")

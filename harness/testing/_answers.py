@@ -6,7 +6,7 @@ from typing import Any
 
 from ..contracts.outputs import Decoding, Generation
 from ..errors import MeasurementError
-from ..measure import TOLERANCE_TOKENS, check
+from ..inference.verification import TOLERANCE_TOKENS, check
 from ..planning import writable
 from ._results import Failed, NotApplicable
 from ._trial import NEW_TOKENS, Seen, Trial
@@ -41,7 +41,7 @@ def _whole(trial: Trial, tokens: int, found: Any) -> None:
     due = "eos" if ids[-1] in model.end_ids else "length"
     if found.stop_reason != due:
         raise Failed(
-            f"stop_reason is {found.stop_reason!r}, due is {due!r}; harness.kvcache.stop_reason says it"
+            f"stop_reason is {found.stop_reason!r}, due is {due!r}; harness.inference.stopping.stop_reason says it"
         )
     if found.prompt_tokens != tokens:
         raise Failed(

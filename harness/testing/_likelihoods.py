@@ -10,7 +10,8 @@ from typing import Any
 from ..contracts.method import Method
 from ..contracts.outputs import Likelihood, Scored
 from ..errors import HarnessError, MeasurementError, UsageError
-from ..measure import check, observe
+from ..inference.meter import observe
+from ..inference.verification import check
 from ._answers import same
 from ._results import Failed, NotApplicable
 from ._trial import NEW_TOKENS, Seen, Trial

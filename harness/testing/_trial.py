@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding, Generation
 from ..contracts.prompt import Prompt, TokenizedPrompt
-from ..measure import Meter, observe
+from ..inference.meter import Meter, observe
 from ..options import Options
 from ..prompts.render import render, tokenize
 from ._results import Failed
@@ -118,7 +118,9 @@ class Trial:
     @cached_property
     def model(self) -> LanguageModel:
         """The model every check but those of its own uses; `weights_before` and `modules_before` are its state."""
-        from ..kvcache import KVCache, decode, feed
+        from ..inference.decoding import decode
+        from ..inference.forward import feed
+        from ..inference.kvcache import KVCache
 
         model = self.find()
         # What transformers sets up on first use is no method's doing.

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import UsageError, joining, measure
+from harness import UsageError, joining
 from harness._timeouts import SampleTimeout, limited
 from harness.cli import invoke
+from harness.inference import meter
 from harness.planning import plan_run
 from harness.prompts.render import tokenize
 from harness.records import RunFolder, _line, complete_lines
@@ -360,12 +361,12 @@ def test_logits_that_are_no_numbers_fail_their_sample_only(
 
 
 def test_sums_of_sixteen_bits_do_not_overflow():
-    meter = measure.Meter()
-    meter.chosen(torch.full((1, 4, 2000), 60_000.0, dtype=torch.float16))
-    assert meter.finite
-    meter.chosen(torch.tensor([[1.0, float("-inf")]]))
-    meter.chosen(torch.ones(1, 2))
-    assert not meter.finite
+    seen = meter.Meter()
+    seen.chosen(torch.full((1, 4, 2000), 60_000.0, dtype=torch.float16))
+    assert seen.finite
+    seen.chosen(torch.tensor([[1.0, float("-inf")]]))
+    seen.chosen(torch.ones(1, 2))
+    assert not seen.finite
 
 
 # --- lines

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import UsageError, suite
-from harness.speed import Speed
+from harness.inference.throughput import Speed
 
 from .fuzzing import JSON, PIECES, change, folder, refused_or_done, tried
 
@@ -34,7 +34,7 @@ def _plans_only():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.suiterun.carry_out", execute)
-        patch.setattr("harness.speed.probe", lambda model: Speed(100.0, 10.0))
+        patch.setattr("harness.inference.throughput.probe", lambda model: Speed(100.0, 10.0))
         patch.delenv("HARNESS_DEBUG", raising=False)
         yield
 

@@ -6,9 +6,13 @@ import torch
 from harness import Decoding, Generation, HarnessError, Method, UsageError
 from harness.contracts.phases import phase
 from harness.contracts.prompt import Prompt
-from harness.kvcache import KVCache, decode, feed, stop_reason
-from harness.likelihood import forcing
-from harness.measure import check, observe
+from harness.inference.decoding import decode
+from harness.inference.forward import feed
+from harness.inference.kvcache import KVCache
+from harness.inference.likelihood import forcing
+from harness.inference.meter import observe
+from harness.inference.stopping import stop_reason
+from harness.inference.verification import check
 from harness.plugins._activation_beacon import Reading
 from harness.plugins._two_pass_options import TwoPassOptions
 from harness.plugins.beacon import Beacon, BeaconOptions
@@ -240,7 +244,7 @@ def test_nothing_to_score_is_refused(tiny):
 
 
 def test_forcing_ends_with_its_block(tiny):
-    from harness import likelihood
+    from harness.inference import likelihood
 
     with pytest.raises(RuntimeError), forcing([[[1]]]):
         assert likelihood.current() is not None

@@ -10,8 +10,11 @@ import torch
 from harness import Decoding, Generation, MeasurementError, Method, Prompt, TokenizedPrompt
 from harness.cli import invoke
 from harness.contracts.phases import phase
-from harness.kvcache import KVCache, decode, feed, stack
-from harness.measure import Meter, check, observe
+from harness.inference.decoding import decode
+from harness.inference.forward import feed
+from harness.inference.kvcache import KVCache, stack
+from harness.inference.meter import Meter, observe
+from harness.inference.verification import check
 from harness.planning import plan_run
 from harness.plugins.plain import Plain
 from harness.runner import execute
@@ -274,7 +277,7 @@ class Hides(Own):
         return False
 
     def answer(self, cache, last, decoding):
-        from harness.kvcache import stack
+        from harness.inference.kvcache import stack
 
         network, hidden = self.model.network, len(cache) - len(cache) // self.share
         batch = stack([cache])

@@ -3,7 +3,8 @@
 import torch
 
 from harness import Decoding, Prompt
-from harness.measure import check, observe
+from harness.inference.meter import observe
+from harness.inference.verification import check
 from harness.prompts.render import tokenize
 
 

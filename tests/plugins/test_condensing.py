@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from harness import Decoding, Prompt, UsageError
-from harness.kvcache import KVCache, feed
-from harness.measure import check, observe
+from harness.inference.forward import feed
+from harness.inference.kvcache import KVCache
+from harness.inference.meter import observe
+from harness.inference.verification import check
 from harness.models import adapters, loading
 from harness.plugins import _calibration
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading

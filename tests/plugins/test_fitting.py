@@ -8,7 +8,8 @@ import torch
 
 from harness import UsageError
 from harness.cli import invoke
-from harness.kvcache import KVCache, feed
+from harness.inference.forward import feed
+from harness.inference.kvcache import KVCache
 from harness.models import adapters
 from harness.plugins import _calibration, _fitting, _weights
 from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon

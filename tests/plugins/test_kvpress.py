@@ -15,7 +15,8 @@ import transformers  # noqa: F401  (it looks at versions when it is first import
 from harness import Decoding, UsageError, registry
 from harness.cli import invoke
 from harness.cli import list as listing
-from harness.kvcache import KVCache, feed
+from harness.inference.forward import feed
+from harness.inference.kvcache import KVCache
 from harness.models import loading
 from harness.plugins import kvpress_bridge
 from harness.plugins.kvpress_bridge import REFUSED, KvPress, untouched

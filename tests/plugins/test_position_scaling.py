@@ -6,7 +6,8 @@ from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from harness import Decoding, UsageError
-from harness.kvcache import KVCache, feed
+from harness.inference.forward import feed
+from harness.inference.kvcache import KVCache
 from harness.models import loading
 from harness.plugins.plain import Plain
 from harness.plugins.position_scaling import PositionScaling, PositionScalingOptions

@@ -14,7 +14,10 @@ import harness
 from harness.contracts.fit import FitReport
 from harness.contracts.outputs import Decoding
 from harness.contracts.phases import phase
-from harness.kvcache import KVCache, decode, feed, stop_reason
+from harness.inference.decoding import decode
+from harness.inference.forward import feed
+from harness.inference.kvcache import KVCache
+from harness.inference.stopping import stop_reason
 from harness.models import adapters
 
 

@@ -8,7 +8,7 @@ import torch
 import transformers.models.llama.modeling_llama as llama
 
 from harness.contracts.outputs import Likelihood, Scored
-from harness.kvcache import KVCache
+from harness.inference.kvcache import KVCache
 
 from .broken_methods import Keep, State, Whole
 

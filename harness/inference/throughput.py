@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .models.model import LanguageModel
+    from ..models.model import LanguageModel
 
 READ, CHUNK, WRITE = 1024, 256, 8
 """Tokens the probe reads, in pieces of, and writes."""
@@ -32,7 +32,8 @@ def probe(model: LanguageModel) -> Speed:
     """Read a text of no interest in pieces, then write a few tokens; the model is left as it was."""
     import torch
 
-    from .kvcache import KVCache, feed
+    from .forward import feed
+    from .kvcache import KVCache
 
     size = max(2, min(READ, model.context_length - WRITE - 1))
     chunk = min(CHUNK, size)

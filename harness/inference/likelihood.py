@@ -1,4 +1,4 @@
-"""Log-likelihoods of given continuations, under any method that decodes through `harness.kvcache.decode`.
+"""Log-likelihoods of given continuations, under any method that decodes through `harness.inference.decoding.decode`.
 
 `score` lets the method answer as always, but while it does the shared `decode` writes the continuation down
 token by token instead of choosing tokens, and notes what each would have cost. So a likelihood is over the
@@ -13,15 +13,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .contracts.outputs import Decoding, Likelihood, Scored
-from .errors import HarnessError, UsageError
+from ..contracts.outputs import Decoding, Likelihood, Scored
+from ..errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .contracts.outputs import Generation
+    from ..contracts.outputs import Generation
+    from ..models.model import LanguageModel
     from .kvcache import KVCache
-    from .models.model import LanguageModel
 
 _current: ContextVar[Forcing | None] = ContextVar("forcing", default=None)
 
@@ -105,7 +105,8 @@ class Forcing:
         others are read from the same cache if all of them fits the first piece; if not they stay unscored.
         A continuation ends with an end token in place of its last one, so that no method goes on.
         """
-        from .kvcache import end_token_ids, feed
+        from .forward import feed
+        from .stopping import end_token_ids
 
         limit = decoding.max_new_tokens - produced
         allowed = limit if at_most is None else min(limit, at_most)
@@ -173,7 +174,7 @@ def _read(
 
     Returns the caches after each piece but its last token.
     """
-    from .kvcache import feed
+    from .forward import feed
 
     after = list(caches)
     longer = [i for i, piece in enumerate(pieces) if len(piece) > 1]
@@ -202,7 +203,7 @@ def _answer(choice: _Choice, row: int, place: int, piece: Sequence[int], ends: S
 
 @contextmanager
 def forcing(continuations: Continuations) -> Iterator[Forcing]:
-    """Within the block `harness.kvcache.decode` scores these continuations instead of answering."""
+    """Within the block `harness.inference.decoding.decode` scores these continuations instead of answering."""
     token = _current.set(found := Forcing(continuations))
     try:
         yield found
@@ -234,11 +235,11 @@ def score(
     Raises
     ------
     UsageError
-        If the method does not decode through `harness.kvcache.decode`.
+        If the method does not decode through `harness.inference.decoding.decode`.
     HarnessError
         If it mixes the rows of a batch, or stops before a continuation was scored to its end.
     """
-    from .measure import settle
+    from .meter import settle
 
     if not all(row and all(row) for row in continuations):
         raise ValueError("each prompt needs at least one continuation, and each continuation a token")
@@ -265,7 +266,7 @@ def score(
 def _check(name: str, state: Forcing, answers: Sequence[Generation]) -> None:
     if not state.begun:
         raise UsageError(
-            f"method {name} does not decode through harness.kvcache.decode, so that likelihoods cannot be "
+            f"method {name} does not decode through harness.inference.decoding.decode, so that likelihoods cannot be "
             "taken from it; let it override loglikelihood"
         )
     if len(answers) != len(state.choices) or not all(row[0].done for row in state.choices):

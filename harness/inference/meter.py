@@ -10,19 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .contracts.phases import PHASES, _current
-from .errors import MeasurementError, NotFiniteError
+from ..contracts.phases import PHASES, _current
+from ..errors import NotFiniteError
+from .memory import peak, reset_peak
 
 if TYPE_CHECKING:
-    from .contracts.outputs import Generation, Scored
-
-TOLERANCE = 0.01
-"""Share by which declared and observed KV entries may differ (and never less than `TOLERANCE_TOKENS`)."""
-
-TOLERANCE_TOKENS = 2
+    pass
 
 
 @dataclass
@@ -246,82 +241,6 @@ def observe(network: Any, device: str, batch: int | None = None) -> Iterator[Met
         )
 
 
-def check(
-    generation: Generation | Scored, meter: Meter, row: int, prompt_tokens: int | None = None
-) -> dict[str, Any]:
-    """Hold what a method declares for one sample against what the model was seen holding in its cache.
-
-    Parameters
-    ----------
-    generation
-        The method's answer, or its likelihoods.
-    meter
-        What was observed while it was made.
-    row
-        The sample's row in the batch.
-    prompt_tokens
-        Tokens the method was given; None: what it says.
-
-    Returns
-    -------
-    dict
-        ``kv_tokens`` (observed if anything was), ``verified`` (whether it was observed), ``compression``
-        (prompt tokens read for each entry that stood for them).
-
-    Raises
-    ------
-    MeasurementError
-        If there was more than was declared (it only pretended to compress), or less.
-    """
-    declared = generation.kv_tokens
-    given = generation.prompt_tokens if prompt_tokens is None else prompt_tokens
-    started = meter.started
-    seen = started[row] if started is not None and row < len(started) else None
-    if seen is not None and abs(seen - declared) > max(TOLERANCE_TOKENS, TOLERANCE * declared):
-        verb = "compressed" if seen > declared else "kept"
-        raise MeasurementError(
-            f"the method says it {verb} {given} prompt tokens {'to' if seen > declared else 'as'} "
-            f"{declared} KV entries, but the model was seen holding {seen} when the answer began; "
-            "the run is not to be believed"
-        )
-    kept = declared if seen is None else seen
-    return {
-        "kv_tokens": kept,
-        "verified": seen is not None,
-        "compression": (given - 1) / kept if kept > 0 else None,
-    }
-
-
 def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """A forward pass's arguments by name; token ids may come as the first positional one."""
     return {"input_ids": args[0], **kwargs} if args else kwargs
-
-
-def reset_peak(device: str) -> bool:
-    """Start a new peak-memory measurement; False if this system does not allow it."""
-    if device.startswith("cuda"):
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
-        return True
-    try:  # Linux: "5" resets the resident-set high-water mark of this process
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return False
-    return True
-
-
-def peak(device: str) -> int | None:
-    """Peak memory in bytes since `reset_peak`: allocated on the GPU, or resident of this process."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.max_memory_allocated(device))
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return None

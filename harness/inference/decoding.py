@@ -1,0 +1,94 @@
+"""Greedy decoding from caches of unequal length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from . import likelihood
+from .kvcache import stack
+from .stopping import end_token_ids
+
+if TYPE_CHECKING:
+    from ..contracts.outputs import Decoding
+    from ..models.model import LanguageModel
+    from .kvcache import KVCache
+
+
+@torch.no_grad()
+def decode(
+    model: LanguageModel,
+    rows: Sequence[KVCache],
+    last_tokens: Sequence[int],
+    decoding: Decoding,
+    *,
+    produced: int = 0,
+    at_most: int | None = None,
+) -> tuple[list[KVCache], list[list[int]]]:
+    """Continue greedily from each cache with `transformers`' own `generate`.
+
+    While `harness.inference.likelihood` scores given continuations, these are read and nothing is generated.
+
+    Parameters
+    ----------
+    rows
+        Caches holding everything before `last_tokens`.
+    last_tokens
+        For each row the one token not yet read.
+    produced
+        New tokens these rows have already (they count against the limits of `decoding`).
+    at_most
+        Stop after so many tokens although the answer may go on; None: only the limits of `decoding` count.
+
+    Returns
+    -------
+    list of KVCache
+        The caches after reading the last token and every new token but the newest.
+    list of list of int
+        New tokens of each row, up to and including its first end token.
+    """
+    from transformers import GenerationConfig
+
+    if (scoring := likelihood.current()) is not None:
+        return scoring.decode(model, rows, last_tokens, decoding, produced, at_most)
+    ends = end_token_ids(model, decoding)
+    limit = decoding.max_new_tokens - produced
+    if at_most is not None:
+        limit = min(limit, at_most)
+    batch = stack(rows)
+    device = model.network.device
+    mask = batch.padding_mask([1] * len(rows), device)
+    # What is left open here is filled from the model's own generation config, which `models` empties.
+    config = GenerationConfig(
+        max_new_tokens=limit,
+        min_new_tokens=min(limit, max(0, decoding.min_new_tokens - produced)),
+        use_cache=True,
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        temperature=1.0,
+        top_k=50,
+        top_p=1.0,
+        eos_token_id=ends or None,
+        pad_token_id=model.pad_id,
+        bos_token_id=None,
+    )
+    # Left-padding the ids to the cache's width makes them as long as the mask, which every transformers
+    # 5 release reads as "the whole sequence so far": it then feeds only what the cache does not hold.
+    ids = torch.full((len(rows), batch.width + 1), model.pad_id, dtype=torch.long, device=device)
+    ids[:, -1] = torch.as_tensor(list(last_tokens), dtype=torch.long, device=device)
+    out = model.network.generate(
+        input_ids=ids, attention_mask=mask, past_key_values=batch.cache, generation_config=config
+    )
+    fresh = out[:, batch.width + 1 :].tolist()
+    answers = []
+    for tokens in fresh:
+        stop = next((i for i, t in enumerate(tokens) if t in ends), len(tokens) - 1)
+        answers.append(tokens[: stop + 1])
+    steps = len(fresh[0])
+    return [
+        batch.row(i, steps).slice(0, n + len(a)) for i, (n, a) in enumerate(zip(batch.lengths, answers))
+    ], answers

@@ -1,0 +1,35 @@
+"""Peak memory of a device or of this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def reset_peak(device: str) -> bool:
+    """Start a new peak-memory measurement; False if this system does not allow it."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:  # Linux: "5" resets the resident-set high-water mark of this process
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def peak(device: str) -> int | None:
+    """Peak memory in bytes since `reset_peak`: allocated on the GPU, or resident of this process."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return None
