@@ -13,7 +13,7 @@ from .options import Options
 
 if TYPE_CHECKING:
     from .api import run
-    from .runs import load_runs
+    from .results.loading import load_runs
 
 
 __all__ = [

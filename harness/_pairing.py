@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from .contracts.run import LoadedRun, Record, references_hash
 from .errors import UsageError
-from .labels import SETTINGS, setting
+from .results.labels import SETTINGS, setting
 
 
 @dataclass

@@ -46,7 +46,7 @@ class Run:
 
     def load(self) -> LoadedRun:
         """The run's facts and records, read from its folder."""
-        from .runs import load_run
+        from .results.loading import load_run
 
         return load_run(self.folder)
 

@@ -25,7 +25,7 @@ from .models import adapters
 from .models.loading import load as load_model
 from .models.model import LanguageModel
 from .options import Options
-from .records import RunFolder
+from .results.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from .contracts.fit import TrainingData

@@ -26,7 +26,7 @@ from .models import adapters, loading
 from .planning import who_answers
 from .prompts.render import by_last_line, tokenize
 from .prompts.tokenization import continuation_ids, trailing_blanks
-from .records import identity_hash
+from .results.run_folder import identity_hash
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

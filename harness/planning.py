@@ -28,7 +28,7 @@ from .models.model import LanguageModel
 from .prompts.render import render, tokenize
 from .prompts.tokenization import token_ids
 from .prompts.truncation import RULES, Truncation, first_place, truncate
-from .records import SCHEMA, RunFolder, folder_name
+from .results.run_folder import SCHEMA, RunFolder, folder_name
 
 MOST = 2**40
 """Of samples and tokens: more than there will be anywhere, and a number that all of Python takes."""

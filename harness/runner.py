@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import joining
 from ._asking import Asked, Reading, Together, ask, ask_over, read_once, together
 from ._choices import cut_at
 from ._timeouts import SampleTimeout, limited
@@ -30,8 +29,9 @@ from .errors import MeasurementError, UsageError
 from .evaluation import run_metadata
 from .planning import Prepared, RunPlan, RunSettings, plan_run, writable
 from .prompts.render import tokenize
-from .records import SCHEMA, RunFolder, earlier_environments, identity_hash
-from .summary import summarise
+from .results import shared_run_folder
+from .results.run_folder import SCHEMA, RunFolder, earlier_environments, identity_hash
+from .results.summary import summarise
 
 OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: can't allocate memory", "STATUS_ALLOC_FAILED")
 """What a RuntimeError says when memory ran out."""
@@ -73,7 +73,7 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
     folder = plan.folder
     if plan.settings.join:
         order = [p.key for batch in _batches(plan) for p in batch.samples]
-        folder = plan.folder = joining.JoinedFolder(folder.path, order, watcher.sample)
+        folder = plan.folder = shared_run_folder.JoinedFolder(folder.path, order, watcher.sample)
     with folder.open():
         _start_over_if_failed(folder)
         finished = folder.recover()

@@ -21,7 +21,7 @@ from ._version import __version__
 from .errors import HarnessError, UsageError
 from .matrix import Row, with_adapter
 from .planning import plan_run
-from .records import folder_name
+from .results.run_folder import folder_name
 from .runner import Watcher, execute
 from .suiteplan import PlannedFit, PlannedRun, SuitePlan
 

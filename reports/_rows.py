@@ -10,8 +10,8 @@ from typing import Any
 from harness import UsageError, registry
 from harness.contracts.run import LoadedRun, Record
 from harness.documents.tables import Cell, Column, Mark
-from harness.labels import shared_options
-from harness.summary import summarise
+from harness.results.labels import shared_options
+from harness.results.summary import summarise
 
 RUN = Column("run", "run", kind="name")
 TASK = Column("task", "task", kind="name")

@@ -14,7 +14,7 @@ from harness.contracts.run import LoadedRun
 from harness.documents.document import Document
 from harness.documents.figures import Axis, Lines, Series
 from harness.documents.tables import Cell, Column, Mark, Row, Table
-from harness.runs import load_run
+from harness.results.loading import load_run
 from harness.suite import same_model
 from harness.suiterun import read_outcome
 

@@ -116,7 +116,7 @@ def test_every_folder_imports_only_what_it_may():
 @pytest.mark.parametrize(
     ("folder", "module", "source"),
     [
-        ("harness", "harness.runner", "from harness.records import RunFolder"),
+        ("harness", "harness.runner", "from harness.results.run_folder import RunFolder"),
         ("harness", "harness.runner", "from .tasks import passkey"),
         ("harness", "harness.cli.run", "def f():\n    from harness import plugins"),
         ("harness", "harness.runner", "from . import plugins"),

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 OUT = Path(__file__).resolve().parent.parent / "build" / "reference"
-MODULES = ("harness", "harness.testing", "harness.api", "harness.runs", "harness.contracts.fit")
+MODULES = ("harness", "harness.testing", "harness.api", "harness.results.loading", "harness.contracts.fit")
 """What plugins and notebooks import."""
 
 

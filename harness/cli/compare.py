@@ -110,7 +110,7 @@ def compare(
 
 def _gather(baseline: str, others: Sequence[str], folder: Path) -> tuple[LoadedRun, list[LoadedRun]]:
     """The baseline and the runs, under labels that tell all of them apart."""
-    from ..labels import labelled
+    from ..results.labels import labelled
 
     first = _runs(baseline, folder)
     if len(first) > 1:
@@ -128,14 +128,14 @@ def _gather(baseline: str, others: Sequence[str], folder: Path) -> tuple[LoadedR
 
 def _runs(name: str, folder: Path) -> list[LoadedRun]:
     """What the user means by a name: run folders, a recorded baseline, or one run of either."""
-    from .. import recorded
-    from ..runs import load_runs
+    from ..results import recorded_baselines
+    from ..results.loading import load_runs
 
     if Path(name).is_dir():
         return load_runs([name])
     whole, colon, digest = name.rpartition(":")
     if not colon or Path(name).is_file():
-        return recorded.read(recorded.find(name, folder))
+        return recorded_baselines.read(recorded_baselines.find(name, folder))
     runs = _runs(whole, folder)
     chosen = [r for r in runs if digest and r.hash.startswith(digest)]
     if len(chosen) != 1:
@@ -152,7 +152,7 @@ def _show(
     from rich.text import Text
 
     from ..display import Display
-    from ..labels import shared_options
+    from ..results.labels import shared_options
 
     display = Display()
     for comparison in found:

@@ -61,8 +61,8 @@ def report(
 
     RUN is a run's folder or a folder of runs (default `runs`). Every run is compared with the first.
     """
-    from ..merging import merged
-    from ..runs import load_runs
+    from ..results.loading import load_runs
+    from ..results.merging import merged
 
     if as_json and (out is not None or form not in (None, "json")):
         raise UsageError(
@@ -104,7 +104,7 @@ def _reports(names: Sequence[str], published: str | None) -> list[Report]:
 
 def _record(runs: Sequence[LoadedRun], name: str) -> None:
     """Record the runs as a baseline, and say where."""
-    from ..recorded import record
+    from ..results.recorded_baselines import record
 
     path = record(name, runs)
     if not QUIET.get():

@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 
-from harness.records import SCHEMA, RunFolder, folder_name, identity_hash
+from harness.results.run_folder import SCHEMA, RunFolder, folder_name, identity_hash
 
 
 def digest(text):

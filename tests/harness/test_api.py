@@ -90,7 +90,7 @@ def test_importing_the_package_imports_nothing_heavy_and_names_what_is_there():
         "print(harness.run.__module__, harness.load_runs.__module__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["[]", "harness.api harness.runs"]
+    assert done.stdout.splitlines() == ["[]", "harness.api harness.results.loading"]
     with pytest.raises(AttributeError, match="no attribute 'rum'"):
         _ = harness.rum
 

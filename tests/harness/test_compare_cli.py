@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from harness import recorded
 from harness.cli import invoke
-from harness.runs import load_runs
+from harness.results import recorded_baselines
+from harness.results.loading import load_runs
 
 from .records_made import make_run
 
@@ -89,13 +89,13 @@ def test_ci_is_stopped_by_what_is_significantly_worse(typed, good, bad):
 
 
 def test_a_recorded_baseline_is_a_name(typed, good, bad, tmp_path):
-    recorded.record("main", load_runs([good]), tmp_path / "recorded")
+    recorded_baselines.record("main", load_runs([good]), tmp_path / "recorded")
     assert typed("main", bad, "--fail-if-worse", 1)[0] == 1
     assert typed("recorded/main.json", good, "--fail-if-worse", 1)[0] == 0
     assert typed("main", bad, "--baselines", "elsewhere")[0] == 2
     status, _, err = typed("mian", bad)
     assert status == 2 and "did you mean 'main'?" in err
-    recorded.record("two", load_runs([good, bad]), tmp_path / "recorded")
+    recorded_baselines.record("two", load_runs([good, bad]), tmp_path / "recorded")
     assert "holds 2 runs" in typed("two", bad)[2]
     assert typed(f"two:{load_runs([good])[0].hash}", bad, "--fail-if-worse", 1)[0] == 1
 

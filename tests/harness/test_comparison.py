@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from harness import UsageError
 from harness.comparison import average_weights, compare, compare_many
-from harness.labels import labelled
-from harness.runs import load_runs
+from harness.results.labels import labelled
+from harness.results.loading import load_runs
 from harness.stats.paired import difference_interval, holm, mcnemar, sign_flips
 from harness.tasks.longbench import LongBench
 

@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import UsageError, joining
+from harness import UsageError
 from harness._timeouts import SampleTimeout, limited
 from harness.cli import invoke
 from harness.inference import meter
 from harness.planning import plan_run
 from harness.prompts.render import tokenize
-from harness.records import RunFolder, _line, complete_lines
+from harness.results import shared_run_folder
+from harness.results.record_lines import _line, complete_lines
+from harness.results.run_folder import RunFolder
 from harness.runner import execute
 
 from .conftest import TOOLS
@@ -159,7 +161,7 @@ def test_a_joined_run_is_the_run_of_one_process(tiny_folder, tmp_path, monkeypat
 OTHER = """
 import sys
 from pathlib import Path
-from harness.joining import JoinedFolder
+from harness.results.shared_run_folder import JoinedFolder
 
 class Sample:
     key = ("toy", sys.argv[2])
@@ -252,7 +254,7 @@ def test_batches_of_other_shapes_share_no_sample(tmp_path):
         def __init__(self, *names):
             self.samples = [type("Sample", (), {"key": ("t", name)})() for name in names]
 
-    folder = joining.JoinedFolder(tmp_path, [])
+    folder = shared_run_folder.JoinedFolder(tmp_path, [])
     with folder.open():
         claims = iter(folder.claimed([Batch("a", "b")]))
         next(claims)
@@ -262,9 +264,9 @@ def test_batches_of_other_shapes_share_no_sample(tmp_path):
             "    try: fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place); print('free')\n"
             "    except BlockingIOError: print('held')\n"
         )
-        places = [str(joining._place(("t", name))) for name in "abc"]
+        places = [str(shared_run_folder._place(("t", name))) for name in "abc"]
         done = subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path / joining.CLAIMS), *places],
+            [sys.executable, "-c", script, str(tmp_path / shared_run_folder.CLAIMS), *places],
             capture_output=True,
             text=True,
         )

@@ -9,7 +9,7 @@ from harness import UsageError
 from harness.cli import VERBS, cli, invoke
 from harness.cli.synth import _say
 from harness.plugins.plain import Plain
-from harness.records import SAMPLES, RunFolder
+from harness.results.run_folder import SAMPLES, RunFolder
 
 from .fuzzing import refused_or_done
 from .records_made import make_run

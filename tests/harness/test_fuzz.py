@@ -16,7 +16,7 @@ from harness.cli import invoke
 from harness.models import adapters, loading
 from harness.options import describe
 from harness.plugins import _weights
-from harness.records import RunFolder
+from harness.results.run_folder import RunFolder
 from harness.tasks.synthetic.evaluation import FACTS
 
 from .fuzzing import JSON, LINES, NUMBERS, TEXT, folder, refused_or_done, tried

@@ -11,7 +11,7 @@ from harness import suite
 from harness.cli import invoke
 from harness.display import FitDisplay, RunDisplay, SynthDisplay
 from harness.generation import ModelGenerator
-from harness.records import RunFolder
+from harness.results.run_folder import RunFolder
 
 from .fits import fit_words, repeating, same, tensors
 from .running import one_thread

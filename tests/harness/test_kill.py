@@ -13,7 +13,7 @@ import pytest
 from harness import UsageError
 from harness.cli import invoke
 from harness.planning import plan_run
-from harness.records import RunFolder
+from harness.results.run_folder import RunFolder
 from harness.runner import execute
 
 from .running import Watcher, answers, by_id, one_thread, settings, with_toy
@@ -122,7 +122,7 @@ def test_a_command_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path, t
 HOLD = """
 import sys
 from pathlib import Path
-from harness.records import RunFolder
+from harness.results.run_folder import RunFolder
 
 with RunFolder(Path(sys.argv[1])).open():
     print("held", flush=True)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from harness import UsageError
-from harness.records import RunFolder, folder_name, identity_hash
+from harness.results.run_folder import RunFolder, folder_name, identity_hash
 
 
 def record(name, status="ok", task="t", **more):

@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli import invoke
 from harness.planning import plan_run
-from harness.runs import load_runs
+from harness.results.loading import load_runs
 
 from ..reports import making
 from .running import one_thread, run, settings

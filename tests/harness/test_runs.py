@@ -8,8 +8,8 @@ import pytest
 
 from harness import UsageError
 from harness.contracts.run import references_hash
-from harness.labels import shared_options
-from harness.runs import load_run, load_runs, loaded
+from harness.results.labels import shared_options
+from harness.results.loading import load_run, load_runs, loaded
 
 from .records_made import make_run
 
@@ -203,5 +203,8 @@ def test_fifty_thousand_records_are_read_in_a_second_or_two(tmp_path):
 
 
 def test_reading_and_comparing_load_no_model_library():
-    code = "import sys, harness.comparison, harness.recorded; sys.exit(bool({'torch', 'scipy'} & set(sys.modules)))"
+    code = (
+        "import sys, harness.comparison, harness.results.recorded_baselines; "
+        "sys.exit(bool({'torch', 'scipy'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,7 +13,7 @@ from harness.matrix import spell
 from harness.models.shared import SharedModels
 from harness.planning import plan_run
 from harness.plugins.plain import Plain
-from harness.records import RunFolder
+from harness.results.run_folder import RunFolder
 from harness.runner import execute
 from harness.suiteplan import plan_suite
 from harness.suiterun import read_outcome

@@ -3,8 +3,8 @@
 import pytest
 
 from harness import Task
+from harness.results.summary import row, summarise
 from harness.stats.bootstrap import confidence_interval
-from harness.summary import row, summarise
 
 
 class Toy(Task):

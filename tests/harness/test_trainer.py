@@ -150,7 +150,7 @@ def test_killed_after_the_last_step_a_fit_makes_no_further_one(tiny_folder, tmp_
 HOLD = """
 import sys
 from pathlib import Path
-from harness.records import RunFolder
+from harness.results.run_folder import RunFolder
 
 with RunFolder(Path(sys.argv[1])).open():
     print("held", flush=True)

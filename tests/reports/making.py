@@ -4,8 +4,8 @@ import json
 import random
 
 from harness import registry
-from harness.records import RunFolder, identity_hash
-from harness.summary import summarise
+from harness.results.run_folder import RunFolder, identity_hash
+from harness.results.summary import summarise
 
 COST = {"forwards": 3, "positions": 100, "batch": 1, "row": 0, "peak_bytes": 3 * 2**28}
 

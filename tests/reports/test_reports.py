@@ -8,8 +8,8 @@ import pytest
 
 from harness import UsageError, registry
 from harness.documents.tables import Mark
-from harness.merging import merged
-from harness.runs import load_runs
+from harness.results.loading import load_runs
+from harness.results.merging import merged
 
 from . import making
 

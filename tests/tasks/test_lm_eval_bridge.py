@@ -266,7 +266,7 @@ def test_examples_that_are_the_same_for_all_are_compressed_once(tiny_folder, tmp
 
 def test_a_run_killed_before_its_summary_is_summed_up_without_data(tiny_folder, tmp_path, include):
     from harness.reports._rows import summary
-    from harness.runs import load_run
+    from harness.results.loading import load_run
 
     result, _ = run(wanted(tiny_folder, tmp_path, include, "tiny_generate"))
     content = result.folder.read_run()

@@ -12,7 +12,7 @@ import pytest
 
 from harness import ScoredSample, TaskEnvironment, UsageError, registry, scoring
 from harness.environment import task_environment
-from harness.summary import summarise
+from harness.results.summary import summarise
 from harness.tasks.ruler import Ruler, RulerOptions, sentences, sources
 from harness.tasks.ruler.counting import Counter
 from harness.tasks.ruler.metrics import cleaned, score

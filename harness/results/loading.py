@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .contracts.run import LoadedRun, LoadedRuns, Record
-from .errors import UsageError
+from ..contracts.run import LoadedRun, LoadedRuns, Record
+from ..errors import UsageError
 from .labels import labelled
-from .records import RUN, SCHEMA, RunFolder, misshapen
+from .run_folder import RUN, SCHEMA, RunFolder, misshapen
 
 if TYPE_CHECKING:
     pass

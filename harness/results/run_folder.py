@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gc
 import hashlib
 import json
-import math
 import os
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ._util.files import unwritable, write_whole
-from .errors import UsageError
+from .._util.files import unwritable, write_whole
+from ..errors import UsageError
+from .record_lines import _collector_paused, _line, _parsed, complete_lines
 
 SCHEMA = 1
 """Version of what a run's folder holds."""
@@ -29,27 +27,10 @@ RUN = "run.json"
 SAMPLES = "samples.jsonl"
 FAILED = "samples-failed{}.jsonl"
 LOCK = ".lock"
-SUM = "crc32"
-"""The field of a line that says whether the line is as it was written."""
-_KINDS = {"prediction": str, **dict.fromkeys(("scores", "metadata", "measured", "truncation", "cost"), dict)}
-_FINISHED: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("prompt_hash", "references", "prompt_tokens", "stop_reason", "metadata", "scores"), ()),
-    "truncation": ("truncated", "answer_survives"),
-    "measured": ("kv_tokens", "verified"),
-    "cost": ("kv_bytes", "peak_bytes", "compress_seconds", "prefill_seconds", "decode_seconds"),
-}
-"""What is read of every finished sample."""
-_SUMMED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\r?$')
-_MISNAMED = re.compile(rb', "[^"]{5}": "[0-9a-f]{8}"\}\r?$')
-"""A checksum whose own name was changed: nothing else a line ends with looks like one."""
 PARTS = "parts"
 
 Key = tuple[str, str]
 """A sample's task and id."""
-
-
-class _DamagedError(ValueError):
-    """What is wrong with a line that is JSON, in words."""
 
 
 class Planned(Protocol):
@@ -78,89 +59,6 @@ def folder_name(method: str, model: str, identity: Mapping[str, Any]) -> str:
     """``<method>-<model>-<hash>``, safe as a file name whatever the model is called."""
     short = re.sub(r"[^A-Za-z0-9._]+", "-", Path(model).name).strip("-.") or "model"
     return f"{re.sub(r'[^A-Za-z0-9._]+', '-', method)}-{short}-{identity_hash(identity)}"
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """No search for garbage while many objects are made that all stay: it would take half of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def complete_lines(data: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records in `data` up to its last newline, and how many bytes they took.
-
-    Raises
-    ------
-    UsageError
-        If a complete line is damaged: that is no interrupted write, so nothing is guessed.
-    """
-    size = data.rfind(b"\n") + 1
-    return _parsed(data[:size], path), size
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    """A record as it stands in a file: its last field is a checksum of all before it."""
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
-    return f'{text[:-1]}, "{SUM}": "{zlib.crc32(text.encode()):08x}"}}\n'
-
-
-def _record(line: bytes) -> dict[str, Any]:
-    """The record of a line. Raises ValueError, KeyError, TypeError or RecursionError if it is none.
-
-    A line without a checksum (of an earlier version, or put together by a person) is taken as it is, if all is
-    there that is read of a finished sample.
-    """
-    found: dict[str, Any] = json.loads(line)
-    if not all(isinstance(found[name], str) for name in ("id", "task", "status")):
-        raise TypeError("a field of another type")
-    if not all(isinstance(found.get(name, kind()), kind) for name, kind in _KINDS.items()):
-        raise TypeError("a field of another type")
-    if SUM in found:
-        found.pop(SUM)
-        told = _SUMMED.search(line)
-        if told is None or zlib.crc32(line[: told.start()] + b"}") != int(told[1], 16):
-            raise _DamagedError("its checksum is another")
-    elif _MISNAMED.search(line):
-        raise _DamagedError("its checksum has another name")
-    elif found["status"] == "ok":
-        _check_finished(found)
-    return found
-
-
-def _check_finished(record: Mapping[str, Any]) -> None:
-    """Raise `_DamagedError` unless a record has what is read of a finished sample."""
-    for name, inner in _FINISHED.items():
-        for part in ("", *inner):
-            if name not in record or (part and part not in record[name]):
-                raise _DamagedError(f"it has no {f'{name}.{part}' if part else name}")
-    for name, value in record["scores"].items():
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise _DamagedError(f"its score {name} is no number")
-
-
-def _parsed(data: bytes, path: Path) -> list[dict[str, Any]]:
-    lines = data.split(b"\n")
-    found = []
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        try:
-            record = _record(line)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            if number == len(lines):
-                break
-            why = f" ({error})" if isinstance(error, _DamagedError) else ""
-            raise UsageError(
-                f"{path} line {number} is damaged{why}; remove that line to run its sample again"
-            ) from None
-        found.append(record)
-    return found
 
 
 def misshapen(content: Mapping[str, Any]) -> str:
@@ -202,7 +100,7 @@ class RunFolder:
     """
 
     shared = False
-    """Whether other processes may be working on the folder at the same time; see `harness.joining`."""
+    """Whether other processes may be working on the folder at the same time (see `SharedRunFolder`)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -299,7 +197,7 @@ class RunFolder:
         return finished
 
     def parts(self) -> list[Path]:
-        """Files of samples that belong to one of several processes each; see `harness.joining`."""
+        """Files of samples that belong to one of several processes each; see `harness.results.shared_run_folder`."""
         return sorted((self.path / PARTS).glob("*.jsonl"))
 
     def take_in(self, order: Sequence[Key]) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .contracts.phases import PHASES
-from .contracts.task import ScoredSample, Task
-from .errors import UsageError
-from .stats.bootstrap import confidence_interval, mean, percentiles, resampled_means
+from ..contracts.phases import PHASES
+from ..contracts.task import ScoredSample, Task
+from ..errors import UsageError
+from ..stats.bootstrap import confidence_interval, mean, percentiles, resampled_means
 
 Records = Mapping[tuple[str, str], Mapping[str, Any]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .contracts.run import LoadedRun
+    from ..contracts.run import LoadedRun
 
 
 def labelled(runs: Sequence[LoadedRun]) -> list[LoadedRun]:

@@ -16,8 +16,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import MeasurementError, UsageError
-from .records import LOCK, PARTS, B, Batch, Key, RunFolder, complete_lines, earlier_environments
+from ..errors import MeasurementError, UsageError
+from .record_lines import complete_lines
+from .run_folder import LOCK, PARTS, B, Batch, Key, RunFolder, earlier_environments
 
 CLAIMS = ".claims"
 DOOR = ".door"

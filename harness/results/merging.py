@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .contracts.run import LoadedRun, Record
+from ..contracts.run import LoadedRun, Record
 
 
 def merged(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
     """Runs of one label joined, in the order in which the labels first come.
 
-    `harness.labels.labelled` gives two runs one label only if they differ in nothing but their tasks. Reports
+    `harness.results.labels.labelled` gives two runs one label only if they differ in nothing but their tasks. Reports
     then show them as one row. The joined hash names both; a state other than finished, and a warning, is
     the whole's.
     """

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ._util import artifacts
-from ._util.files import write_whole, writes
-from .contracts.run import COSTS, SHARED, LoadedRun, Record, references_hash
-from .errors import UsageError, unknown_name
+from .._util import artifacts
+from .._util.files import write_whole, writes
+from ..contracts.run import COSTS, SHARED, LoadedRun, Record, references_hash
+from ..errors import UsageError, unknown_name
 from .labels import labelled
-from .runs import loaded
+from .loading import loaded
 
 KIND = "recorded"
 """Where packages that ship baselines keep them, below a folder of `harness._util.artifacts`."""
@@ -77,7 +77,7 @@ def record(name: str, runs: Sequence[LoadedRun], folder: Path = FOLDER) -> Path:
 
 
 def read(path: Path) -> list[LoadedRun]:
-    """The runs of a recorded baseline, as `harness.runs.load_runs` gives them but without answers.
+    """The runs of a recorded baseline, as `harness.results.loading.load_runs` gives them but without answers.
 
     Raises
     ------

@@ -1,0 +1,116 @@
+"""The lines of `samples.jsonl`: written with a checksum, and read only if it agrees."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+SUM = "crc32"
+"""The field of a line that says whether the line is as it was written."""
+_KINDS = {"prediction": str, **dict.fromkeys(("scores", "metadata", "measured", "truncation", "cost"), dict)}
+_FINISHED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("prompt_hash", "references", "prompt_tokens", "stop_reason", "metadata", "scores"), ()),
+    "truncation": ("truncated", "answer_survives"),
+    "measured": ("kv_tokens", "verified"),
+    "cost": ("kv_bytes", "peak_bytes", "compress_seconds", "prefill_seconds", "decode_seconds"),
+}
+"""What is read of every finished sample."""
+_SUMMED = re.compile(rb', "crc32": "([0-9a-f]{8})"\}\r?$')
+_MISNAMED = re.compile(rb', "[^"]{5}": "[0-9a-f]{8}"\}\r?$')
+"""A checksum whose own name was changed: nothing else a line ends with looks like one."""
+
+
+class _DamagedError(ValueError):
+    """What is wrong with a line that is JSON, in words."""
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """No search for garbage while many objects are made that all stay: it would take half of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def complete_lines(data: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records in `data` up to its last newline, and how many bytes they took.
+
+    Raises
+    ------
+    UsageError
+        If a complete line is damaged: that is no interrupted write, so nothing is guessed.
+    """
+    size = data.rfind(b"\n") + 1
+    return _parsed(data[:size], path), size
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    """A record as it stands in a file: its last field is a checksum of all before it."""
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    return f'{text[:-1]}, "{SUM}": "{zlib.crc32(text.encode()):08x}"}}\n'
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    """The record of a line. Raises ValueError, KeyError, TypeError or RecursionError if it is none.
+
+    A line without a checksum (of an earlier version, or put together by a person) is taken as it is, if all is
+    there that is read of a finished sample.
+    """
+    found: dict[str, Any] = json.loads(line)
+    if not all(isinstance(found[name], str) for name in ("id", "task", "status")):
+        raise TypeError("a field of another type")
+    if not all(isinstance(found.get(name, kind()), kind) for name, kind in _KINDS.items()):
+        raise TypeError("a field of another type")
+    if SUM in found:
+        found.pop(SUM)
+        told = _SUMMED.search(line)
+        if told is None or zlib.crc32(line[: told.start()] + b"}") != int(told[1], 16):
+            raise _DamagedError("its checksum is another")
+    elif _MISNAMED.search(line):
+        raise _DamagedError("its checksum has another name")
+    elif found["status"] == "ok":
+        _check_finished(found)
+    return found
+
+
+def _check_finished(record: Mapping[str, Any]) -> None:
+    """Raise `_DamagedError` unless a record has what is read of a finished sample."""
+    for name, inner in _FINISHED.items():
+        for part in ("", *inner):
+            if name not in record or (part and part not in record[name]):
+                raise _DamagedError(f"it has no {f'{name}.{part}' if part else name}")
+    for name, value in record["scores"].items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise _DamagedError(f"its score {name} is no number")
+
+
+def _parsed(data: bytes, path: Path) -> list[dict[str, Any]]:
+    lines = data.split(b"\n")
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            record = _record(line)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if number == len(lines):
+                break
+            why = f" ({error})" if isinstance(error, _DamagedError) else ""
+            raise UsageError(
+                f"{path} line {number} is damaged{why}; remove that line to run its sample again"
+            ) from None
+        found.append(record)
+    return found
