@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
     from .contracts.run import LoadedRun
-    from .planning import RunSettings
+    from .evaluation.settings import RunSettings
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def run(
         Show on standard error how far it is, if that is a terminal.
     **settings
         The flags of ``harness run``, with underscores (``model="smollm2"``, ``limit=20``, ``out="runs"``; see
-        `harness.planning.RunSettings`), and the options of the method (``alpha=3``). Options of tasks are
+        `harness.evaluation.settings.RunSettings`), and the options of the method (``alpha=3``). Options of tasks are
         ``task_settings={"passkey": {"lengths": [4096, 8192]}}``.
 
     Raises
@@ -94,8 +94,8 @@ def run(
     from . import registry
     from ._quiet import quietly
     from .display import RunDisplay
-    from .planning import plan_run
-    from .runner import execute
+    from .evaluation.plan import plan_run
+    from .evaluation.runner import execute
 
     if plugin is not None:
         registry.register_file(Path(plugin))
@@ -112,7 +112,7 @@ def _settings(method: str, tasks: tuple[str, ...], given: dict[str, Any]) -> Run
     from pydantic import TypeAdapter, ValidationError
 
     from . import registry
-    from .planning import RunSettings
+    from .evaluation.settings import RunSettings
 
     own = {f.name for f in dataclasses.fields(RunSettings)} - {"method", "options", "tasks"}
     options = registry.method(method).cls.Options.model_fields

@@ -24,9 +24,9 @@ from .errors import UsageError
 from .options import describe
 
 if TYPE_CHECKING:
+    from .evaluation.plan import RunPlan
+    from .evaluation.runner import RunResult
     from .fitting import FitResult
-    from .planning import RunPlan
-    from .runner import RunResult
 
 LOGGED = 20.0
 """Seconds between two lines on progress where there is no terminal for a bar."""

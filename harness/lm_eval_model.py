@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lm_eval.api.model import LM
 
 from . import registry
-from ._choices import cut_at, tokens_holding
 from ._lm_eval_measured import Measured
 from .contracts.outputs import Decoding, Generation, Likelihood, Scored
 from .contracts.prompt import Prompt, TokenizedPrompt
 from .errors import HarnessError, MeasurementError, UsageError, unknown_name
+from .evaluation.choices import cut_at, tokens_holding
+from .evaluation.plan import who_answers
 from .inference.meter import observe
 from .models import adapters, loading
-from .planning import who_answers
 from .prompts.render import by_last_line, tokenize
 from .prompts.tokenization import continuation_ids, trailing_blanks
 from .results.run_folder import identity_hash

@@ -14,8 +14,8 @@ from typing import Any
 from . import registry
 from ._suite_settings import checked_settings, run_fields
 from .errors import UsageError, unknown_name
+from .evaluation.settings import RunSettings, check_values
 from .models.adapters import NO_ADAPTER
-from .planning import RunSettings, check_values
 from .suite import Cell, Document, Scalar, Suite, each
 
 SHIPPED = "auto"

@@ -14,13 +14,14 @@ from . import mixture, registry
 from ._suite_settings import checked_settings
 from .contracts.outputs import Decoding
 from .errors import UsageError
+from .evaluation.plan import RunPlan, plan_run
+from .evaluation.settings import RunSettings
 from .fitting import FitSettings
 from .inference import throughput
 from .matrix import FITTED, SHIPPED, Row, Spelled, with_adapter, words
 from .models import adapters
 from .models.model import LanguageModel
 from .models.shared import Note, SharedModels
-from .planning import RunPlan, RunSettings, plan_run
 from .suite import Fit, Suite
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from . import fitting
 from ._util.files import write_whole, writes
 from ._version import __version__
 from .errors import HarnessError, UsageError
+from .evaluation.plan import plan_run
+from .evaluation.runner import Watcher, execute
 from .matrix import Row, with_adapter
-from .planning import plan_run
 from .results.run_folder import folder_name
-from .runner import Watcher, execute
 from .suiteplan import PlannedFit, PlannedRun, SuitePlan
 
 SCHEMA = 1

@@ -116,11 +116,11 @@ def test_every_folder_imports_only_what_it_may():
 @pytest.mark.parametrize(
     ("folder", "module", "source"),
     [
-        ("harness", "harness.runner", "from harness.results.run_folder import RunFolder"),
-        ("harness", "harness.runner", "from .tasks import passkey"),
+        ("harness", "harness.evaluation.runner", "from harness.results.run_folder import RunFolder"),
+        ("harness", "harness.evaluation.runner", "from .tasks import passkey"),
         ("harness", "harness.cli.run", "def f():\n    from harness import plugins"),
-        ("harness", "harness.runner", "from . import plugins"),
-        ("harness", "harness.runner", "import plugins.beacon"),
+        ("harness", "harness.evaluation.runner", "from . import plugins"),
+        ("harness", "harness.evaluation.runner", "import plugins.beacon"),
         ("plugins", "harness.plugins.beacon", "from harness.plugins.plain import Plain"),
         ("plugins", "harness.plugins.beacon", "from harness.tasks import passkey"),
         ("plugins", "harness.plugins.beacon", "from ..method import Method"),

@@ -37,6 +37,7 @@ def main() -> None:
     import harness.cli.synth
     import harness.display
     import harness.documents.figures
+    import harness.evaluation.runner
     import harness.fitting
     import harness.inference.kvcache
     import harness.plugins._fitting
@@ -44,7 +45,6 @@ def main() -> None:
     import harness.plugins.beacon
     import harness.plugins.lora_experts
     import harness.plugins.plain
-    import harness.runner
     import harness.synthesis
     import harness.tasks.passkey
     import harness.trainer  # noqa: F401

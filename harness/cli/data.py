@@ -121,7 +121,7 @@ def _environment(
 ) -> tuple[TaskEnvironment, str]:
     """The environment, and why it cannot count tokens (empty if it can)."""
     from ..contracts.task import TaskEnvironment
-    from ..environment import task_environment
+    from ..evaluation.task_environment import task_environment
     from ..models import loading
 
     try:

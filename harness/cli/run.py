@@ -113,8 +113,9 @@ def run(
     if given := typed(context, of_suites):
         raise UsageError(f"--{FLAG_NAMES.get(next(iter(given)), next(iter(given)))} is for suites")
     from ..display import RunDisplay, closing_lines, summary_table
-    from ..planning import RunSettings, plan_run
-    from ..runner import execute
+    from ..evaluation.plan import plan_run
+    from ..evaluation.runner import execute
+    from ..evaluation.settings import RunSettings
 
     options = chosen(flags, "option_")
     wanted = RunSettings(

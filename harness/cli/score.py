@@ -22,7 +22,7 @@ def score(file: Path, as_json: bool) -> None:
 
     With --json: {"scores": [0..1 for each line], "tasks": {task: mean x 100}}.
     """
-    from ..scoring import score_file
+    from ..evaluation.score_file import score_file
 
     result = score_file(file)
     means = result.means()

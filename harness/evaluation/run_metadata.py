@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from .._util import environment
 from ..contracts.prompt import Prompt
+from ..contracts.task import Task
 from ..prompts.render import render
+from ..results.run_folder import SCHEMA, identity_hash
+from . import run_metadata
+from .plan import RunPlan
 
 if TYPE_CHECKING:
     from ..contracts.task import Task
@@ -19,3 +27,44 @@ def preset_hash(task: Task, model: LanguageModel) -> dict[str, str]:
     wrapped = render(Prompt("prefix ", "context", " suffix"), model, chat=True).text
     content = json.dumps([task.preset, task.version, wrapped, model.chat])
     return {"preset": task.preset, "hash": hashlib.sha256(content.encode()).hexdigest()[:12]}
+
+
+def _run_content(plan: RunPlan) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "hash": identity_hash(plan.identity),
+        "identity": plan.identity,
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(plan.settings).items()},
+        "method": {
+            "name": plan.settings.method,
+            "origin": plan.method_origin,
+            "version": plan.method.version,
+            "sees_question": plan.method.sees_question,
+            "protocol": plan.method.protocol,
+            "context_limit": plan.method.context_limit(),
+        },
+        "model": plan.model.facts(),
+        "method_facts": plan.method.facts(),
+        "unavailable": plan.unavailable,
+        "prompts": {t.name: _prompt_facts(plan, t) for t in plan.tasks},
+        "environment": environment.environment(),
+    }
+
+
+def _prompt_facts(plan: RunPlan, task: Task) -> dict[str, Any]:
+    """The prompt protocol of a task, and a hash over all of its rendered prompts: the data that was asked."""
+    hashes = [p.prompt_hash for p in plan.samples if p.task is task]
+    whole = hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
+    found = {**run_metadata.preset_hash(task, plan.model), "samples": len(hashes), "samples_hash": whole}
+    return {**found, **({"facts": facts} if (facts := task.facts()) else {})}
+
+
+def _dump_prompts(plan: RunPlan) -> None:
+    """The first prompt of each task as the model reads it, for people to look at."""
+    seen = set()
+    for prepared in plan.samples:
+        if prepared.task.name not in seen:
+            seen.add(prepared.task.name)
+            plan.folder.write_text(
+                f"prompts/{re.sub('[^A-Za-z0-9._-]', '-', prepared.task.name)}.txt", prepared.rendered.text
+            )

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..contracts.outputs import Decoding, Generation
 from ..errors import MeasurementError
+from ..evaluation.samples import writable
 from ..inference.verification import TOLERANCE_TOKENS, check
-from ..planning import writable
 from ._results import Failed, NotApplicable
 from ._trial import NEW_TOKENS, Seen, Trial
 

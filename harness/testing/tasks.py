@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.prompt import Prompt
 from ..contracts.task import Sample, ScoredSample, Task
-from ..environment import task_environment
 from ..errors import UsageError
+from ..evaluation.samples import writable
+from ..evaluation.task_environment import task_environment
 from ..options import Options, describe
-from ..planning import writable
 from ._results import Check, CheckResult, Failed, NotApplicable, Suite
 
 if TYPE_CHECKING:

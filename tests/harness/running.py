@@ -7,10 +7,11 @@ from importlib import metadata
 import torch
 
 from harness import Options, Prompt, Sample, Task, registry
-from harness.planning import RunSettings, plan_run
+from harness.evaluation.plan import plan_run
+from harness.evaluation.runner import execute
+from harness.evaluation.settings import RunSettings
 from harness.plugins.plain import Plain
 from harness.registry import Plugin
-from harness.runner import execute
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import torch
 from harness import UsageError
 from harness._util import artifacts
 from harness.cli import invoke
+from harness.evaluation.plan import plan_run
 from harness.models import adapters
-from harness.planning import plan_run
 
 from .running import settings
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from harness import UsageError
 from harness.cli.data import data
-from harness.environment import task_environment
+from harness.evaluation.task_environment import task_environment
 from harness.models import loading
 
 

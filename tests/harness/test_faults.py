@@ -18,15 +18,15 @@ import pytest
 import torch
 
 from harness import UsageError
-from harness._timeouts import SampleTimeout, limited
 from harness.cli import invoke
+from harness.evaluation.plan import plan_run
+from harness.evaluation.runner import execute
+from harness.evaluation.timeouts import SampleTimeout, limited
 from harness.inference import meter
-from harness.planning import plan_run
 from harness.prompts.render import tokenize
 from harness.results import shared_run_folder
 from harness.results.record_lines import _line, complete_lines
 from harness.results.run_folder import RunFolder
-from harness.runner import execute
 
 from .conftest import TOOLS
 from .running import Watcher, answers, by_id, counting, one_thread, settings, with_toy

@@ -32,7 +32,7 @@ def _no_run():
         raise UsageError("planned")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.runner.execute", execute)
+        patch.setattr("harness.evaluation.runner.execute", execute)
         patch.delenv("HARNESS_DEBUG", raising=False)
         yield
 

@@ -12,9 +12,9 @@ import pytest
 
 from harness import UsageError
 from harness.cli import invoke
-from harness.planning import plan_run
+from harness.evaluation.plan import plan_run
+from harness.evaluation.runner import execute
 from harness.results.run_folder import RunFolder
-from harness.runner import execute
 
 from .running import Watcher, answers, by_id, one_thread, settings, with_toy
 

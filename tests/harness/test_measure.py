@@ -10,14 +10,14 @@ import torch
 from harness import Decoding, Generation, MeasurementError, Method, Prompt, TokenizedPrompt
 from harness.cli import invoke
 from harness.contracts.phases import phase
+from harness.evaluation.plan import plan_run
+from harness.evaluation.runner import execute
 from harness.inference.decoding import decode
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache, stack
 from harness.inference.meter import Meter, observe
 from harness.inference.verification import check
-from harness.planning import plan_run
 from harness.plugins.plain import Plain
-from harness.runner import execute
 
 from .running import Watcher, as_method, one_thread, run, settings, with_toy
 

@@ -9,8 +9,8 @@ from rich.text import Text
 from harness._plain import visible
 from harness.cli import invoke
 from harness.display import Display
-from harness.planning import plan_run
-from harness.runner import execute
+from harness.evaluation.plan import plan_run
+from harness.evaluation.runner import execute
 
 from .running import Watcher, as_method, settings
 

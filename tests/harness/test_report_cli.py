@@ -7,7 +7,7 @@ import time
 import pytest
 
 from harness.cli import invoke
-from harness.planning import plan_run
+from harness.evaluation.plan import plan_run
 from harness.results.loading import load_runs
 
 from ..reports import making

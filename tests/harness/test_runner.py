@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 
 from harness import Prompt, Sample, UsageError, registry
 from harness.cli import invoke
+from harness.evaluation.plan import plan_run
+from harness.evaluation.runner import execute
+from harness.evaluation.samples import prepare
+from harness.evaluation.settings import RunSettings
 from harness.models import adapters
-from harness.planning import RunSettings, plan_run, prepare
 from harness.plugins.plain import Plain
 from harness.prompts.render import tokenize
-from harness.runner import execute
 
 from .running import Toy, Watcher, answers, as_method, by_id, counting, one_thread, run, settings, with_toy
 

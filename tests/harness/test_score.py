@@ -7,9 +7,10 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from harness import Sample, Task, UsageError, registry, scoring
+from harness import Sample, Task, UsageError, registry
 from harness._util import entry_points
 from harness.cli.score import score
+from harness.evaluation import score_file
 from harness.registry import Plugin
 
 TREC = {
@@ -90,9 +91,9 @@ def test_a_broken_line_is_named(tmp_path, broken, message):
 
 def test_no_file_and_no_lines(tmp_path):
     with pytest.raises(UsageError, match=r"cannot read .*nowhere\.jsonl: No such file"):
-        scoring.score_file(tmp_path / "nowhere.jsonl")
+        score_file.score_file(tmp_path / "nowhere.jsonl")
     with pytest.raises(UsageError, match="no lines to score"):
-        scoring.score_file(write(tmp_path, "", " "))
+        score_file.score_file(write(tmp_path, "", " "))
 
 
 class Family(Task):
@@ -124,17 +125,17 @@ def second_family(monkeypatch):
 
 def test_a_bare_name_may_belong_to_anybody(tmp_path, second_family):
     line = {"dataset": "own", "prediction": "a", "answers": ["a"]}
-    assert scoring.score_file(write(tmp_path, line)).means() == {"other/own": 100.0}
+    assert score_file.score_file(write(tmp_path, line)).means() == {"other/own": 100.0}
 
 
 def test_a_name_in_two_families_is_refused(tmp_path, second_family):
     line = {key: value for key, value in TREC.items() if key != "task"} | {"dataset": "trec"}
     with pytest.raises(UsageError, match="line 1: dataset 'trec' is in longbench/trec and other/trec"):
-        scoring.score_file(write(tmp_path, line))
+        score_file.score_file(write(tmp_path, line))
 
 
 def test_means_round_as_the_official_script():
-    scores = scoring.FileScores((1.0, 0.0, 0.0, 0.5), ("a", "a", "a", "b"))
+    scores = score_file.FileScores((1.0, 0.0, 0.0, 0.5), ("a", "a", "a", "b"))
     assert scores.counts() == {"a": 3, "b": 1}
     assert scores.means() == {"a": 33.33, "b": 50.0}
 

@@ -8,7 +8,8 @@ import pytest
 from harness import Method, Prompt, Sample, UsageError, registry
 from harness.cli import invoke
 from harness.contracts.outputs import Decoding
-from harness.planning import plan_run
+from harness.evaluation.plan import plan_run
+from harness.evaluation.runner import execute
 from harness.plugins._two_pass_options import TwoPassOptions
 from harness.plugins.beacon import Beacon
 from harness.plugins.plain import Plain
@@ -16,7 +17,6 @@ from harness.plugins.position_scaling import PositionScaling
 from harness.plugins.streaming import Streaming
 from harness.plugins.two_pass import TwoPass
 from harness.prompts.render import tokenize
-from harness.runner import execute
 
 from .running import Toy, Watcher, answers, as_method, by_id, run, settings, with_toy
 

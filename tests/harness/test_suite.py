@@ -9,12 +9,12 @@ import yaml
 
 from harness import UsageError, suite
 from harness.cli import invoke
+from harness.evaluation.plan import plan_run
+from harness.evaluation.runner import execute
 from harness.matrix import spell
 from harness.models.shared import SharedModels
-from harness.planning import plan_run
 from harness.plugins.plain import Plain
 from harness.results.run_folder import RunFolder
-from harness.runner import execute
 from harness.suiteplan import plan_suite
 from harness.suiterun import read_outcome
 

@@ -6,8 +6,9 @@ import pytest
 
 from harness import UsageError, registry
 from harness.cli import invoke
-from harness.planning import RunSettings, plan_run
-from harness.runner import execute
+from harness.evaluation.plan import plan_run
+from harness.evaluation.runner import execute
+from harness.evaluation.settings import RunSettings
 
 from ..harness.running import Watcher
 

@@ -9,9 +9,10 @@ from itertools import islice, pairwise
 
 import pytest
 
-from harness import Prompt, ScoredSample, TaskEnvironment, UsageError, registry, scoring
+from harness import Prompt, ScoredSample, TaskEnvironment, UsageError, registry
 from harness.cli import invoke
-from harness.environment import task_environment
+from harness.evaluation import score_file
+from harness.evaluation.task_environment import task_environment
 from harness.tasks.infinitebench import InfiniteBench, InfiniteBenchOptions, data, prompts
 from harness.tasks.infinitebench.generators import GENERATED, repeated_digits
 from harness.tasks.infinitebench.prompts import CHOICE, NEW_TOKENS, PRESETS, TASKS
@@ -453,10 +454,10 @@ def test_score_takes_lines_of_every_task(tmp_path):
         {"dataset": "code_debug", "prediction": "B.", "answer": "x", "options": ["w", "x", "y", "z"]},
     ]
     path.write_text("\n".join(map(json.dumps, lines)), "utf-8")
-    assert scoring.score_file(path).means() == {f"infinitebench/{name}": 100.0 for name in TASKS}
+    assert score_file.score_file(path).means() == {f"infinitebench/{name}": 100.0 for name in TASKS}
     path.write_text('{"dataset": "code_run", "prediction": ""}', "utf-8")
     with pytest.raises(UsageError, match="field 'answers' must be a whole number"):
-        scoring.score_file(path)
+        score_file.score_file(path)
 
 
 def test_a_run(tiny_folder, tmp_path, capsys):

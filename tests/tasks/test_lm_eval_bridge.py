@@ -10,8 +10,8 @@ import pytest
 from harness import UsageError, registry
 from harness.cli import invoke
 from harness.cli.list import tasks as listed
-from harness.planning import plan_run
-from harness.runner import execute
+from harness.evaluation.plan import plan_run
+from harness.evaluation.runner import execute
 from harness.tasks.lm_eval_bridge import prompts
 
 from ..harness.running import Watcher, run, settings

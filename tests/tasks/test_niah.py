@@ -6,7 +6,7 @@ import json
 import pytest
 
 from harness import ScoredSample, UsageError, registry
-from harness.environment import task_environment
+from harness.evaluation.task_environment import task_environment
 from harness.tasks import niah
 from harness.tasks.niah import PLACES, Needle, NeedleGrid
 from harness.tasks.ruler import sources

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from harness import ScoredSample, TaskEnvironment, UsageError, registry
-from harness.environment import task_environment
+from harness.evaluation.task_environment import task_environment
 from harness.tasks.passkey import FILLER, Passkey, PasskeyOptions, most_that_fit
 
 UNIT = len(FILLER.split())

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import ScoredSample, TaskEnvironment, UsageError, registry, scoring
-from harness.environment import task_environment
+from harness import ScoredSample, TaskEnvironment, UsageError, registry
+from harness.evaluation import score_file
+from harness.evaluation.task_environment import task_environment
 from harness.results.summary import summarise
 from harness.tasks.ruler import Ruler, RulerOptions, sentences, sources
 from harness.tasks.ruler.counting import Counter
@@ -81,7 +82,7 @@ def test_recorded_official_scores(tmp_path):
     assert len(rows) > 200 and {row["task"] for row in rows} == set(SPECS)
     file = tmp_path / "predictions.jsonl"
     file.write_text("\n".join(json.dumps(row | {"task": f"ruler/{row['task']}"}) for row in rows), "utf-8")
-    got = scoring.score_file(file).scores
+    got = score_file.score_file(file).scores
     # The official function rounds its result, and was asked for one line at a time.
     ours = [round(100 * value, 2) / 100 for value in got]
     assert [n for n, (g, row) in enumerate(zip(ours, rows), start=1) if abs(g - row["score"]) > 1e-9] == []
@@ -404,10 +405,10 @@ def test_score_takes_ruler_files(tmp_path):
         {"dataset": "qa_2", "prediction": "yes.", "answers": ["Yes"]},
     ]
     path.write_text("\n".join(map(json.dumps, lines)), "utf-8")
-    assert scoring.score_file(path).means() == {"ruler/vt": 50.0, "ruler/qa_2": 100.0}
+    assert score_file.score_file(path).means() == {"ruler/vt": 50.0, "ruler/qa_2": 100.0}
     path.write_text('{"task": "ruler/vt", "prediction": ""}', "utf-8")
     with pytest.raises(UsageError, match="field 'outputs' must be a list"):
-        scoring.score_file(path)
+        score_file.score_file(path)
 
 
 def scored(variant, length, value):

@@ -7,8 +7,8 @@ import pytest
 
 from harness import registry, synthesis
 from harness.contracts.recipe import Answer, Dropped, LengthRange, TooShort
-from harness.environment import task_environment
 from harness.errors import UsageError
+from harness.evaluation.task_environment import task_environment
 from harness.tasks.synthetic import filters, programs, thesis
 from harness.tasks.synthetic.filling import Deck, fill
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from .errors import UsageError
+from ..errors import UsageError
 
 AGAIN = 5.0
 """Seconds after which the timer interrupts again: Python swallows what is raised while it finalises objects."""

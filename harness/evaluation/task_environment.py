@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .contracts.prompt import Prompt
-from .contracts.task import TaskEnvironment
-from .errors import UsageError
-from .prompts.render import render, tokenize
+from ..contracts.prompt import Prompt
+from ..contracts.task import TaskEnvironment
+from ..errors import UsageError
+from ..prompts.render import render, tokenize
 
 if TYPE_CHECKING:
-    from .models.model import LanguageModel
+    from ..models.model import LanguageModel
 
 
 def task_environment(

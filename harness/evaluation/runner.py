@@ -7,34 +7,27 @@ sample that fails is recorded and the run goes on.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import math
-import re
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ._asking import Asked, Reading, Together, ask, ask_over, read_once, together
-from ._choices import cut_at
-from ._timeouts import SampleTimeout, limited
-from ._util import environment
-from .contracts.outputs import Decoding, Generation, Scored
-from .contracts.prompt import TokenizedPrompt
-from .contracts.task import Task
-from .errors import MeasurementError, UsageError
-from .evaluation import run_metadata
-from .planning import Prepared, RunPlan, RunSettings, plan_run, writable
-from .prompts.render import tokenize
-from .results import shared_run_folder
-from .results.run_folder import SCHEMA, RunFolder, earlier_environments, identity_hash
-from .results.summary import summarise
-
-OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: can't allocate memory", "STATUS_ALLOC_FAILED")
-"""What a RuntimeError says when memory ran out."""
+from ..contracts.outputs import Decoding
+from ..contracts.prompt import TokenizedPrompt
+from ..errors import MeasurementError, UsageError
+from ..prompts.render import tokenize
+from ..results import shared_run_folder
+from ..results.run_folder import RunFolder, earlier_environments
+from ..results.summary import summarise
+from .batches import Together, together
+from .generate import Asked, Reading, ask, ask_over, read_once
+from .plan import RunPlan, plan_run
+from .run_metadata import _dump_prompts, _run_content
+from .sample_record import _answer, _failure, _record_head
+from .samples import Prepared, writable
+from .settings import RunSettings
+from .timeouts import limited
 
 
 class Watcher(Protocol):
@@ -245,86 +238,6 @@ def _record(plan: RunPlan, prepared: Prepared, asked: Asked) -> dict[str, Any]:
     return record
 
 
-def _record_head(plan: RunPlan, prepared: Prepared) -> dict[str, Any]:
-    return {
-        "id": prepared.sample.id,
-        "task": prepared.task.name,
-        "status": "ok",
-        "protocol": plan.method.protocol,
-        "metadata": prepared.sample.metadata,
-        "references": list(prepared.sample.references),
-        "prompt_hash": prepared.prompt_hash,
-        "prompt_tokens": prepared.tokens,
-        "truncation": prepared.truncation.to_json(),
-        "answer_token": prepared.answer_token,
-    }
-
-
-def _answer(prepared: Prepared, asked: Asked) -> dict[str, Any]:
-    generation = asked.generation
-    return {
-        **(_chosen(prepared, generation) if isinstance(generation, Scored) else _said(prepared, generation)),
-        "measured": asked.measured,
-        "declared": {"kv_tokens": generation.kv_tokens},
-        "details": generation.details,
-    }
-
-
-def _said(prepared: Prepared, generation: Generation) -> dict[str, Any]:
-    """What the record holds of a generated answer."""
-    text = cut_at(generation.text, prepared.sample.until)
-    return {
-        "prediction": text,
-        "scores": _checked(prepared, prepared.task.score(prepared.sample, text)),
-        "new_tokens": len(generation.token_ids),
-        "stop_reason": generation.stop_reason,
-    }
-
-
-def _chosen(prepared: Prepared, scored: Scored) -> dict[str, Any]:
-    """What the record holds where choices were asked for: their likelihoods; the likeliest is the prediction."""
-    likelihoods = scored.likelihoods
-    best = max(range(len(likelihoods)), key=lambda i: likelihoods[i].logprob)
-    return {
-        "prediction": prepared.sample.choices[best],
-        "scores": _checked(prepared, prepared.task.score_choices(prepared.sample, likelihoods)),
-        "likelihoods": [asdict(x) for x in likelihoods],
-        "new_tokens": 0,
-        "stop_reason": "choices",
-    }
-
-
-def _checked(prepared: Prepared, given: dict[str, float]) -> dict[str, float]:
-    """The task's scores of one answer, held to the contract: every metric, each 0..1."""
-    scores = {k: float(v) for k, v in given.items()}
-    for metric in prepared.task.metrics:
-        if metric not in scores:
-            raise ValueError(f"task {prepared.task.name} gave no score {metric!r}")
-    for metric, value in scores.items():
-        if not (math.isfinite(value) and -1e-9 <= value <= 1 + 1e-9):
-            raise ValueError(f"task {prepared.task.name} gave {metric} = {value}, which is not 0..1")
-    return scores
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    """What a failed sample's record says: ``timeout``, ``oom`` if memory ran out, or ``error``; and where."""
-    import torch
-
-    # On a CPU, and in CUDA's libraries, memory that cannot be had is an ordinary RuntimeError.
-    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
-    )
-    where = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
-    return {
-        "status": "timeout" if isinstance(error, SampleTimeout) else "oom" if memory else "error",
-        "error": {
-            "type": type(error).__name__,
-            "message": str(error)[:2000],
-            "where": f"{Path(where.filename).name}:{where.lineno}" if where else None,
-        },
-    }
-
-
 def _in_time(plan: RunPlan, samples: int) -> AbstractContextManager[None]:
     """The time that so many samples have together, if it is limited."""
     seconds = plan.settings.sample_timeout
@@ -338,47 +251,6 @@ def _release(plan: RunPlan) -> None:
 
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()
-
-
-def _run_content(plan: RunPlan) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "hash": identity_hash(plan.identity),
-        "identity": plan.identity,
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(plan.settings).items()},
-        "method": {
-            "name": plan.settings.method,
-            "origin": plan.method_origin,
-            "version": plan.method.version,
-            "sees_question": plan.method.sees_question,
-            "protocol": plan.method.protocol,
-            "context_limit": plan.method.context_limit(),
-        },
-        "model": plan.model.facts(),
-        "method_facts": plan.method.facts(),
-        "unavailable": plan.unavailable,
-        "prompts": {t.name: _prompt_facts(plan, t) for t in plan.tasks},
-        "environment": environment.environment(),
-    }
-
-
-def _prompt_facts(plan: RunPlan, task: Task) -> dict[str, Any]:
-    """The prompt protocol of a task, and a hash over all of its rendered prompts: the data that was asked."""
-    hashes = [p.prompt_hash for p in plan.samples if p.task is task]
-    whole = hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
-    found = {**run_metadata.preset_hash(task, plan.model), "samples": len(hashes), "samples_hash": whole}
-    return {**found, **({"facts": facts} if (facts := task.facts()) else {})}
-
-
-def _dump_prompts(plan: RunPlan) -> None:
-    """The first prompt of each task as the model reads it, for people to look at."""
-    seen = set()
-    for prepared in plan.samples:
-        if prepared.task.name not in seen:
-            seen.add(prepared.task.name)
-            plan.folder.write_text(
-                f"prompts/{re.sub('[^A-Za-z0-9._-]', '-', prepared.task.name)}.txt", prepared.rendered.text
-            )
 
 
 __all__ = ["RunPlan", "RunResult", "RunSettings", "execute", "plan_run"]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .contracts.method import Method
-from .contracts.outputs import Decoding, Generation, Scored
-from .contracts.phases import phase
-from .inference.likelihood import score
-from .inference.meter import Meter, observe
-from .inference.verification import check
-from .prompts.render import tokenize
+from ..contracts.method import Method
+from ..contracts.outputs import Decoding, Generation, Scored
+from ..contracts.phases import phase
+from ..inference.likelihood import score
+from ..inference.meter import Meter, observe
+from ..inference.verification import check
+from ..prompts.render import tokenize
 
 if TYPE_CHECKING:
-    from .planning import Prepared
+    from .samples import Prepared
 
 
 @dataclass
@@ -44,55 +44,6 @@ class Reading:
     meter: Meter
     seconds: float
     questions: int
-
-
-@dataclass
-class Together:
-    """Samples that are asked in one go: a batch, or all questions over one context, compressed once."""
-
-    samples: list[Prepared] = field(default_factory=list)
-    shared: bool = False
-
-
-def together(method: Method, samples: Sequence[Prepared], batch_size: int, share: bool) -> Iterator[Together]:
-    """Put samples of one task together, always in the same way whatever has been finished already.
-
-    Questions over one context form a group where the method can serve them from one state without any answer
-    being another than it would be alone. All others form batches of up to `batch_size` with one decoding.
-    """
-    groups: dict[Any, list[Prepared]] = {}
-    if share and method.shares_contexts:
-        for prepared in samples:
-            groups.setdefault(_share_key(method, prepared), []).append(prepared)
-    several = {id(p): group for group in groups.values() if len(group) > 1 for p in group}
-    batch: list[Prepared] = []
-    for prepared in samples:
-        group = several.get(id(prepared))
-        if group is not None:
-            if prepared is group[0]:
-                yield Together(group, shared=True)
-            continue
-        if batch and (len(batch) == batch_size or _kind(batch[0]) != _kind(prepared)):
-            yield Together(batch)
-            batch = []
-        batch.append(prepared)
-    if batch:
-        yield Together(batch)
-
-
-def _kind(prepared: Prepared) -> tuple[Decoding, bool]:
-    """What all samples of a batch have in common: how they are decoded, and whether likelihoods are asked for."""
-    return prepared.decoding, bool(prepared.continuations)
-
-
-def _share_key(method: Method, prepared: Prepared) -> Any:
-    context = prepared.tokens - prepared.question_tokens
-    if context == 0:
-        return id(prepared)  # nothing that could be shared
-    if prepared.continuations and type(method).loglikelihood is not Method.loglikelihood:
-        return id(prepared)  # a method with its own way of taking likelihoods is asked in that way
-    key = method.share_key(context, prepared.question_tokens, prepared.decoding)
-    return prepared.context_hash, _kind(prepared), key
 
 
 def ask(method: Method, batch: Sequence[Prepared]) -> list[Asked]:

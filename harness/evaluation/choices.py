@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from .contracts.prompt import Prompt
-from .errors import UsageError
-from .prompts.render import adds_special, trim
-from .prompts.tokenization import continuation_ids, trailing_blanks
+from ..contracts.prompt import Prompt
+from ..errors import UsageError
+from ..prompts.render import adds_special, trim
+from ..prompts.tokenization import continuation_ids, trailing_blanks
 
 if TYPE_CHECKING:
-    from .contracts.task import Sample
-    from .models.model import LanguageModel
+    from ..contracts.task import Sample
+    from ..models.model import LanguageModel
 
 
 @dataclass(frozen=True)

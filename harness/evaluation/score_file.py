@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import registry
-from ._util import entry_points
-from .contracts.task import Task
-from .errors import UsageError, unknown_name
+from .. import registry
+from .._util import entry_points
+from ..contracts.task import Task
+from ..errors import UsageError, unknown_name
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,144 @@
+"""What a run will ask: names, options, data and budgets checked, prompts truncated and rendered.
+
+Everything that can be refused is refused here, by `plan_run`, before any weights are loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import registry
+from .._version import __version__
+from ..contracts.method import Method
+from ..contracts.task import Task
+from ..models import adapters
+from ..models.loading import load as load_model
+from ..models.model import LanguageModel
+from ..results.run_folder import SCHEMA, RunFolder, folder_name
+from .samples import Prepared, _collect
+from .settings import RunSettings, check_values
+
+
+@dataclass
+class RunPlan:
+    """A run that has passed every check; nothing heavy is loaded yet.
+
+    Attributes
+    ----------
+    tasks
+        Those that will be asked.
+    unavailable
+        Members of groups that cannot be asked here, and why. One that was asked for by its own name is an error.
+    """
+
+    settings: RunSettings
+    model: LanguageModel
+    method: Method
+    method_origin: str
+    tasks: list[Task]
+    samples: list[Prepared]
+    identity: dict[str, Any]
+    folder: RunFolder
+    unavailable: dict[str, str] = field(default_factory=dict)
+
+
+def plan_run(
+    settings: RunSettings,
+    note: Callable[[str], None] | None = None,
+    load: Callable[..., LanguageModel] = load_model,
+) -> RunPlan:
+    """Check everything that can be checked before the model's weights are loaded.
+
+    Parameters
+    ----------
+    note
+        Told of what takes more than a moment.
+    load
+        Called as `harness.models.loading.load` is: who makes several runs may give one model to all of them.
+
+    Raises
+    ------
+    UsageError
+        For anything wrong with the request, in one line.
+    """
+    check_values(settings)
+    plugin = registry.method(settings.method)
+    options = plugin.cls.Options.parse(settings.options, f"method {settings.method}")
+    tasks = registry.tasks(list(settings.tasks), settings.task_settings)
+    model = load(
+        settings.model,
+        context_length=settings.context_length,
+        dtype=settings.dtype,
+        device=settings.device,
+        offline=settings.offline,
+        chat=settings.chat,
+        trust_remote_code=settings.trust_remote_code,
+        notify=note,
+    )
+    method = plugin.cls(model, options)
+    if settings.query_agnostic:
+        method.withhold_question()
+    adapter = adapters.resolve(settings.adapter, method.default_adapter)
+    if adapter is not None:
+        method.load(adapter)
+    samples, unavailable = _collect(tasks, method, settings)
+    identity = _identity(settings, method, tasks, adapter)
+    if plugin.file_hash is not None:  # a file has no version to go by: another text may give other answers
+        identity["method_file"] = plugin.file_hash
+    name = folder_name(settings.method, settings.model, identity)
+    asked = [task for task in tasks if task.name not in unavailable]
+    folder = RunFolder(settings.out / name)
+    return RunPlan(settings, model, method, plugin.origin, asked, samples, identity, folder, unavailable)
+
+
+def who_answers(name: str, method: Method, adapter: Path | None, batch_size: int) -> dict[str, Any]:
+    """Everything about a method and its model that can change an answer, whoever asks."""
+    model = method.model
+    return {
+        "harness": __version__,
+        "method": name,
+        "method_version": method.version,
+        "options": method.options.model_dump(mode="json"),
+        "adapter": None if adapter is None else adapters.fingerprint(adapter),
+        "model_hash": model.content_hash,
+        "tokenizer_hash": model.tokenizer_hash,
+        "context_length": model.context_length,
+        "dtype": model.dtype,
+        "device": model.device.partition(":")[0],
+        "batch_size": batch_size,
+    }
+
+
+def _identity(
+    settings: RunSettings, method: Method, tasks: Sequence[Task], adapter: Path | None
+) -> dict[str, Any]:
+    """Everything that can change an answer.
+
+    ``--limit`` cannot where samples are asked one by one, so raising it continues the same run; in batches
+    it decides who is in the last one. Nor can ``--share``, but that too changes who is in a batch.
+    """
+    return {
+        "schema": SCHEMA,
+        **who_answers(settings.method, method, adapter, settings.batch_size),
+        "limit": settings.limit if settings.batch_size > 1 else None,
+        "share": settings.share if settings.batch_size > 1 else None,
+        "query_agnostic": method.sees_question and method.withheld,
+        "truncate": settings.truncate,
+        "max_context": settings.max_context,
+        "chat": method.model.chat,
+        "trust_remote_code": settings.trust_remote_code,
+        "seed": settings.seed,
+        "tasks": [
+            {
+                "name": t.name,
+                "version": t.version,
+                "preset": t.preset,
+                "options": t.options.model_dump(mode="json"),
+                **({"facts": facts} if (facts := t.facts()) else {}),
+            }
+            for t in tasks
+        ],
+    }

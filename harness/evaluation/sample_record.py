@@ -1,0 +1,99 @@
+"""The record of a sample: answered, scored, or failed."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..contracts.outputs import Generation, Scored
+from .choices import cut_at
+from .generate import Asked
+from .plan import RunPlan
+from .samples import Prepared
+from .timeouts import SampleTimeout
+
+OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: can't allocate memory", "STATUS_ALLOC_FAILED")
+"""What a RuntimeError says when memory ran out."""
+
+
+def _record_head(plan: RunPlan, prepared: Prepared) -> dict[str, Any]:
+    return {
+        "id": prepared.sample.id,
+        "task": prepared.task.name,
+        "status": "ok",
+        "protocol": plan.method.protocol,
+        "metadata": prepared.sample.metadata,
+        "references": list(prepared.sample.references),
+        "prompt_hash": prepared.prompt_hash,
+        "prompt_tokens": prepared.tokens,
+        "truncation": prepared.truncation.to_json(),
+        "answer_token": prepared.answer_token,
+    }
+
+
+def _answer(prepared: Prepared, asked: Asked) -> dict[str, Any]:
+    generation = asked.generation
+    return {
+        **(_chosen(prepared, generation) if isinstance(generation, Scored) else _said(prepared, generation)),
+        "measured": asked.measured,
+        "declared": {"kv_tokens": generation.kv_tokens},
+        "details": generation.details,
+    }
+
+
+def _said(prepared: Prepared, generation: Generation) -> dict[str, Any]:
+    """What the record holds of a generated answer."""
+    text = cut_at(generation.text, prepared.sample.until)
+    return {
+        "prediction": text,
+        "scores": _checked(prepared, prepared.task.score(prepared.sample, text)),
+        "new_tokens": len(generation.token_ids),
+        "stop_reason": generation.stop_reason,
+    }
+
+
+def _chosen(prepared: Prepared, scored: Scored) -> dict[str, Any]:
+    """What the record holds where choices were asked for: their likelihoods; the likeliest is the prediction."""
+    likelihoods = scored.likelihoods
+    best = max(range(len(likelihoods)), key=lambda i: likelihoods[i].logprob)
+    return {
+        "prediction": prepared.sample.choices[best],
+        "scores": _checked(prepared, prepared.task.score_choices(prepared.sample, likelihoods)),
+        "likelihoods": [asdict(x) for x in likelihoods],
+        "new_tokens": 0,
+        "stop_reason": "choices",
+    }
+
+
+def _checked(prepared: Prepared, given: dict[str, float]) -> dict[str, float]:
+    """The task's scores of one answer, held to the contract: every metric, each 0..1."""
+    scores = {k: float(v) for k, v in given.items()}
+    for metric in prepared.task.metrics:
+        if metric not in scores:
+            raise ValueError(f"task {prepared.task.name} gave no score {metric!r}")
+    for metric, value in scores.items():
+        if not (math.isfinite(value) and -1e-9 <= value <= 1 + 1e-9):
+            raise ValueError(f"task {prepared.task.name} gave {metric} = {value}, which is not 0..1")
+    return scores
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """What a failed sample's record says: ``timeout``, ``oom`` if memory ran out, or ``error``; and where."""
+    import torch
+
+    # On a CPU, and in CUDA's libraries, memory that cannot be had is an ordinary RuntimeError.
+    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    )
+    where = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
+    return {
+        "status": "timeout" if isinstance(error, SampleTimeout) else "oom" if memory else "error",
+        "error": {
+            "type": type(error).__name__,
+            "message": str(error)[:2000],
+            "where": f"{Path(where.filename).name}:{where.lineno}" if where else None,
+        },
+    }

@@ -1,0 +1,185 @@
+"""Samples made ready: truncated and rendered so that prompt and answer fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..contracts.method import Method
+from ..contracts.outputs import Decoding
+from ..contracts.prompt import Prompt
+from ..contracts.task import Sample, Task, TaskEnvironment
+from ..errors import Unavailable, UsageError
+from ..prompts.render import render, tokenize
+from ..prompts.tokenization import token_ids
+from ..prompts.truncation import Truncation, first_place, truncate
+from .choices import in_tokens, stop_ids
+from .task_environment import task_environment
+
+if TYPE_CHECKING:
+    from .settings import RunSettings
+
+
+@dataclass
+class Prepared:
+    """A sample ready to be asked: its prompt truncated and rendered.
+
+    Attributes
+    ----------
+    tokens, question_tokens
+        Tokens of the whole rendered prompt, and of what follows its context.
+    context_hash
+        Of the token ids before the question: samples that share it are questions over one context.
+    answer_token
+        The token of the rendered prompt at which an accepted answer first stands in the context, word for word;
+        None if none does.
+    continuations
+        Token ids of the sample's choices; empty: an answer is generated.
+    """
+
+    task: Task
+    sample: Sample
+    rendered: Prompt
+    tokens: int
+    question_tokens: int
+    context_hash: str
+    truncation: Truncation
+    decoding: Decoding
+    answer_token: int | None = None
+    continuations: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def prompt_hash(self) -> str:
+        """Sixteen hex digits of the rendered prompt and its choices: resuming on other data is noticed."""
+        asked = "\0".join((self.rendered.text, *self.sample.choices))
+        return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.task.name, self.sample.id
+
+
+def _collect(
+    tasks: Sequence[Task], method: Method, settings: RunSettings
+) -> tuple[list[Prepared], dict[str, str]]:
+    """The samples of all tasks, and why those members of groups that cannot be asked here are left out."""
+    samples: list[Prepared] = []
+    unavailable: dict[str, str] = {}
+    for task in tasks:
+        env = task_environment(
+            method.model,
+            seed=settings.seed,
+            data_dir=settings.data_dir,
+            offline=settings.offline,
+            limit=settings.limit,
+        )
+        try:
+            made = _take(task, env, settings, method)
+        except Unavailable as error:
+            if task.name in settings.tasks:
+                raise
+            unavailable[task.name] = str(error)
+            continue
+        if not made:
+            raise UsageError(f"task {task.name} has no samples")
+        samples += made
+    if not samples:
+        raise UsageError("; ".join(dict.fromkeys(unavailable.values())))
+    return samples, unavailable
+
+
+def _take(task: Task, env: TaskEnvironment, settings: RunSettings, method: Method) -> list[Prepared]:
+    made, ids = [], set()
+    for number, sample in enumerate(task.samples(env)):
+        if settings.limit is not None and number >= settings.limit:
+            break
+        if sample.id in ids:
+            raise UsageError(f"task {task.name} gives the id {sample.id!r} twice")
+        ids.add(sample.id)
+        try:
+            writable([sample.id, sample.prompt.text, sample.references, sample.metadata])
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"task {task.name}: sample {sample.id!r} cannot be written down: {error}"
+            ) from None
+        made.append(prepare(task, sample, method, settings))
+    return made
+
+
+def writable(content: Any) -> None:
+    """Raise TypeError or ValueError for what is not JSON, or holds halves of characters (lone surrogates)."""
+    json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+
+
+def prepare(task: Task, sample: Sample, method: Method, settings: RunSettings) -> Prepared:
+    """Truncate and render one sample so that template, prompt and answer fit what the method reads.
+
+    Raises
+    ------
+    UsageError
+        With the arithmetic, if they cannot.
+    """
+    model = method.model
+    wrap = {"chat": sample.chat, "answer_prefix": sample.answer_prefix}
+    uncut = in_tokens(sample, render(sample.prompt, model, **wrap), model.tokenizer)  # type: ignore[arg-type]
+    new_tokens = max(map(len, uncut.continuations), default=sample.new_tokens)
+    bare = len(token_ids(model.tokenizer, sample.prompt.text))
+    overhead = max(0, len(tokenize(uncut.prompt, model)) - bare)
+    room = method.context_limit()
+    free = None if room is None else room - overhead - new_tokens
+    arithmetic = f"{overhead} template + {new_tokens} new tokens"
+    if free is not None and free < 1:
+        raise Unavailable(
+            f"task {task.name}: {arithmetic} leave nothing of the {room} tokens {settings.method} can read"
+        )
+    limit = settings.max_context
+    if limit is None:
+        # A habit of the literature cuts; whoever forbids cutting wants what fits, whatever the habit.
+        habits = [] if settings.truncate == "none" else [task.max_context(), method.default_max_context()]
+        limit = min((n for n in (*habits, free) if n is not None), default=None)
+    elif free is not None and min(limit, bare) > free:
+        raise UsageError(
+            f"task {task.name}: {min(limit, bare)} prompt + {arithmetic} = "
+            f"{min(limit, bare) + overhead + new_tokens} > {room}, what {settings.method} can read on "
+            f"{settings.model}; lower --max-context to {free}"
+        )
+    while True:
+        cut, truncation = truncate(
+            sample.prompt, settings.truncate, limit, model.tokenizer, sample.references
+        )
+        if cut is sample.prompt:
+            asked = uncut
+        else:
+            asked = in_tokens(sample, render(cut, model, **wrap), model.tokenizer)  # type: ignore[arg-type]
+        rendered = asked.prompt
+        place = first_place(rendered.context, sample.references)
+        ids = tokenize(rendered, model, None if place is None else len(rendered.prefix) + place)
+        tokens = len(ids)
+        new_tokens = max(map(len, asked.continuations), default=sample.new_tokens)
+        excess = 0 if room is None else tokens + new_tokens - room
+        if excess <= 0:
+            break
+        # Joined halves may tokenise a little longer than the limit: cut that much more.
+        limit = (bare if limit is None else limit) - excess
+        if limit < 1:
+            raise UsageError(
+                f"task {task.name}: {arithmetic} leave too little of the {room} tokens {settings.method} can read"
+            )
+    decoding = Decoding(new_tokens, sample.min_new_tokens, stop_ids(sample, model))
+    context = hashlib.sha256(array("q", ids.head_ids).tobytes()).hexdigest()[:16]
+    return Prepared(
+        task,
+        sample,
+        rendered,
+        tokens,
+        tokens - ids.context_end,
+        context,
+        truncation,
+        decoding,
+        ids.found,
+        asked.continuations,
+    )

@@ -1,0 +1,61 @@
+"""What a user asks of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..prompts.truncation import RULES
+from . import timeouts
+
+MOST = 2**40
+"""Of samples and tokens: more than there will be anywhere, and a number that all of Python takes."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a user asks for; the flags of ``harness run`` under the same names."""
+
+    method: str = "plain"
+    options: dict[str, Any] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ("passkey",)
+    task_settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    model: str = "smollm2"
+    adapter: Path | None = None  # None: what ships for the model, if anything
+    context_length: int | None = None
+    max_context: int | None = None
+    truncate: str = "middle"
+    chat: str = "auto"
+    limit: int | None = None
+    seed: int = 42
+    dtype: str = "auto"
+    device: str = "auto"
+    batch_size: int = 1
+    query_agnostic: bool = False
+    share: bool = True
+    data_dir: Path | None = None
+    offline: bool = False
+    sample_timeout: float | None = None  # seconds
+    join: bool = False
+    out: Path = Path("runs")
+    trust_remote_code: bool = False
+
+
+def check_values(settings: RunSettings) -> None:
+    """Refuse numbers and words that no run can have, whatever its method and model. Raises UsageError."""
+    if settings.truncate not in RULES:
+        raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
+    for flag, value in (
+        ("limit", settings.limit),
+        ("batch-size", settings.batch_size),
+        ("max-context", settings.max_context),
+    ):
+        if value is not None and value < 1:
+            raise UsageError(f"--{flag} must be at least 1, not {value}")
+        if value is not None and value > MOST:
+            raise UsageError(f"--{flag} must be at most {MOST:,}, not {value}")
+    if not -(2**63) <= settings.seed < 2**63:
+        raise UsageError(f"--seed {settings.seed}: must fit in 64 bits")
+    timeouts.check(settings.sample_timeout)
