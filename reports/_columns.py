@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness import UsageError
-from harness.comparison import PLAIN_MEAN, average_weights
+from harness.comparison.averages import PLAIN_MEAN, average_weights
 from harness.contracts.run import LoadedRun
 from harness.documents.tables import Column
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness import Report, UsageError
-from harness.comparison import Comparison, comparable, compare_many
-from harness.comparison import Row as Compared
+from harness.comparison.compare import comparable, compare_many
+from harness.comparison.rows import Comparison
+from harness.comparison.rows import Row as Compared
 from harness.contracts.run import LoadedRun
 from harness.documents.document import Document
 from harness.documents.tables import Cell, Column, Mark, Row, Table

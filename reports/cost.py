@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness import Report
 from harness._util.units import GIB, MIB
-from harness.comparison import PLAIN_MEAN
+from harness.comparison.averages import PLAIN_MEAN
 from harness.contracts.phases import PHASES
 from harness.contracts.run import LoadedRun, Record
 from harness.documents.document import Document

@@ -8,11 +8,11 @@ from typing import Any
 from pydantic import Field
 
 from harness import Options, Report
-from harness.comparison import PLAIN_MEAN
+from harness.comparison.averages import PLAIN_MEAN
+from harness.comparison.ranking import unbeaten
 from harness.contracts.run import LoadedRun
 from harness.documents.document import Document
 from harness.documents.tables import Cell, Mark, Row, Table
-from harness.ranking import unbeaten
 from harness.stats.bootstrap import bootstrap
 
 from ._columns import ScoreColumn, score_columns

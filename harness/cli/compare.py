@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from ..comparison import Comparison, Row
+    from ..comparison.rows import Comparison, Row
     from ..contracts.run import LoadedRun
 
 COLOURS = {"better": "green", "worse": "red"}
@@ -88,7 +88,7 @@ def compare(
     --fail-if-worse looks at the average over most sets of each family of tasks; of a part of a benchmark that is
     the plain mean of its tasks.
     """
-    from ..comparison import comparable, compare_many
+    from ..comparison.compare import comparable, compare_many
 
     a, runs = _gather(baseline, others, baselines)
     left_out: list[str] = []

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness import UsageError
-from harness.comparison import average_weights, compare, compare_many
+from harness.comparison.averages import average_weights
+from harness.comparison.compare import compare, compare_many
 from harness.results.labels import labelled
 from harness.results.loading import load_runs
 from harness.stats.paired import difference_interval, holm, mcnemar, sign_flips

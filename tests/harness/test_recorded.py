@@ -7,7 +7,7 @@ import pytest
 
 from harness import UsageError
 from harness._util import artifacts
-from harness.comparison import compare
+from harness.comparison.compare import compare
 from harness.results import recorded_baselines
 from harness.results.loading import load_runs
 

@@ -204,7 +204,7 @@ def test_fifty_thousand_records_are_read_in_a_second_or_two(tmp_path):
 
 def test_reading_and_comparing_load_no_model_library():
     code = (
-        "import sys, harness.comparison, harness.results.recorded_baselines; "
+        "import sys, harness.comparison.compare, harness.results.recorded_baselines; "
         "sys.exit(bool({'torch', 'scipy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

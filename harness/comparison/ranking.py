@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ._pairing import Pairs, pair_up
-from .contracts.run import LoadedRun
-from .stats.paired import contributions, holm, mcnemar, sign_flips, smallest_p
+from ..contracts.run import LoadedRun
+from ..stats.paired import contributions, holm, mcnemar, sign_flips, smallest_p
+from .pairing import Pairs, pair_up
 
 ALPHA = 0.05
 NORMAL = 200

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .contracts.run import LoadedRun, Record, references_hash
-from .errors import UsageError
-from .results.labels import SETTINGS, setting
+from ..contracts.run import LoadedRun, Record, references_hash
+from ..errors import UsageError
+from ..results.labels import SETTINGS, setting
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Whether a run is better or worse than another, sample by sample."""
