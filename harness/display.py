@@ -26,7 +26,7 @@ from .options import describe
 if TYPE_CHECKING:
     from .evaluation.plan import RunPlan
     from .evaluation.runner import RunResult
-    from .fitting import FitResult
+    from .training.run import FitResult
 
 LOGGED = 20.0
 """Seconds between two lines on progress where there is no terminal for a bar."""

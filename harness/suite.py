@@ -21,7 +21,7 @@ from ._suite_settings import TYPED, check_file, in_words, run_fields
 from ._util import artifacts
 from ._yaml import read_yaml
 from .errors import UsageError, unknown_name
-from .fitting import FitSettings
+from .training.settings import FitSettings
 
 KIND = "suites"
 _VARIABLE = re.compile(r"\$\{(\w+)\}")

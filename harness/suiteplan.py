@@ -10,19 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import mixture, registry
+from . import registry
 from ._suite_settings import checked_settings
 from .contracts.outputs import Decoding
 from .errors import UsageError
 from .evaluation.plan import RunPlan, plan_run
 from .evaluation.settings import RunSettings
-from .fitting import FitSettings
 from .inference import throughput
 from .matrix import FITTED, SHIPPED, Row, Spelled, with_adapter, words
 from .models import adapters
 from .models.model import LanguageModel
 from .models.shared import Note, SharedModels
 from .suite import Fit, Suite
+from .training import build_mixture
+from .training.settings import FitSettings
 
 if TYPE_CHECKING:
     from .inference.throughput import Speed
@@ -225,7 +226,7 @@ def _fit(plan: SuitePlan, suite: Suite, row: Row, name: str, out: Path) -> Plann
     try:
         registry.method(fit.method)
         if fit.data:
-            mixture.check(fit.data)
+            build_mixture.check(fit.data)
     except UsageError as error:
         return PlannedFit(name, settings, "unavailable", f"fit {name}: {error}", before)
     begun = (settings.out / "training").is_dir()

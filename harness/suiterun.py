@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from . import fitting
 from ._util.files import write_whole, writes
 from ._version import __version__
 from .errors import HarnessError, UsageError
@@ -24,6 +23,9 @@ from .evaluation.runner import Watcher, execute
 from .matrix import Row, with_adapter
 from .results.run_folder import folder_name
 from .suiteplan import PlannedFit, PlannedRun, SuitePlan
+from .training.plan import plan_fit
+from .training.run import FitView
+from .training.run import execute as execute_fit
 
 SCHEMA = 1
 FOLDER = "suites"
@@ -32,7 +34,7 @@ FOLDER = "suites"
 class SuiteView(Protocol):
     """Who is shown a suite."""
 
-    def fit(self, name: str) -> AbstractContextManager[fitting.FitView]:
+    def fit(self, name: str) -> AbstractContextManager[FitView]:
         """A view of one fit, for as long as it takes."""
         ...
 
@@ -119,7 +121,7 @@ def _fit(
         return why
     try:
         with view.fit(fit.name) as shown:
-            fitting.execute(fitting.plan_fit(fit.settings, shown.note), shown)
+            execute_fit(plan_fit(fit.settings, shown.note), shown)
     except Exception as error:
         return f"fit {fit.name}: {_line(error)}"
     return ""

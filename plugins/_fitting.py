@@ -17,7 +17,7 @@ from harness import UsageError
 from harness.contracts.fit import FitReport, Schedule, TrainingData
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
-from harness.trainer import train
+from harness.training.trainer import train
 
 from ._activation_beacon import ActivationBeacon
 
@@ -110,7 +110,7 @@ def fit_beacons(
     Raises
     ------
     TrainingError
-        See `harness.trainer.train`.
+        See `harness.training.trainer.train`.
     """
     model.network.requires_grad_(False)
     # Dropout is nowhere in the supported models; evaluation mode makes sure of it.

@@ -164,7 +164,7 @@ class Training(Making):
 
     def newest(self, out: Path) -> Path | None:
         """The last checkpoint that is whole."""
-        path: Path | None = importlib.import_module("harness.trainer").last_whole(out / "training")
+        path: Path | None = importlib.import_module("harness.training.trainer").last_whole(out / "training")
         return path
 
     def safe(self, out: Path) -> set[str]:

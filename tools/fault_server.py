@@ -38,7 +38,6 @@ def main() -> None:
     import harness.display
     import harness.documents.figures
     import harness.evaluation.runner
-    import harness.fitting
     import harness.inference.kvcache
     import harness.plugins._fitting
     import harness.plugins._weights
@@ -47,7 +46,8 @@ def main() -> None:
     import harness.plugins.plain
     import harness.synthesis
     import harness.tasks.passkey
-    import harness.trainer  # noqa: F401
+    import harness.training.plan
+    import harness.training.trainer  # noqa: F401
 
     torch.set_num_threads(1)
     sys.path.insert(0, str(ROOT))  # for the scripted generator

@@ -80,7 +80,9 @@ def fit(method: str, trainer: tuple[str, ...], plugins: tuple[Path, ...], as_jso
     harness fit ...` several processes share each batch.
     """
     from ..display import FitDisplay, fit_tables
-    from ..fitting import FitSettings, execute, plan_fit
+    from ..training.plan import plan_fit
+    from ..training.run import execute
+    from ..training.settings import FitSettings
 
     settings = FitSettings(
         method=method,

@@ -254,7 +254,7 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
         data
             What to learn from; None if the user gave none (`needs_data` says whether that is allowed).
         schedule
-            How long, how fast, where checkpoints go, who watches. `harness.trainer.train` keeps to it.
+            How long, how fast, where checkpoints go, who watches. `harness.training.trainer.train` keeps to it.
         options
             An instance of `FitOptions`.
         """

@@ -87,7 +87,9 @@ def fit(trial: Trial) -> str:
     if not isinstance(report, FitReport) or report.steps < 0:
         raise Failed(f"fit returned {report!r}; return harness.contracts.fit.FitReport")
     if report.loss is not None and not math.isfinite(report.loss):
-        raise Failed(f"the loss of the fit is {report.loss}; raise harness.trainer.TrainingError instead")
+        raise Failed(
+            f"the loss of the fit is {report.loss}; raise harness.training.trainer.TrainingError instead"
+        )
     try:
         writable(report.facts)
     except (TypeError, ValueError) as error:

@@ -55,7 +55,7 @@ def test_a_fit_gives_an_adapter_that_a_run_uses(words, tiny_folder, tmp_path, ca
 
 
 def test_loss_falls_and_the_base_model_stays_as_it_is(words, tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("harness.fitting.load_model", lambda *_, **__: tiny)
+    monkeypatch.setattr("harness.training.plan.load_model", lambda *_, **__: tiny)
     before = {name: p.clone() for name, p in tiny.network.named_parameters()}
     assert invoke(words("--max-steps", 30, "--batch-size", 4, "--save-dtype", "float32")) == 0
     losses = [json.loads(line)["loss"] for line in (tmp_path / "out/loss.jsonl").read_text().splitlines()]
@@ -201,8 +201,8 @@ TORN = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 
     [
         ("safetensors.torch.save_file", FULL, "No space left on device"),
         ("torch.save", TORN, "is the disk full?"),
-        ("harness.trainer.write_whole", OSError(errno.ENOSPC, "full"), "No space left on device"),
-        ("harness.fitting.write_whole", OSError(errno.ENOSPC, "full"), "No space left on device"),
+        ("harness.training.trainer.write_whole", OSError(errno.ENOSPC, "full"), "No space left on device"),
+        ("harness.training.plan.write_whole", OSError(errno.ENOSPC, "full"), "No space left on device"),
     ],
 )
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import mixture
-from harness._training_tokens import SEPARATORS
 from harness.errors import UsageError
-from harness.mixture import build, check
 from harness.models.loading import load
 from harness.testing.tiny import make_model
+from harness.training import build_mixture
+from harness.training.build_mixture import build, check
+from harness.training.tokenize import SEPARATORS
 
 WORDS = "The grass is green. The sky is blue. "
 
@@ -199,7 +199,7 @@ def test_the_same_request_is_not_tokenised_twice(tiny, tmp_path, monkeypatch):
     spec = texts(tmp_path / "a.jsonl", 5)
     first = made(spec, tiny, tmp_path / "work")
     other = texts(tmp_path / "moved" / "b.jsonl", 5)  # the same content under another name
-    monkeypatch.setattr(mixture, "_write", None)
+    monkeypatch.setattr(build_mixture, "_write", None)
     again = made(other, tiny, tmp_path / "work")
     assert list(again) == list(first) and again.facts["sources"][0]["given"] == other
     for change in ({"seed": 1}, {"max_length": 32}, {"min_length": 2}, {"split": True}, {"chat": True}):

@@ -11,7 +11,8 @@ import torch
 from harness.cli import invoke
 from harness.contracts.fit import Schedule
 from harness.models import adapters
-from harness.trainer import TrainingError, last_whole, train
+from harness.training.checkpoints import last_whole
+from harness.training.trainer import TrainingError, train
 
 from .fits import fit_words, random_examples, repeating, same, tensors
 from .test_kill import kill_when

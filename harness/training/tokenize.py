@@ -1,4 +1,4 @@
-"""Rows of training data as token ids, by the rules of Activation Beacon v1 (see `harness.mixture`)."""
+"""Rows of training data as token ids, by the rules of Activation Beacon v1 (see `harness.training.mixture`)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ._training_text import Row
-from .contracts.prompt import Prompt
-from .models import chat_template
-from .prompts.render import render
+from ..contracts.prompt import Prompt
+from ..models import chat_template
+from ..prompts.render import render
+from .rows import Row
 
 if TYPE_CHECKING:
-    from .models.model import LanguageModel
+    from ..models.model import LanguageModel
 
 SEPARATORS = (" ", "\n", "\n\n")
 """Between prompt and answer, one drawn for each example."""

@@ -25,16 +25,14 @@ from transformers import (
     TrainingArguments,
 )
 
-from ._util.files import write_whole, writes
-from ._util.hashing import digest
-from .contracts.fit import Example, FitObserver, FitReport, Schedule, TrainingData
-from .errors import HarnessError, UsageError
+from .._util.files import write_whole, writes
+from .._util.hashing import digest
+from ..contracts.fit import Example, FitObserver, FitReport, Schedule, TrainingData
+from ..errors import HarnessError, UsageError
+from .checkpoints import WHOLE, _is_whole, last_whole
 
 if TYPE_CHECKING:
     from torch.nn import Module
-
-WHOLE = "whole.json"
-"""Written last into a checkpoint, with the digest of each of its files: without it, it is not used."""
 
 
 FLAGS = {
@@ -123,24 +121,6 @@ def train(
             "seconds": round(sum(row["seconds"] for row in curve), 1),
         },
     )
-
-
-def last_whole(folder: Path) -> Path | None:
-    """The newest checkpoint in `folder` that was written to its end and is as it was written; else None."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        number = path.name.removeprefix("checkpoint-")
-        if number.isdecimal() and _is_whole(path):
-            found.append((int(number), path))
-    return max(found)[1] if found else None
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        digests = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
-        return bool(digests) and all(digest(checkpoint / name) == d for name, d in digests.items())
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def check(schedule: Schedule, device: str) -> None:

@@ -1,0 +1,1 @@
+"""From data sources to an adapter folder: what `harness fit` does."""
