@@ -44,7 +44,7 @@ def main() -> None:
     import harness.plugins.beacon
     import harness.plugins.lora_experts
     import harness.plugins.plain
-    import harness.synthesis
+    import harness.synthesis.run
     import harness.tasks.passkey
     import harness.training.plan
     import harness.training.trainer  # noqa: F401
@@ -147,7 +147,7 @@ def _clock_runs_back(seed: int) -> None:
 
 def _scripted(asked: Path) -> None:
     """Let a script answer for the model, in its own time: a random model writes nothing usable."""
-    from harness.generation import ModelGenerator
+    from harness.synthesis.generators import ModelGenerator
 
     script = importlib.import_module("tests.harness.synthesizing").Script()
 

@@ -41,14 +41,16 @@ def synth(settings: tuple[str, ...], as_json: bool, **flags: Any) -> int:
     Items (stories, questions, summaries) go to a pool first; samples of any length are then put together
     from it, so that other lengths (--length-range, another --out, --pool) cost no new generation.
     """
-    from .. import synthesis
     from ..display import SynthDisplay
+    from ..synthesis.plan import plan_synthesis
+    from ..synthesis.run import estimate, execute
+    from ..synthesis.settings import SynthSettings
 
-    plan = synthesis.plan(synthesis.SynthSettings(options=_options(settings), **flags))
+    plan = plan_synthesis(SynthSettings(options=_options(settings), **flags))
     if not QUIET.get():
-        say(synthesis.estimate(plan), err=True)
+        say(estimate(plan), err=True)
     with SynthDisplay() as progress:
-        card = synthesis.execute(plan, progress)
+        card = execute(plan, progress)
     made, asked = card["samples"]["made"], card["samples"]["asked"]
     if as_json:
         emit(card)

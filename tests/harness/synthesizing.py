@@ -3,8 +3,12 @@
 import hashlib
 import re
 
-from harness import registry, synthesis
+from harness import registry
 from harness.contracts.recipe import Answer, Recipe
+from harness.synthesis.inputs import parse_length
+from harness.synthesis.plan import assemble_plan
+from harness.synthesis.run import execute
+from harness.synthesis.settings import SynthSettings
 
 NOUNS = [f"noun{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(60)]
 
@@ -83,11 +87,11 @@ def make(
     """A plan for a scripted generator."""
     cls: type[Recipe] = registry.recipe(recipe).cls
     built = cls(cls.Options.parse(options or {"min_words": 5}, recipe))
-    settings = synthesis.SynthSettings(recipe, count, out, length=length, **more)
-    wanted = synthesis.parse_length(length) if length else built.default_range
-    return synthesis.assemble_plan(settings, built, model, generator or Script(), list(nouns), wanted)
+    settings = SynthSettings(recipe, count, out, length=length, **more)
+    wanted = parse_length(length) if length else built.default_range
+    return assemble_plan(settings, built, model, generator or Script(), list(nouns), wanted)
 
 
 def run(*args, **more):
     """The card of a data set made with `make`."""
-    return synthesis.execute(make(*args, **more), Quiet())
+    return execute(make(*args, **more), Quiet())

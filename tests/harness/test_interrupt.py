@@ -10,8 +10,8 @@ import pytest
 from harness import suite
 from harness.cli import invoke
 from harness.display import FitDisplay, RunDisplay, SynthDisplay
-from harness.generation import ModelGenerator
 from harness.results.run_folder import RunFolder
+from harness.synthesis.generators import ModelGenerator
 
 from .fits import fit_words, repeating, same, tensors
 from .running import one_thread

@@ -6,10 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from harness import _endpoint
-from harness._endpoint import EndpointGenerator
 from harness.contracts.recipe import Request
 from harness.errors import HarnessError, UsageError
+from harness.synthesis import endpoint
+from harness.synthesis.endpoint import EndpointGenerator
 
 ASKED = [Request(f"story {n}", f"Say {n}.", 20, 0.7, 50) for n in range(4)]
 
@@ -98,7 +98,7 @@ def test_top_k_is_left_out_where_it_is_refused(serve):
     ("reply", "said", "calls"),
     [
         (lambda body, n: (401, {"error": "no such key"}), "HTTP 401 .*no such key", 1),
-        (lambda body, n: (500, {}), "HTTP 500", _endpoint.ATTEMPTS),
+        (lambda body, n: (500, {}), "HTTP 500", endpoint.ATTEMPTS),
         (lambda body, n: (200, {"hello": 1}), "no chat completion", 1),
         (lambda body, n: (200, [1]), "no chat completion", 1),
     ],

@@ -6,13 +6,14 @@ import tracemalloc
 
 import pytest
 
-from harness import synthesis
-from harness._pool import read_identity
 from harness.cli import invoke
 from harness.contracts.recipe import Answer, LengthRange, Request, intervals, share
 from harness.errors import HarnessError, UsageError
-from harness.generation import ModelGenerator
 from harness.models import loading
+from harness.synthesis.generators import ModelGenerator
+from harness.synthesis.inputs import parse_length
+from harness.synthesis.pool import read_identity
+from harness.synthesis.run import execute
 
 from .synthesizing import Quiet, Script, make, run
 
@@ -48,9 +49,9 @@ def test_a_span_lies_in_the_intervals_it_touches():
 
 
 def test_lengths_are_ranges_or_bins():
-    assert synthesis.parse_length("1000-8000") == LengthRange(1000, 8000)
-    assert synthesis.parse_length("512k-1m") == LengthRange(512_000, 1_000_000)
-    assert synthesis.parse_length("4M-10M").high == 10_000_000
+    assert parse_length("1000-8000") == LengthRange(1000, 8000)
+    assert parse_length("512k-1m") == LengthRange(512_000, 1_000_000)
+    assert parse_length("4M-10M").high == 10_000_000
 
 
 # --- samples
@@ -109,7 +110,7 @@ def test_a_long_sample_needs_no_memory_of_its_length(tiny, tmp_path):
     run(tiny, tmp_path / "a", count=1)
     plan = make(tiny, tmp_path / "b", count=1, length="400000-410000", pool=tmp_path / "a" / "pool")
     tracemalloc.start()
-    synthesis.execute(plan, Quiet())
+    execute(plan, Quiet())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (tmp_path / "b" / "data.jsonl").stat().st_size > 400_000
@@ -344,7 +345,7 @@ def test_help_is_light(capsys):
 
 
 def test_the_default_nouns_are_a_list():
-    from harness._synth_inputs import read_nouns
+    from harness.synthesis.inputs import read_nouns
 
     assert len(read_nouns(None)) > 6000
 

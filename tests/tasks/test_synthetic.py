@@ -5,10 +5,11 @@ import random
 
 import pytest
 
-from harness import registry, synthesis
+from harness import registry
 from harness.contracts.recipe import Answer, Dropped, LengthRange, TooShort
 from harness.errors import UsageError
 from harness.evaluation.task_environment import task_environment
+from harness.synthesis.run import execute
 from harness.tasks.synthetic import filters, programs, thesis
 from harness.tasks.synthetic.filling import Deck, fill
 
@@ -331,7 +332,7 @@ def test_broken_or_missing_data_is_one_line(tiny, tmp_path):
 def test_a_pool_of_one_noun_still_ends(tiny, tmp_path):
     """Nothing can distract where every passage is about the same noun; the samples are short, and counted."""
     plan = make(tiny, tmp_path, count=8, nouns=["cat"], length="2000-9000")
-    card = synthesis.execute(plan, Quiet())
+    card = execute(plan, Quiet())
     assert card["samples"]["below_length_range"] > 0
 
 

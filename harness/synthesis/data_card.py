@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._assembly import Layout
-from ._util.files import write_whole
-from ._version import __version__
-from .contracts.recipe import Draft, LengthRange
-from .errors import UsageError
+from .._util.files import write_whole
+from .._version import __version__
+from ..contracts.recipe import Draft, LengthRange
+from ..errors import UsageError
+from .assembly import Layout
 
 if TYPE_CHECKING:
-    from .synthesis import SynthPlan
+    from .settings import SynthPlan
 
 CARD = "card.json"
 README = "README.md"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .contracts.recipe import LengthRange
-from .errors import UsageError, unknown_name
+from ..contracts.recipe import LengthRange
+from ..errors import UsageError, unknown_name
 
 K, M = 1_000, 1_000_000
 BINS = {

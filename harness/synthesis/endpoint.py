@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from .contracts.recipe import Answer, Request
-from .errors import HarnessError, UsageError
-from .generation import draw_seed
+from ..contracts.recipe import Answer, Request
+from ..errors import HarnessError, UsageError
+from .generators import draw_seed
 
 API_KEY = "OPENAI_API_KEY"
 ATTEMPTS = 5

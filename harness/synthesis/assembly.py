@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from .contracts.recipe import Draft, Items, Part
+from ..contracts.recipe import Draft, Items, Part
 
 
 @dataclass(frozen=True)

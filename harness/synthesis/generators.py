@@ -10,13 +10,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .contracts.recipe import Answer, Request
-from .errors import UsageError
+from ..contracts.recipe import Answer, Request
+from ..errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-    from .models.model import LanguageModel
+    from ..models.model import LanguageModel
 
 PROBE_TOKENS = 12
 """New tokens a row that `ModelGenerator.speed` decodes to measure the speed."""
@@ -132,8 +132,8 @@ class ModelGenerator:
             forward.read([written[row][-1] for row in rows])
 
     def _ids(self, request: Request) -> list[int]:
-        from .contracts.prompt import Prompt
-        from .prompts.render import render, tokenize
+        from ..contracts.prompt import Prompt
+        from ..prompts.render import render, tokenize
 
         ids = tokenize(render(Prompt("", request.prompt, ""), self.model, chat=True), self.model).ids
         if len(ids) + request.max_tokens > self.model.context_length:

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ._util.files import write_whole, writes
-from .contracts.recipe import Stage
-from .errors import UsageError
+from .._util.files import write_whole, writes
+from ..contracts.recipe import Stage
+from ..errors import UsageError
 
 POOL = "pool.json"
 LOCK = ".lock"

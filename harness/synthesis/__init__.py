@@ -1,0 +1,1 @@
+"""Long training data that a model writes: what `harness synth` does."""

@@ -1,0 +1,159 @@
+"""What a synthesis will generate and assemble, checked before the model is loaded."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import registry
+from ..contracts.recipe import LengthRange, Recipe, share
+from ..errors import UsageError
+from . import data_card
+from .generators import Generator, ModelGenerator
+from .inputs import parse_length, read_nouns
+from .pool import Pool, read_identity
+from .settings import SynthPlan
+
+if TYPE_CHECKING:
+    from ..models.model import LanguageModel
+    from .settings import SynthSettings
+
+
+DATA = "data.jsonl"
+
+
+FORMAT = 1
+
+
+def plan_synthesis(settings: SynthSettings) -> SynthPlan:
+    """Check everything that can be checked before a token is generated.
+
+    Raises
+    ------
+    UsageError
+        One line for whichever does not hold.
+    """
+    from ..models import loading
+    from .endpoint import EndpointGenerator
+
+    cls = registry.recipe(settings.recipe).cls
+    recipe = cls(cls.Options.parse(settings.options, f"recipe {settings.recipe}"))
+    length = parse_length(settings.length) if settings.length else recipe.default_range
+    for name, value in (
+        ("count", settings.count),
+        ("items", settings.items),
+        ("batch-size", settings.batch_size),
+    ):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} {value}: must be at least 1")
+    if not -(2**63) <= settings.seed < 2**63:
+        raise UsageError(f"--seed {settings.seed}: must fit in 64 bits")
+    if settings.generator_model and not settings.generator:
+        raise UsageError("--generator-model names a model of --generator; give its address too")
+    nouns = read_nouns(settings.nouns)
+    model = loading.load(
+        settings.model, dtype=settings.dtype, device=settings.device, offline=settings.offline
+    )
+    generator: Generator
+    if settings.generator:
+        name = settings.generator_model or settings.model
+        generator = EndpointGenerator(settings.generator, name, settings.batch_size)
+    else:
+        generator = ModelGenerator(model, settings.batch_size)
+    return assemble_plan(settings, recipe, model, generator, nouns, length)
+
+
+def assemble_plan(
+    settings: SynthSettings,
+    recipe: Recipe,
+    model: LanguageModel,
+    generator: Generator,
+    nouns: list[str],
+    length: LengthRange | None,
+) -> SynthPlan:
+    """The plan for a generator that is there already; raises UsageError if the pool is somebody else's."""
+    count = settings.count or sum(recipe.tasks.values())
+    folder = settings.pool or settings.out / "pool"
+    found = read_identity(folder)
+    if settings.pool and settings.items is None and found is None and settings.pool.exists():
+        raise UsageError(f"--pool {folder}: no pool there; give --items to make one in that folder")
+    # Another seed may assemble other samples from a pool, but its items go on from its own seed.
+    seed = int(found["seed"]) if found and settings.pool else settings.seed
+    default = 0 if found else recipe.items(count, len(nouns))
+    wanted = max(settings.items or default, int(found["items"]) if found else 0)
+    identity = {
+        "format": FORMAT,
+        "recipe": settings.recipe,
+        "recipe_version": recipe.version,
+        "options": recipe.options.model_dump(mode="json"),
+        "generator": generator.facts(),
+        "tokenizer_hash": model.tokenizer_hash,
+        "model": settings.generator_model if settings.generator else model.name,
+        "nouns": len(nouns),
+        "nouns_sha256": data_card.digest(nouns),
+        "seed": seed,
+        "items": wanted,
+    }
+    if found is not None:
+        _check_pool(folder, found, identity)
+    order = list(nouns)
+    random.Random(f"{seed}-nouns").shuffle(order)
+    pool = Pool(folder, order, _counter(model))
+    stages = recipe.stages(wanted, seed)
+    made = SynthPlan(
+        settings, recipe, model, generator, pool, identity, stages, share(count, recipe.tasks), length
+    )
+    _check_out(settings.out, _request(made))
+    return made
+
+
+def _request(plan: SynthPlan) -> dict[str, Any]:
+    """Everything that decides the bytes of the data file."""
+    return {
+        "pool": plan.identity,
+        "counts": plan.counts,
+        "length": [plan.length.low, plan.length.high] if plan.length else None,
+        "seed": plan.settings.seed,
+    }
+
+
+def _check_out(out: Path, request: Mapping[str, Any]) -> None:
+    """Refuse a folder with other data: nothing is written over."""
+    old = data_card.read(out)
+    if (out / DATA).exists() and (old is None or old.get("request") != request):
+        raise UsageError(
+            f"{out} holds another data set; choose another --out (and this pool: --pool {out}/pool)"
+        )
+
+
+def _check_pool(folder: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    for key, what in (
+        ("format", "by another version of the harness"),
+        ("recipe", "by recipe {}"),
+        ("recipe_version", "by version {} of the recipe"),
+        ("tokenizer_hash", "for another tokenizer"),
+        ("nouns_sha256", "from another list of nouns"),
+        ("seed", "with seed {}"),
+        ("options", "with options {}"),
+    ):
+        if found.get(key) != identity[key]:
+            said = what.format(json.dumps(found.get(key)))
+            raise UsageError(f"the pool {folder} was made {said}; choose another --pool or --out")
+    theirs, ours = dict(found.get("generator", {})), dict(identity["generator"])
+    if theirs != ours:
+        key = next(k for k in {**theirs, **ours} if theirs.get(k) != ours.get(k))
+        said = f"by another model ({found.get('model')})"
+        if key in ("batch_size", "dtype"):
+            said = f"with {key.replace('_', ' ')} {theirs.get(key)}, which may change the texts"
+        raise UsageError(f"the pool {folder} was made {said}; choose another --pool or --out")
+
+
+def _counter(model: LanguageModel) -> Any:
+    def count(texts: Sequence[str]) -> list[int]:
+        encoded = model.tokenizer(list(texts), add_special_tokens=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    return count
