@@ -14,9 +14,9 @@ from rich.text import Text
 
 from ._plain import Visible, visible
 from .display import Display, FitDisplay, RunDisplay
-from .matrix import Row
-from .suiteplan import PlannedRun, SuitePlan, estimated
-from .suiterun import RowOutcome
+from .suites.matrix import Row
+from .suites.outcome import RowOutcome
+from .suites.planned import PlannedRun, SuitePlan, estimated
 
 
 class SuiteDisplay(Display):

@@ -15,8 +15,8 @@ from harness.documents.document import Document
 from harness.documents.figures import Axis, Lines, Series
 from harness.documents.tables import Cell, Column, Mark, Row, Table
 from harness.results.loading import load_run
-from harness.suite import same_model
-from harness.suiterun import read_outcome
+from harness.suites.document import same_model
+from harness.suites.outcome import read_outcome
 
 from ._claims import findings_table
 from ._suite_rows import Measured, SuiteRow, measure
@@ -52,7 +52,7 @@ class SuiteReport(Report):
 
 
 def document(outcome: Mapping[str, Any]) -> Document:
-    """The report of what `harness.suiterun.carry_out` has written.
+    """The report of what `harness.suites.run.carry_out` has written.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from ._output import emit, stdout
 
 if TYPE_CHECKING:
     from ..display import Display
-    from ..suite import Document
+    from ..suites.document import Document
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,11 +84,11 @@ def carry_out(
     from rich.console import Console
 
     from ..errors import unknown_name
-    from ..matrix import spell
-    from ..suite import variables as parsed
     from ..suitedisplay import SuiteDisplay, plan_facts, plan_table
-    from ..suiteplan import plan_suite
-    from ..suiterun import carry_out as execute
+    from ..suites.document import variables as parsed
+    from ..suites.matrix import spell
+    from ..suites.plan import plan_suite
+    from ..suites.run import carry_out as execute
 
     if form not in FORMATS:
         raise unknown_name("value of --format", form, FORMATS)

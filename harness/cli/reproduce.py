@@ -55,24 +55,29 @@ def reproduce(
     Defaults of the flags are the suite's own. What was interrupted goes on, finished runs are shared between
     suites, and `harness reproduce NAME --print > mine.yaml` gives a file that `harness run mine.yaml` runs.
     """
-    from .. import suite
+    from ..suites import document
 
     if as_json and show:
         raise UsageError("--print shows a file, which is YAML: leave --json out")
     if name is None and as_json:
-        rows = [{"name": n, "title": suite.read(p).content["title"]} for n, p in suite.names().items()]
+        rows = [{"name": n, "title": document.read(p).content["title"]} for n, p in document.names().items()]
         emit({"suites": rows})
         return 0
     if name is None:
-        for known, path in suite.names().items():
-            say(f"{known:16} {suite.read(path).content['title']}")
+        for known, path in document.names().items():
+            say(f"{known:16} {document.read(path).content['title']}")
         return 0
-    path = suite.find(name)
+    path = document.find(name)
     if show:
         click.echo(path.read_text(encoding="utf-8"), nl=False)
         return 0
     form = "json" if as_json else form
     quick, variables = flags.pop("quick"), flags.pop("variables")
     return carry_out(
-        suite.read(path), typed(context, flags), quick=quick, variables=variables, dry_run=dry_run, form=form
+        document.read(path),
+        typed(context, flags),
+        quick=quick,
+        variables=variables,
+        dry_run=dry_run,
+        form=form,
     )

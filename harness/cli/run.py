@@ -153,7 +153,7 @@ def _suite(
 ) -> int:
     """Carry out a suite's file; what belongs to a cell cannot be typed."""
     from .. import registry
-    from ..suite import read
+    from ..suites.document import read
 
     for name in ("method", "tasks", "adapter"):
         if typed(context, {name: None}):

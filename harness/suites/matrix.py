@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import registry
-from ._suite_settings import checked_settings, run_fields
-from .errors import UsageError, unknown_name
-from .evaluation.settings import RunSettings, check_values
-from .models.adapters import NO_ADAPTER
-from .suite import Cell, Document, Scalar, Suite, each
+from .. import registry
+from ..errors import UsageError, unknown_name
+from ..evaluation.settings import RunSettings, check_values
+from ..models.adapters import NO_ADAPTER
+from .document import Document
+from .schema import Cell, Scalar, Suite, each
+from .settings import checked_settings, run_fields
 
 SHIPPED = "auto"
 FITTED = "fit:"
@@ -135,7 +136,7 @@ def _check_findings(suite: Suite, ids: set[str], path: Path) -> None:
 
 
 def _rows(suite: Suite, key: str, cell: Cell, overrides: Mapping[str, Any]) -> Iterator[Row]:
-    from .suite import same_model
+    from .document import same_model
 
     model = str(overrides["model"])
     if cell.only is not None and not any(same_model(m, model) for m in cell.only):

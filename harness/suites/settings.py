@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from .errors import unknown_name
-from .evaluation.settings import RunSettings
+from ..errors import unknown_name
+from ..evaluation.settings import RunSettings
 
 EMPTY: Mapping[Any, type[BaseModel]] = MappingProxyType({})
 OF_A_CELL = frozenset(("method", "options", "adapter"))

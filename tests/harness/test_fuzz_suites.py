@@ -9,12 +9,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import UsageError, suite
+from harness import UsageError
 from harness.inference.throughput import Speed
+from harness.suites import document
 
 from .fuzzing import JSON, PIECES, change, folder, refused_or_done, tried
 
-NAMES = sorted(suite.names())
+NAMES = sorted(document.names())
 ROW = {
     "_id": "1",
     "context": "Ada signed it. " * 20,
@@ -33,7 +34,7 @@ def _plans_only():
         raise UsageError("planned")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.suiterun.carry_out", execute)
+        patch.setattr("harness.suites.run.carry_out", execute)
         patch.setattr("harness.inference.throughput.probe", lambda model: Speed(100.0, 10.0))
         patch.delenv("HARNESS_DEBUG", raising=False)
         yield
@@ -65,7 +66,7 @@ def tried_file(here, path, *more):
 @given(st.data())
 def test_almost_a_suite(here, data):
     """A suite that ships with one to three changes: values of other types, keys renamed, taken away or doubled."""
-    content = yaml.safe_load(suite.find(data.draw(st.sampled_from(NAMES))).read_text(encoding="utf-8"))
+    content = yaml.safe_load(document.find(data.draw(st.sampled_from(NAMES))).read_text(encoding="utf-8"))
     for _ in range(data.draw(st.integers(1, 3))):
         change(data.draw, content)
     more = data.draw(
@@ -85,7 +86,7 @@ def test_almost_a_suite(here, data):
 def test_text_that_was_a_suite(here, data):
     """A suite's text with pieces put in, taken out and doubled, or cut short: mostly no YAML, and never more."""
     draw = data.draw
-    text = suite.find(draw(st.sampled_from(NAMES))).read_text(encoding="utf-8")
+    text = document.find(draw(st.sampled_from(NAMES))).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     for _ in range(draw(st.integers(1, 3))):
         row, piece = draw(st.integers(0, len(lines) - 1)), draw(PIECES)
@@ -239,7 +240,7 @@ FIT = {"method": "beacon", "data": ["rows.jsonl"]}
 )
 def test_suites_that_are_refused(here, tmp_path, changes, words):
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(suite.merged(BASE, changes)))
+    path.write_text(yaml.safe_dump(document.merged(BASE, changes)))
     model = [] if "model" in changes.get("settings", {}) else ["--model", here / "smollm2"]
     _, err = tried_file(here, path, "--dry-run", *model)
     assert words in err
@@ -250,6 +251,6 @@ def test_labels_do_not_steer_a_terminal(here, tmp_path, monkeypatch):
     evil = "\x1b[31mred\x07"
     changes = {"title": evil, "cells": {"a": {"label": evil}, "b": {"label": evil, "method": "x\x1b"}}}
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(suite.merged(BASE, changes)))
+    path.write_text(yaml.safe_dump(document.merged(BASE, changes)))
     out, _ = tried_file(here, path, "--dry-run", "--model", here / "smollm2")
     assert "\\x1b[31mred" in out

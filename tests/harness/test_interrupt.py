@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from harness import suite
 from harness.cli import invoke
 from harness.display import FitDisplay, RunDisplay, SynthDisplay
 from harness.results.run_folder import RunFolder
+from harness.suites import document
 from harness.synthesis.generators import ModelGenerator
 
 from .fits import fit_words, repeating, same, tensors
@@ -85,7 +85,7 @@ def test_a_papers_table(tiny_folder, tmp_path, monkeypatch, capfd):
         "columns": [{"key": "passkey", "tasks": ["passkey"]}],
     }
     (tmp_path / "small.yaml").write_text(json.dumps(content))  # JSON is YAML
-    monkeypatch.setattr(suite, "find", lambda name: tmp_path / "small.yaml")
+    monkeypatch.setattr(document, "find", lambda name: tmp_path / "small.yaml")
     with monkeypatch.context() as patch:
         interrupted_at(patch, RunDisplay, "sample", 2)
         assert invoke(["reproduce", "small", "--quiet"]) == 130

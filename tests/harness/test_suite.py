@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness import UsageError, suite
+from harness import UsageError
 from harness.cli import invoke
 from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
-from harness.matrix import spell
 from harness.models.shared import SharedModels
 from harness.plugins.plain import Plain
 from harness.results.run_folder import RunFolder
-from harness.suiteplan import plan_suite
-from harness.suiterun import read_outcome
+from harness.suites import document
+from harness.suites.matrix import spell
+from harness.suites.outcome import read_outcome
+from harness.suites.plan import plan_suite
 
 from .fits import repeating
 from .running import as_method, one_thread
@@ -84,7 +85,9 @@ def written(content, tmp_path):
 
     def write(**changes):
         path = tmp_path / "two.yaml"
-        path.write_text(yaml.safe_dump(suite.merged(content, changes), sort_keys=False, allow_unicode=True))
+        path.write_text(
+            yaml.safe_dump(document.merged(content, changes), sort_keys=False, allow_unicode=True)
+        )
         return path
 
     return write
@@ -103,8 +106,8 @@ def test_a_suite_runs_shows_its_table_and_goes_on_where_it_was_killed(written, t
     path = written()
     assert run(path, "--format", "json") == 0
     printed = json.loads(capsys.readouterr().out)
-    [document] = printed["reports"]
-    table, claims = document["tables"]
+    [shown] = printed["reports"]
+    table, claims = shown["tables"]
     assert "not on Llama-2-7b-chat-hf: numbers are not comparable" in table["title"]
     rows = {r["cells"]["row"]["value"]: r["cells"] for r in table["rows"]}
     assert list(rows) == ["8", "16", "Min (≤ 8)"]
@@ -131,7 +134,7 @@ def test_a_suite_runs_shows_its_table_and_goes_on_where_it_was_killed(written, t
     assert "begun" in plan and plan.count("finished") == 2
     assert run(path, "--format", "json") == 0
     again = json.loads(capsys.readouterr().out)
-    assert again["reports"][0]["tables"] == document["tables"]
+    assert again["reports"][0]["tables"] == shown["tables"]
     assert [json.loads(a)["prediction"] for a in samples.read_text().splitlines()] == [
         json.loads(a)["prediction"] for a in lines
     ]
@@ -230,8 +233,8 @@ def test_a_fit_is_made_once_shared_and_unavailable_without_its_data(written, tmp
 
 def test_what_the_user_typed_goes_before_the_file_but_for_a_shorter_prompt(written, tmp_path):
     cells = {"plain": {"label": "plain", "method": "plain", "settings": {"max_context": 150}}}
-    document = suite.read(written(cells=cells))
-    rows = spell(document, {"max_context": 180, "limit": 2, "seed": 7}, quick=True).rows
+    suite = document.read(written(cells=cells))
+    rows = spell(suite, {"max_context": 180, "limit": 2, "seed": 7}, quick=True).rows
     asked = {row.id: row.runs[0] for row in rows}
     assert {s.limit for s in asked.values()} == {2} and {s.seed for s in asked.values()} == {7}
     assert asked["min"].max_context == 180 and asked["plain"].max_context == 150
@@ -246,7 +249,7 @@ def test_seeds_make_runs_of_one_row_and_models_rows_of_their_own(written, tiny_f
     other = shutil.copytree(tiny_folder, tmp_path / "other")
     patch = {"other": {"cells": {"min": {"label": "lowest"}}}}
     settings = {"model": [str(tiny_folder), str(other)], "seed": [1, 2]}
-    rows = spell(suite.read(written(settings=settings, models=patch)), {}).rows
+    rows = spell(document.read(written(settings=settings, models=patch)), {}).rows
     assert [(r.id, r.label) for r in rows][2::3] == [("min", "Min (≤ 8)"), ("min", "lowest")]
     assert [[s.seed for s in r.runs] for r in rows] == [[1, 2]] * 6
 
@@ -330,10 +333,10 @@ def test_they_are_listed_and_printed_as_they_are(tmp_path, capsys):
     for name in NAMES:
         assert invoke(["reproduce", name, "--print"]) == 0
         text = capsys.readouterr().out
-        assert text == suite.find(name).read_text("utf-8")
+        assert text == document.find(name).read_text("utf-8")
         mine = tmp_path / "mine.yaml"
         mine.write_text(text, encoding="utf-8")
-        assert suite.read(mine).content == suite.read(suite.find(name)).content
+        assert document.read(mine).content == document.read(document.find(name)).content
     assert invoke(["reproduce", "thesis-4.5"]) == 2
     assert "no suite named 'thesis-4.5'; did you mean" in capsys.readouterr().err
 
@@ -342,11 +345,11 @@ def test_they_are_listed_and_printed_as_they_are(tmp_path, capsys):
 def test_on_the_papers_model_a_row_stands_for_each_published_one(name):
     from harness.baselines import published
 
-    document = suite.read(suite.find(name))
-    table = published.table(document.content["published"])
+    suite = document.read(document.find(name))
+    table = published.table(suite.content["published"])
     found, columns = [], set()
-    for model in document.content["paper"]["models"]:
-        spelled = spell(document, {"model": model})
+    for model in suite.content["paper"]["models"]:
+        spelled = spell(suite, {"model": model})
         found += [row.published for row in spelled.rows]
         columns |= {c.key for c in spelled.suite.columns}
         assert {row.runs[0].max_context for row in spelled.rows} <= {None, 3500, 15500, 16000}
@@ -359,7 +362,7 @@ def test_on_the_papers_model_a_row_stands_for_each_published_one(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_each_plans_with_stand_ins_for_model_and_data(name, quick, tiny_folder, tmp_path, data):
     """The tiny model under the name the suites know, a longer window that its positions would not bear."""
-    content = suite.read(suite.find(name)).content
+    content = document.read(document.find(name)).content
     folder = tmp_path / "smollm2"  # whose part of the suite is so taken
     shutil.copytree(tiny_folder, folder)
     config = json.loads((folder / "config.json").read_text())
@@ -372,11 +375,11 @@ def test_each_plans_with_stand_ins_for_model_and_data(name, quick, tiny_folder, 
         "all_classes": ["Ada"],
     }
     for key in {
-        t.partition("/")[2] for t in spell(suite.Document(Path(name), content), {}).columns.get("Avg", [])
+        t.partition("/")[2] for t in spell(document.Document(Path(name), content), {}).columns.get("Avg", [])
     }:
         (data / f"{key}.jsonl").write_text(json.dumps(row) + "\n")
     overrides = {"model": str(folder), "device": "cpu", "data_dir": data, "out": tmp_path, "limit": 1}
-    spelled = spell(suite.read(suite.find(name)), overrides, quick=quick)
+    spelled = spell(document.read(document.find(name)), overrides, quick=quick)
     plan = plan_suite(spelled, tmp_path, lambda text: None, estimate=False)
     for planned, [run_] in plan.rows:
         needs_data = planned.fit is not None
@@ -386,9 +389,9 @@ def test_each_plans_with_stand_ins_for_model_and_data(name, quick, tiny_folder, 
 
 
 def test_variables_are_pairs():
-    assert suite.variables(["a=b=c"]) == {"a": "b=c"}
+    assert document.variables(["a=b=c"]) == {"a": "b=c"}
     with pytest.raises(UsageError, match="write NAME=VALUE"):
-        suite.variables(["a"])
+        document.variables(["a"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Many runs and fits from one YAML file."""
