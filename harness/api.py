@@ -92,8 +92,8 @@ def run(
         If the method was caught declaring something else than it did.
     """
     from . import registry
-    from ._quiet import quietly
-    from .display import RunDisplay
+    from .console.progress import RunDisplay
+    from .console.quiet import quietly
     from .evaluation.plan import plan_run
     from .evaluation.runner import execute
 

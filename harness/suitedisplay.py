@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ._plain import Visible, visible
-from .display import Display, FitDisplay, RunDisplay
+from .console.progress import Display, FitDisplay, RunDisplay
+from .console.safe_text import Visible, visible
 from .suites.matrix import Row
 from .suites.outcome import RowOutcome
 from .suites.planned import PlannedRun, SuitePlan, estimated

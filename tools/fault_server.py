@@ -35,7 +35,7 @@ def main() -> None:
     import harness.cli.fit
     import harness.cli.run
     import harness.cli.synth
-    import harness.display
+    import harness.console.progress
     import harness.documents.figures
     import harness.evaluation.runner
     import harness.inference.kvcache

@@ -9,8 +9,8 @@ import sys
 
 import rich_click as click
 
-from .._quiet import quietly
 from .._util.quiet import hush_libraries, hush_warnings
+from ..console.quiet import quietly
 from ..errors import HarnessError
 
 VERBS = {
@@ -146,7 +146,7 @@ def _status(args: list[str], debug: bool) -> int:
 
 def complain(message: str, status: int) -> int:
     """Print one line to standard error; returns `status`."""
-    from .._plain import visible
+    from ..console.safe_text import visible
 
     sys.stderr.write(f"harness: {visible(' '.join(message.split()))}\n")
     return status

@@ -9,8 +9,8 @@ from typing import IO, Any, TypeVar
 
 import rich_click as click
 
-from .._plain import visible
-from .._quiet import QUIET
+from ..console.quiet import QUIET
+from ..console.safe_text import visible
 
 F = TypeVar("F", bound=Callable[..., Any])
 

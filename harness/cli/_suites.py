@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 from click.core import ParameterSource
 
-from .._plain import visible
-from .._quiet import QUIET
+from ..console.quiet import QUIET
+from ..console.safe_text import visible
 from ._output import emit, stdout
 
 if TYPE_CHECKING:
-    from ..display import Display
+    from ..console.progress import Display
     from ..suites.document import Document
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .._plain import Visible
-from .._quiet import QUIET
+from ..console.quiet import QUIET
+from ..console.safe_text import Visible
 from ..errors import UsageError
 from ._flags import MethodCommand, chosen, names
 from ._output import emit, json_flag, quiet_flag

@@ -151,7 +151,7 @@ def _show(
 ) -> None:
     from rich.text import Text
 
-    from ..display import Display
+    from ..console.progress import Display
     from ..results.labels import shared_options
 
     display = Display()

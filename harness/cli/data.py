@@ -11,9 +11,9 @@ import rich_click as click
 from click.core import ParameterSource
 
 from .. import registry
-from .._plain import visible
-from .._quiet import QUIET
 from .._util import entry_points
+from ..console.quiet import QUIET
+from ..console.safe_text import visible
 from ..errors import UsageError, unknown_name
 from ._output import emit, json_flag, quiet_flag, say
 from .run import task_settings

@@ -79,7 +79,8 @@ def fit(method: str, trainer: tuple[str, ...], plugins: tuple[Path, ...], as_jso
     The options of a method are shown by `harness fit --method NAME --help`. Under `accelerate launch -m
     harness fit ...` several processes share each batch.
     """
-    from ..display import FitDisplay, fit_tables
+    from ..console.fit_tables import fit_tables
+    from ..console.progress import FitDisplay
     from ..training.plan import plan_fit
     from ..training.run import execute
     from ..training.settings import FitSettings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from .._plain import visible
+from ..console.safe_text import visible
 from ._output import emit, json_flag, quiet_flag
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from .._quiet import QUIET
 from .._util.files import write_whole
 from .._version import __version__
+from ..console.quiet import QUIET
 from ..errors import UsageError
 from ._output import json_flag, quiet_flag, say, stdout
 
@@ -134,7 +134,7 @@ def _write(
     from .. import render
 
     if form == "terminal" and out is None:
-        from ..display import Display
+        from ..console.progress import Display
 
         Display().show(lambda width: render.as_terminal(documents, width))
         return

@@ -112,10 +112,12 @@ def run(
         raise UsageError("give --method NAME, or a suite: harness run FILE.yaml")
     if given := typed(context, of_suites):
         raise UsageError(f"--{FLAG_NAMES.get(next(iter(given)), next(iter(given)))} is for suites")
-    from ..display import RunDisplay, closing_lines, summary_table
+    from ..console.progress import RunDisplay
+    from ..console.run_tables import summary_table
     from ..evaluation.plan import plan_run
     from ..evaluation.runner import execute
     from ..evaluation.settings import RunSettings
+    from ._next_command import closing_lines
 
     options = chosen(flags, "option_")
     wanted = RunSettings(

@@ -7,7 +7,7 @@ from typing import Any
 
 import rich_click as click
 
-from .._quiet import QUIET
+from ..console.quiet import QUIET
 from ..errors import UsageError
 from ._output import emit, json_flag, quiet_flag, say
 
@@ -41,7 +41,7 @@ def synth(settings: tuple[str, ...], as_json: bool, **flags: Any) -> int:
     Items (stories, questions, summaries) go to a pool first; samples of any length are then put together
     from it, so that other lengths (--length-range, another --out, --pool) cost no new generation.
     """
-    from ..display import SynthDisplay
+    from ..console.progress import SynthDisplay
     from ..synthesis.plan import plan_synthesis
     from ..synthesis.run import estimate, execute
     from ..synthesis.settings import SynthSettings

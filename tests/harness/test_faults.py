@@ -131,7 +131,7 @@ def test_two_processes_give_the_same_bytes(tiny_folder, tmp_path, forks, capsys)
 
 @pytest.mark.parametrize("changes", [{"batch_size": 2}, {"dtype": "bfloat16"}, {}])
 def test_the_table_says_on_what_single_answers_depend(tiny_folder, tmp_path, monkeypatch, changes):
-    from harness.display import notes
+    from harness.console.run_tables import notes
 
     with_toy(monkeypatch)
     plan = plan_run(settings(tiny_folder, tmp_path, tasks=("toy",), limit=1, **changes))

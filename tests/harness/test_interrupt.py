@@ -8,7 +8,7 @@ import json
 import pytest
 
 from harness.cli import invoke
-from harness.display import FitDisplay, RunDisplay, SynthDisplay
+from harness.console.progress import FitDisplay, RunDisplay, SynthDisplay
 from harness.results.run_folder import RunFolder
 from harness.suites import document
 from harness.synthesis.generators import ModelGenerator

@@ -6,9 +6,9 @@ import re
 import pytest
 from rich.text import Text
 
-from harness._plain import visible
 from harness.cli import invoke
-from harness.display import Display
+from harness.console.progress import Display
+from harness.console.safe_text import visible
 from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
 

@@ -256,7 +256,7 @@ def test_methods_that_cannot_do_without_the_question_say_so(asked, monkeypatch, 
 
 
 def test_the_table_says_what_was_shared_and_withheld(asked, capsys):
-    from harness.display import notes
+    from harness.console.run_tables import notes
 
     options = {"interval": "32", "retrieval": "random"}
     plan = plan_run(asked(method="two_pass", options=options, query_agnostic=True))

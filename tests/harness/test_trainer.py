@@ -94,7 +94,7 @@ def test_only_whole_checkpoints_count(tmp_path):
 
 def starts(monkeypatch):
     """Where every training from now on begins."""
-    from harness.display import FitDisplay
+    from harness.console.progress import FitDisplay
 
     found = []
     monkeypatch.setattr(FitDisplay, "start", lambda self, total, done: found.append(done))

@@ -1,0 +1,124 @@
+"""What a run looks like: a live view on a terminal, a table at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from .quiet import QUIET
+from .safe_text import Visible, visible
+
+if TYPE_CHECKING:
+    pass
+
+LOGGED = 20.0
+"""Seconds between two lines on progress where there is no terminal for a bar."""
+
+
+class Display:
+    """Progress on standard error, bars only if that is a terminal; results on standard output."""
+
+    def __init__(self) -> None:
+        self.quiet = QUIET.get()
+        self.console = Console(stderr=True, quiet=self.quiet)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=self.quiet or not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def note(self, text: str) -> None:
+        """One line about something that takes a while."""
+        if self.console.is_terminal:
+            self.progress.console.print(f"[dim]{escape(visible(text))}[/dim]", highlight=False)
+
+    @contextmanager
+    def announce(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """A bar of its own for a preparation; gone when it is done."""
+        row = self.progress.add_task(escape(visible(what)), total=None, rate="")
+        try:
+            yield lambda done, total: self.progress.update(row, completed=done, total=total or None)
+        finally:
+            self.progress.remove_task(row)
+
+    def show(self, make: Callable[[int], RenderableType], *, copied: bool = False) -> None:
+        """Print a result, made for the width there is, to standard output; a file or pipe gets a wide one.
+
+        What is meant to be `copied` keeps its lines whole: a command broken in two would be two commands.
+        """
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=180)
+        console.print(Visible(make(console.width)), soft_wrap=copied)
+
+
+class RunDisplay(Display):
+    """A run: a bar for each task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: dict[str, TaskID] = {}
+        self._tokens: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+        self._told = time.monotonic()
+
+    def start(self, totals: dict[str, int], done: dict[str, int]) -> None:
+        for task, total in totals.items():
+            self._rows[task] = self.progress.add_task(
+                escape(visible(task)), total=total, completed=done[task], rate=""
+            )
+
+    def sample(self, task: str, record: dict[str, Any]) -> None:
+        self._tokens[task] = self._tokens.get(task, 0) + record["prompt_tokens"] + record.get("new_tokens", 0)
+        self._seconds[task] = self._seconds.get(task, 0.0) + record.get("cost", {}).get("seconds", 0.0)
+        rate = self._tokens[task] / self._seconds[task] if self._seconds[task] else 0.0
+        self.progress.update(self._rows[task], advance=1, rate=f"{rate:,.0f} tok/s" if rate else "")
+        if not self.console.is_terminal and time.monotonic() - self._told >= LOGGED:
+            self._told = time.monotonic()
+            row = next(r for r in self.progress.tasks if r.id == self._rows[task])
+            line = f"{task}: {row.completed:.0f} of {row.total or 0:.0f} samples, {rate:,.0f} tokens/s"
+            self.console.print(escape(visible(line)), highlight=False, soft_wrap=True)
+
+
+class FitDisplay(Display):
+    """A fit: one bar, with loss, speed and time left."""
+
+    _row: TaskID
+    _mean: float | None = None
+
+    def start(self, total: int, done: int) -> None:
+        self._row = self.progress.add_task("training", total=total, completed=done, rate="")
+
+    def step(self, step: int, loss: float, tokens: int, seconds: float) -> None:
+        self._mean = loss if self._mean is None else 0.9 * self._mean + 0.1 * loss
+        rate = f"loss {self._mean:.3f}, {tokens / max(seconds, 1e-9):,.0f} tok/s"
+        self.progress.update(self._row, completed=step, rate=rate)
+
+
+class SynthDisplay(Display):
+    """Generating data: a bar for each stage."""
+
+    _row: TaskID
+
+    def start(self, what: str, total: int, done: int) -> None:
+        self._row = self.progress.add_task(what, total=total, completed=done, rate="")
+
+    def step(self, number: int, rate: str = "") -> None:
+        self.progress.update(self._row, advance=number, rate=rate)

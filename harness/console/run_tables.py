@@ -1,0 +1,159 @@
+"""The table a run ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from .._util.units import GIB, MIB
+
+if TYPE_CHECKING:
+    from ..evaluation.plan import RunPlan
+
+
+def percent(value: float | None) -> str:
+    """A share 0..1 in percent; a dash for None."""
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def number(value: float | None, form: str = ".1f", scale: float = 1.0) -> str:
+    """`value` divided by `scale`; a dash for None."""
+    return "–" if value is None else format(value / scale, form)
+
+
+def score(value: float | None, interval: Sequence[float] | None, digits: int = 1) -> str:
+    """A score ×100 with its interval: ``66.7 [20.8, 93.9]``."""
+    if value is None:
+        return "–"
+    if interval is None:
+        return f"{100 * value:.{digits}f}"
+    return f"{100 * value:.{digits}f} [{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}]"
+
+
+Column = tuple[str, Callable[[dict[str, Any]], str]]
+
+
+SCORES: tuple[Column, ...] = (
+    ("score [95 %]", lambda r: score(r["score"], r["interval"])),
+    ("n ok", lambda r: f"[red]{r['n_ok']}/{r['n']}[/red]" if r["n_ok"] < r["n"] else f"{r['n_ok']}/{r['n']}"),
+    ("cut", lambda r: percent(r["truncated"])),
+    ("lost", lambda r: percent(r["answer_lost"])),
+    ("at limit", lambda r: percent(r["hit_limit"])),
+    ("tokens", lambda r: number(r["prompt_tokens"], ",.0f")),
+    ("ratio", lambda r: number(r["compression"], ".2f") + ("" if r["verified"] is not False else "?")),
+)
+COSTS: tuple[Column, ...] = (
+    ("KV MiB", lambda r: number(r["kv_bytes"], ".1f", MIB)),
+    ("peak GiB", lambda r: number(r["peak_bytes"], ".2f", GIB)),
+    ("compress s", lambda r: number(r["compress_seconds"])),
+    ("prefill s", lambda r: number(r["prefill_seconds"])),
+    ("decode s", lambda r: number(r["decode_seconds"])),
+)
+WIDE = 130
+"""Terminal columns from which scores and costs stand side by side."""
+
+
+def summary_table(summary: dict[str, Any], plan: RunPlan, width: int) -> RenderableType:
+    """The table at the end of a run, with what a reader must know to believe it below."""
+    groups = [SCORES + COSTS] if width >= WIDE else [SCORES, COSTS]
+    tables = [_table(summary, columns) for columns in groups]
+    parts: list[RenderableType] = [title(plan), *tables, *averages(summary), *notes(summary, plan)]
+    return Group(*parts)
+
+
+def _table(summary: dict[str, Any], columns: Sequence[Column]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("task", overflow="fold")
+    for head, _ in columns:
+        table.add_column(head, justify="right", no_wrap=True)
+    for r in summary["tasks"]:
+        name = escape(r["task"]) + (f" ({r['metric']})" if r["metric"] != "score" else "")
+        table.add_row(name, *(cell(r) for _, cell in columns))
+    return table
+
+
+def title(plan: RunPlan) -> str:
+    """Method, model and window in one line."""
+    window = plan.model.context_length
+    return f"[bold]{escape(plan.settings.method)}[/bold] on {escape(plan.settings.model)} (window {window:,} tokens)"
+
+
+def averages(summary: dict[str, Any]) -> list[RenderableType]:
+    """One line for each family that has averages, and for each task that has a breakdown."""
+    lines: list[RenderableType] = []
+    for family, found in summary["averages"].items():
+        intervals = found["intervals"] or {}
+        values = "  ".join(f"{k} {score(v, intervals.get(k), digits=2)}" for k, v in found["values"].items())
+        mark = "" if found["complete"] else "  (over finished samples only)"
+        lines.append(Text(f"{family}: {values}{mark}"))
+        for part, means in found.get("parts", {}).items():
+            lines.append(
+                Text(f"{family}, {part}: " + "  ".join(f"{k} {score(v, None, 2)}" for k, v in means.items()))
+            )
+        if found.get("verdict"):
+            lines.append(Text(f"{family}: {found['verdict']}"))
+    for r in summary["tasks"]:
+        others = {k: v for k, v in r["scores"].items() if k != r["metric"]}
+        if others:
+            lines.append(Text(f"{r['task']}: " + "  ".join(f"{k} {100 * v:.1f}" for k, v in others.items())))
+        if r["breakdown"]:
+            values = "  ".join(f"{name} {100 * value:.1f}" for name, value in r["breakdown"].items())
+            lines.append(Text(f"{r['task']} by part: {values}"))
+    return lines
+
+
+def notes(summary: dict[str, Any], plan: RunPlan) -> list[RenderableType]:
+    """What must be said beside the numbers."""
+    lines: list[RenderableType] = []
+    if warning := plan.method.facts().get("warning"):
+        lines.append(Text(f"note: {warning}", style="yellow"))
+    if plan.method.protocol == "query-aware":
+        lines.append(Text("note: this method sees the question while it compresses", style="yellow"))
+    elif plan.method.sees_question:
+        lines.append(
+            Text("note: query-agnostic: the question was withheld while compressing", style="yellow")
+        )
+    for reason in dict.fromkeys(plan.unavailable.values()):
+        names = ", ".join(name for name, why in plan.unavailable.items() if why == reason)
+        lines.append(Text(f"note: not asked: {names}: {reason}", style="yellow"))
+    for r in summary["tasks"]:
+        if r["shared"]:
+            saved = f"{r['saved_seconds']:,.1f} s saved"
+            lines.append(
+                Text(
+                    f"note: {r['task']}: {r['shared']} questions shared compressed contexts, {saved}",
+                    style="dim",
+                )
+            )
+        bad = {k: v for k, v in r["statuses"].items() if k != "ok"}
+        if bad:
+            what = ", ".join(f"{count} {name}" for name, count in bad.items())
+            lines.append(
+                Text(
+                    f"note: {r['task']}: {what}; the score is over the {r['n_ok']} that finished", style="red"
+                )
+            )
+    if plan.settings.batch_size > 1 or plan.model.dtype != "float32":
+        asked = f"batch size {plan.settings.batch_size}, {plan.model.dtype}, {plan.model.device}"
+        lines.append(
+            Text(f"note: answered with {asked}; another of these may change some answers", style="dim")
+        )
+    if any(r["verified"] is False for r in summary["tasks"]):
+        lines.append(
+            Text("note: '?' after a ratio: the method declares it, no forward pass showed it", style="yellow")
+        )
+    lines.append(
+        Text(
+            "ratio = prompt tokens per KV entry the answer began from, measured; cut = share truncated "
+            f"({plan.settings.truncate}); lost = answers that truncation removed; "
+            "at limit = stopped by the token limit",
+            style="dim",
+        )
+    )
+    return lines
