@@ -42,7 +42,7 @@ def lmeval(words: tuple[str, ...]) -> int:
     """Run lm-eval's command line: `harness lm-eval run --model harness --model_args method=... --tasks ...`."""
     from lm_eval.__main__ import cli_evaluate
 
-    from ..lm_eval_model import register
+    from ..interop.lm_eval_model import register
 
     register()
     before = sys.argv

@@ -26,7 +26,7 @@ def request_of():
 
 
 def door(folder, **changes):
-    from harness.lm_eval_model import HarnessLM
+    from harness.interop.lm_eval_model import HarnessLM
 
     return HarnessLM(**{"model": str(folder), "device": "cpu", **changes})
 
@@ -125,7 +125,7 @@ def test_whole_texts_are_refused(tiny_folder, request_of):
 
 def test_the_entry_point_is_there_for_later_versions_of_lm_eval():
     [point] = metadata.entry_points(group="lm_eval.models", name="harness")
-    from harness.lm_eval_model import HarnessLM
+    from harness.interop.lm_eval_model import HarnessLM
 
     assert point.load() is HarnessLM
 

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lm_eval.api.model import LM
 
-from . import registry
-from ._lm_eval_measured import Measured
-from .contracts.outputs import Decoding, Generation, Likelihood, Scored
-from .contracts.prompt import Prompt, TokenizedPrompt
-from .errors import HarnessError, MeasurementError, UsageError, unknown_name
-from .evaluation.choices import cut_at, tokens_holding
-from .evaluation.plan import who_answers
-from .inference.meter import observe
-from .models import adapters, loading
-from .prompts.render import by_last_line, tokenize
-from .prompts.tokenization import continuation_ids, trailing_blanks
-from .results.run_folder import identity_hash
+from .. import registry
+from ..contracts.outputs import Decoding, Generation, Likelihood, Scored
+from ..contracts.prompt import Prompt, TokenizedPrompt
+from ..errors import HarnessError, MeasurementError, UsageError, unknown_name
+from ..evaluation.choices import cut_at, tokens_holding
+from ..evaluation.plan import who_answers
+from ..inference.meter import observe
+from ..models import adapters, loading
+from ..prompts.render import by_last_line, tokenize
+from ..prompts.tokenization import continuation_ids, trailing_blanks
+from ..results.run_folder import identity_hash
+from .lm_eval_measured import Measured
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from .contracts.outputs import Generation, Scored
-from .inference.meter import Meter
-from .inference.verification import check
+from ..contracts.outputs import Generation, Scored
+from ..inference.meter import Meter
+from ..inference.verification import check
 
 log = logging.getLogger("harness")
 
