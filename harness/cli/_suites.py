@@ -84,11 +84,11 @@ def carry_out(
     from rich.console import Console
 
     from ..errors import unknown_name
-    from ..suitedisplay import SuiteDisplay, plan_facts, plan_table
     from ..suites.document import variables as parsed
     from ..suites.matrix import spell
     from ..suites.plan import plan_suite
     from ..suites.run import carry_out as execute
+    from ._suite_tables import SuiteDisplay, plan_facts, plan_table
 
     if form not in FORMATS:
         raise unknown_name("value of --format", form, FORMATS)

@@ -19,7 +19,7 @@ def doctor(as_json: bool) -> int:
 
     The exit status is 1 if a package that everything needs is missing, or a plugin is broken.
     """
-    from ..doctor import examine
+    from ._doctor import examine
 
     found = examine()
     lacking = [row for row in found["missing"] if row["extra"] is None]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from ..scaffold import KINDS
 from ._output import emit, json_flag, quiet_flag, say
+from ._scaffold import KINDS
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,10 +27,10 @@ def new(kind: str, name: str, out: Path, as_json: bool) -> None:
 
     Nothing is written over.
     """
-    from .. import scaffold
+    from . import _scaffold
 
-    files = scaffold.write(kind, name, out)
-    called = scaffold.names(kind, name)
+    files = _scaffold.write(kind, name, out)
+    called = _scaffold.names(kind, name)
     folder = files[0].parent
     if as_json:
         emit({"name": called.name, "files": [str(path) for path in files]})

@@ -3,8 +3,7 @@
 import json
 from importlib import metadata
 
-from harness import doctor
-from harness.cli import invoke
+from harness.cli import _doctor, invoke
 
 from .running import with_entry_points
 
@@ -24,8 +23,8 @@ def test_it_says_what_is_there(capsys, empty_cache):
 def test_what_is_missing_comes_with_its_line(monkeypatch, capsys):
     wanted = ['jieba>=0.42; extra == "zh"', "torch>=2.6", "numpy>=1.26"]
     monkeypatch.setattr(metadata, "requires", lambda name: wanted)
-    monkeypatch.setattr(doctor, "_installed", lambda name: name == "numpy")
-    assert list(doctor.missing()) == [
+    monkeypatch.setattr(_doctor, "_installed", lambda name: name == "numpy")
+    assert list(_doctor.missing()) == [
         {"name": "jieba", "extra": "zh", "pip": "pip install 'long-context-harness[zh]'"},
         {"name": "torch", "extra": None, "pip": "pip install 'torch>=2.6'"},
     ]

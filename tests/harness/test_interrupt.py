@@ -103,6 +103,6 @@ def test_a_quick_verb_promises_nothing(monkeypatch, capfd):
     def stopped():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.doctor.examine", stopped)
+    monkeypatch.setattr("harness.cli._doctor.examine", stopped)
     assert invoke(["doctor"]) == 130
     assert capfd.readouterr() == ("", "\nharness: interrupted\n")

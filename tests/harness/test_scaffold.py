@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from harness import UsageError, scaffold
-from harness.cli import invoke
+from harness import UsageError
+from harness.cli import _scaffold, invoke
 
 
 def outside(*arguments, site="", folder):
@@ -35,7 +35,7 @@ sys.exit(any(statuses) or pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[
 """Several commands of the harness in one process, and then the package's own tests: torch is imported once."""
 
 
-@pytest.mark.parametrize("kind", scaffold.KINDS)
+@pytest.mark.parametrize("kind", _scaffold.KINDS)
 def test_what_it_writes_works_at_once(kind, tiny_folder, tmp_path, capsys):
     assert invoke(["new", kind, "keep-ends", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
@@ -90,9 +90,9 @@ def test_what_it_writes_works_at_once(kind, tiny_folder, tmp_path, capsys):
     assert " passed" in told.splitlines()[-1], "its own test, which is the whole suite"
 
 
-@pytest.mark.parametrize("kind", scaffold.KINDS)
+@pytest.mark.parametrize("kind", _scaffold.KINDS)
 def test_what_it_writes_is_in_the_house_style(kind, tmp_path):
-    files = scaffold.write(kind, "keep_ends", tmp_path)
+    files = _scaffold.write(kind, "keep_ends", tmp_path)
     project = files[0].parent
     for command in (["check", "--select", "E,F,W,I,UP,C4"], ["format", "--check"]):
         command = ["-m", "ruff", command[0], "--isolated", "--line-length", "110", *command[1:], "."]
@@ -115,7 +115,7 @@ def test_what_it_writes_is_in_the_house_style(kind, tmp_path):
 )
 def test_names_that_would_not_do_are_refused(name, said, tmp_path):
     with pytest.raises(UsageError, match=said) as caught:
-        scaffold.write("method", name, tmp_path)
+        _scaffold.write("method", name, tmp_path)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ._util.files import cache_dir
-from .errors import UsageError
+from .._util.files import cache_dir
+from ..errors import UsageError
 
 PROJECT = "long-context-harness"
 
@@ -29,8 +29,8 @@ def examine() -> dict[str, Any]:
         (packages that are not installed: name, extra or None, pip line), ``broken`` (plugins that cannot be
         used, a line each).
     """
-    from ._util import environment
-    from .models import loading
+    from .._util import environment
+    from ..models import loading
 
     folder = cache_dir()
     return {
@@ -105,8 +105,8 @@ def _existing(folder: Path) -> Path:
 
 def _broken() -> Iterator[str]:
     """A line for each plugin that cannot be used."""
-    from . import registry
-    from ._util import entry_points
+    from .. import registry
+    from .._util import entry_points
 
     find: dict[str, Any] = {
         "methods": registry.listed_method,

@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from .console.progress import Display, FitDisplay, RunDisplay
-from .console.safe_text import Visible, visible
-from .suites.matrix import Row
-from .suites.outcome import RowOutcome
-from .suites.planned import PlannedRun, SuitePlan, estimated
+from ..console.progress import Display, FitDisplay, RunDisplay
+from ..console.safe_text import Visible, visible
+from ..suites.matrix import Row
+from ..suites.outcome import RowOutcome
+from ..suites.planned import PlannedRun, SuitePlan, estimated
 
 
 class SuiteDisplay(Display):

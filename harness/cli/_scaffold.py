@@ -9,11 +9,11 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from . import registry
-from ._util import entry_points
-from ._util.files import write_whole, writes
-from ._version import __version__
-from .errors import UsageError
+from .. import registry
+from .._util import entry_points
+from .._util.files import write_whole, writes
+from .._version import __version__
+from ..errors import UsageError
 
 KINDS = ("method", "task")
 
