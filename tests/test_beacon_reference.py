@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from harness import Decoding
 from harness.inference.forward import moved
 from harness.models import attention
-from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
+from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.projections import MultiHeadBeacon
 
 ROOT = Path(__file__).resolve().parent.parent
 BESIDE = ROOT.parent / "shared" / "golden" / "beacon_v1"

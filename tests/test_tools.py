@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.plugins._weights import untrained
+from harness.plugins.beacon.checkpoint import untrained
 
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
 

@@ -16,8 +16,8 @@ import torch
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
 from harness.models.loading import load
-from harness.plugins import _activation_beacon as engine_module
-from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
+from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.projections import MultiHeadBeacon
 
 seconds: dict[str, float] = defaultdict(float)
 
@@ -76,7 +76,7 @@ def main() -> None:
 
     hooks: list[torch.utils.hooks.RemovableHandle] = []
     full, beacon, splits = [], [], []
-    engine_module.feed = timed("raw passes", feed)
+    engine.feed = timed("raw passes", feed)
     engine._beacon_pass = timed("beacon passes", engine._beacon_pass)
     with torch.no_grad():
         feed(network, [KVCache()], [prompt[:512]])

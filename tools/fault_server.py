@@ -39,10 +39,10 @@ def main() -> None:
     import harness.documents.figures
     import harness.evaluation.runner
     import harness.inference.kvcache
-    import harness.plugins._fitting
-    import harness.plugins._weights
-    import harness.plugins.beacon
-    import harness.plugins.lora_experts
+    import harness.plugins.beacon.base
+    import harness.plugins.beacon.checkpoint
+    import harness.plugins.beacon.lora_method
+    import harness.plugins.beacon.training
     import harness.plugins.plain
     import harness.synthesis.run
     import harness.tasks.passkey

@@ -25,8 +25,8 @@ from harness.inference.kvcache import KVCache
 from harness.models import adapters
 from harness.models.loading import load
 from harness.models.model import LanguageModel
-from harness.plugins._activation_beacon import ActivationBeacon, Reading
-from harness.plugins._weights import read_weights, untrained
+from harness.plugins.beacon.checkpoint import read_weights, untrained
+from harness.plugins.beacon.engine import ActivationBeacon, Reading
 from harness.stats.bootstrap import bootstrap
 
 NONE, FULL = "no memory", "whole context"

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from harness.cli import invoke
 from harness.models import adapters, loading, model
-from harness.plugins._activation_beacon import ActivationBeacon
+from harness.plugins.beacon.engine import ActivationBeacon
 
 from .fits import fit_words, repeating, tensors
 from .running import as_method
@@ -224,7 +224,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
 
 def test_a_methods_own_refusal_comes_before_its_weights(words, capfd, monkeypatch, weightless):
     from harness import UsageError
-    from harness.plugins.beacon import Beacon
+    from harness.plugins.beacon.method import Beacon
 
     class Picky(Beacon):
         def check_fit(self, options):

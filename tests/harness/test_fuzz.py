@@ -15,7 +15,7 @@ from harness import UsageError, registry
 from harness.cli import invoke
 from harness.models import adapters, loading
 from harness.options import describe
-from harness.plugins import _weights
+from harness.plugins.beacon import checkpoint
 from harness.results.run_folder import RunFolder
 from harness.tasks.synthetic.evaluation import FACTS
 
@@ -142,8 +142,8 @@ def test_data_files(tiny_folder, lines, made):
 def adapter(tiny, tmp_path_factory):
     """A whole adapter for the tiny model."""
     path = tmp_path_factory.mktemp("adapter")
-    weights = _weights.new_experts(tiny, [2, 4], 4, 8)
-    _weights.write_weights(path, weights, tiny, {"interval": 32}, torch.float32)
+    weights = checkpoint.new_experts(tiny, [2, 4], 4, 8)
+    checkpoint.write_weights(path, weights, tiny, {"interval": 32}, torch.float32)
     return path
 
 
@@ -246,4 +246,4 @@ def test_a_file_that_the_card_does_not_list_is_not_read(tiny_folder, adapter, tm
     model = loading.load(str(tiny_folder), device="cpu")
     adapters.check(copy, ("lora_experts",), model)
     with pytest.raises(UsageError, match=r"does not list expert-4/"):
-        _weights.read_weights("lora_experts", copy, model)
+        checkpoint.read_weights("lora_experts", copy, model)

@@ -13,11 +13,12 @@ from harness.inference.likelihood import forcing
 from harness.inference.meter import observe
 from harness.inference.stopping import stop_reason
 from harness.inference.verification import check
-from harness.plugins._activation_beacon import Reading
-from harness.plugins._two_pass_options import TwoPassOptions
-from harness.plugins.beacon import Beacon, BeaconOptions
+from harness.plugins.beacon.engine import Reading
+from harness.plugins.beacon.method import Beacon
+from harness.plugins.beacon.options import BeaconOptions
 from harness.plugins.plain import Plain
-from harness.plugins.two_pass import TwoPass
+from harness.plugins.two_pass.method import TwoPass
+from harness.plugins.two_pass.options import TwoPassOptions
 from harness.prompts.render import tokenize
 from harness.prompts.tokenization import continuation_ids
 

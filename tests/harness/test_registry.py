@@ -171,7 +171,7 @@ class Distribution:
 @pytest.mark.parametrize(
     ("group", "find", "value", "good"),
     [
-        ("methods", registry.method, "harness.plugins.beacon:Beacon", "harness.plugins.plain:Plain"),
+        ("methods", registry.method, "harness.plugins.beacon.base:Beacon", "harness.plugins.plain:Plain"),
         ("tasks", registry.task_class, "harness.tasks.niah:NeedleGrid", "harness.tasks.passkey:Passkey"),
     ],
 )

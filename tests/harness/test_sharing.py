@@ -10,12 +10,12 @@ from harness.cli import invoke
 from harness.contracts.outputs import Decoding
 from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
-from harness.plugins._two_pass_options import TwoPassOptions
-from harness.plugins.beacon import Beacon
+from harness.plugins.beacon.method import Beacon
 from harness.plugins.plain import Plain
 from harness.plugins.position_scaling import PositionScaling
 from harness.plugins.streaming import Streaming
-from harness.plugins.two_pass import TwoPass
+from harness.plugins.two_pass.method import TwoPass
+from harness.plugins.two_pass.options import TwoPassOptions
 from harness.prompts.render import tokenize
 
 from .running import Toy, Watcher, answers, as_method, by_id, run, settings, with_toy

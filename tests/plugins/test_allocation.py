@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import UsageError
-from harness.plugins._allocation import allocate, allocate_top, positive_scores, targets, z_scores
-from harness.plugins._ratios import RATIOS, entries
+from harness.plugins.beacon.ratios import RATIOS, entries
+from harness.plugins.two_pass.allocation import allocate, allocate_top, positive_scores, targets, z_scores
 
 # The thesis's example, section 3.2: seven intervals of 1,024 tokens, window 4,096.
 ATTENTION = (0.2178, 0.1436, 0.2178, 0.0757, 0.1079, 0.1299, 0.1118)

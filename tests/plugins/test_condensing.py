@@ -11,13 +11,15 @@ from harness.inference.kvcache import KVCache
 from harness.inference.meter import observe
 from harness.inference.verification import check
 from harness.models import adapters, loading
-from harness.plugins import _calibration
-from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
-from harness.plugins._relevance import BeaconAttention, bm25, random
-from harness.plugins._two_pass_options import TwoPassOptions
-from harness.plugins.beacon import Beacon, BeaconOptions
+from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.method import Beacon
+from harness.plugins.beacon.options import BeaconOptions
+from harness.plugins.beacon.projections import MultiHeadBeacon
 from harness.plugins.plain import Plain
-from harness.plugins.two_pass import TwoPass
+from harness.plugins.two_pass import calibration
+from harness.plugins.two_pass.method import TwoPass
+from harness.plugins.two_pass.options import TwoPassOptions
+from harness.plugins.two_pass.relevance import BeaconAttention, bm25, random
 from harness.prompts.render import tokenize
 
 WINDOW, INTERVAL = 256, 32
@@ -226,21 +228,21 @@ def test_the_probe_is_the_mean_attention_of_the_last_token(tiny):
 
 def test_calibration_is_computed_once_and_does_not_depend_on_what_else_was(tiny, empty_cache):
     engine = ActivationBeacon(tiny.network, MultiHeadBeacon(tiny.network), INTERVAL)
-    both = _calibration.calibrate(tiny, engine, {"k": 1}, 2, [2, 4], contexts=3)
-    alone = _calibration.calibrate(tiny, engine, {"k": 1}, 2, [4], contexts=3)
+    both = calibration.calibrate(tiny, engine, {"k": 1}, 2, [2, 4], contexts=3)
+    alone = calibration.calibrate(tiny, engine, {"k": 1}, 2, [4], contexts=3)
     assert both.mean[4] == pytest.approx(alone.mean[4], abs=1e-6)
     assert sum(both.mean[2]) == pytest.approx(1)
-    _calibration.store(both)
-    kept = _calibration.load({"k": 1})
-    assert kept == both and _calibration.load({"k": 2}) is None
+    calibration.store(both)
+    kept = calibration.load({"k": 1})
+    assert kept == both and calibration.load({"k": 2}) is None
 
 
 def test_a_damaged_calibration_is_named(tiny, empty_cache):
-    made = _calibration.Calibration({"k": 3}, 2, {2: [0.5, 0.5]}, {2: [0.1, 0.1]})
-    path = _calibration.store(made)
+    made = calibration.Calibration({"k": 3}, 2, {2: [0.5, 0.5]}, {2: [0.1, 0.1]})
+    path = calibration.store(made)
     path.write_text(path.read_text()[:-20])
     with pytest.raises(UsageError, match="is damaged"):
-        _calibration.load({"k": 3})
+        calibration.load({"k": 3})
 
 
 def test_bm25_finds_the_interval_with_the_words():

@@ -11,12 +11,15 @@ from harness.cli import invoke
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
 from harness.models import adapters
-from harness.plugins import _calibration, _fitting, _weights
-from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon
-from harness.plugins._lora_experts import LoraExperts
-from harness.plugins._two_pass_options import TwoPassFitOptions, TwoPassOptions
-from harness.plugins.beacon import BeaconFitOptions
-from harness.plugins.two_pass import TwoPass
+from harness.plugins.beacon import checkpoint
+from harness.plugins.beacon.engine import ActivationBeacon
+from harness.plugins.beacon.lora_projections import LoraExperts
+from harness.plugins.beacon.options import BeaconFitOptions
+from harness.plugins.beacon.projections import MultiHeadBeacon
+from harness.plugins.beacon.training import BeaconTraining
+from harness.plugins.two_pass import calibration
+from harness.plugins.two_pass.method import TwoPass
+from harness.plugins.two_pass.options import TwoPassFitOptions, TwoPassOptions
 
 from ..harness.fits import INTERVAL, fit_words, random_examples, repeating
 from .test_lora_experts import random_expert
@@ -117,7 +120,7 @@ def test_nothing_to_predict_costs_nothing(engine):
 
 
 def training(engine, ratios=(2, 4, 8), **options):
-    return _fitting.BeaconTraining(engine, ratios, BeaconFitOptions(**options))
+    return BeaconTraining(engine, ratios, BeaconFitOptions(**options))
 
 
 def given(monkeypatch, engine):
@@ -203,7 +206,7 @@ def test_a_calibration_is_fitted_and_used(tiny_folder, tmp_path, empty_cache, ca
     card = json.loads(capsys.readouterr().out)
     assert all(name.startswith("calibration-") for name in card["files"]) and card["contexts"] == 2
     path = tmp_path / "out" / next(iter(card["files"]))
-    made = _calibration.Calibration.from_json(path.read_text(), path)
+    made = calibration.Calibration.from_json(path.read_text(), path)
     assert made.key["text"].startswith("data-") is with_data and set(made.mean) <= {7, 8, 9}
     run = ["run", "-m", "two_pass", "--interval", "32", "--model", str(tiny_folder), "--device", "cpu"]
     run += ["--adapter", str(tmp_path / "out"), "--limit", "1", "--out", str(tmp_path / "runs"), "--json"]
@@ -219,7 +222,7 @@ def test_a_calibration_is_fitted_and_used(tiny_folder, tmp_path, empty_cache, ca
 @pytest.fixture
 def experts(tiny, tmp_path):
     weights = LoraExperts({r: random_expert(tiny, r) for r in (4, 16)})
-    _weights.write_weights(tmp_path / "experts", weights, tiny, {}, torch.float32)
+    checkpoint.write_weights(tmp_path / "experts", weights, tiny, {}, torch.float32)
     return tmp_path / "experts"
 
 

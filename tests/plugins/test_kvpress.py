@@ -18,8 +18,10 @@ from harness.cli import list as listing
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
 from harness.models import loading
-from harness.plugins import kvpress_bridge
-from harness.plugins.kvpress_bridge import REFUSED, KvPress, untouched
+from harness.plugins.kvpress_bridge import discovery, method
+from harness.plugins.kvpress_bridge.attention import attention, untouched
+from harness.plugins.kvpress_bridge.discovery import REFUSED
+from harness.plugins.kvpress_bridge.method import KvPress
 from harness.testing.tiny import make_model
 
 from .asking import ask, fingerprint, prompt
@@ -37,16 +39,16 @@ def refused(name):
 @pytest.fixture
 def forget():
     """Methods made during a test are not kept for the next."""
-    kvpress_bridge._method.cache_clear()
+    method._method.cache_clear()
     yield
-    kvpress_bridge._method.cache_clear()
+    method._method.cache_clear()
 
 
 # --- everywhere
 
 
 def test_without_kvpress_one_line_says_how_to_get_it(monkeypatch, forget):
-    monkeypatch.setattr(kvpress_bridge.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(discovery.importlib.util, "find_spec", lambda name: None)
     expected = "kvpress:SnapKVPress needs kvpress: pip install 'long-context-harness[kvpress]'"
     assert refused("kvpress:SnapKVPress") == expected
     [row] = [row for row in listing.methods() if row["name"] == "kvpress"]
@@ -54,7 +56,7 @@ def test_without_kvpress_one_line_says_how_to_get_it(monkeypatch, forget):
 
 
 def test_a_transformers_it_does_not_work_with_is_named(monkeypatch, forget):
-    monkeypatch.setattr(kvpress_bridge.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(discovery.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(metadata, "requires", lambda name: ["torch>=2", "transformers<5.0,>=4.56"])
     real, other = metadata.version, {"kvpress": "0.5.5", "transformers": "5.1.0"}
     monkeypatch.setattr(metadata, "version", lambda name: other.get(name) or real(name))
@@ -125,7 +127,7 @@ def by_pipeline(model, name, one, new_tokens, **options):
     import kvpress
 
     made = of(model, name, **options)
-    with untouched(model.network), kvpress_bridge.attention(model.network, "sdpa"), torch.no_grad():
+    with untouched(model.network), attention(model.network, "sdpa"), torch.no_grad():
         pipeline = kvpress.KVPressTextGenerationPipeline(model=model.network, tokenizer=model.tokenizer)
         inputs = {
             "context_ids": torch.tensor([one.head_ids]),
@@ -199,7 +201,7 @@ def test_layers_of_different_length_are_read_and_counted_right(long, name, optio
     network, past = long.network, DynamicCache()
     wrapped = {**options, "press": kvpress.KnormPress()} if "press" in options else options
     made = getattr(kvpress, name)(**wrapped)
-    with untouched(network), kvpress_bridge.attention(network, "sdpa"), torch.no_grad():
+    with untouched(network), attention(network, "sdpa"), torch.no_grad():
         with made(network):
             network.model(input_ids=torch.tensor([one.head_ids]), past_key_values=past)
         held = [layer.keys.shape[2] for layer in past.layers]

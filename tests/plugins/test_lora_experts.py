@@ -8,13 +8,14 @@ import torch
 from harness import UsageError
 from harness.contracts.fit import Schedule
 from harness.models import adapters
-from harness.plugins import _weights
-from harness.plugins._activation_beacon import ActivationBeacon, MultiHeadBeacon, Reading
-from harness.plugins._fitting import PartWays
-from harness.plugins._lora_experts import EMBEDDING, Expert, LoraExperts, places
-from harness.plugins.beacon import Beacon
-from harness.plugins.lora_experts import LoraExperts as Method
-from harness.plugins.lora_experts import LoraFitOptions
+from harness.plugins.beacon import checkpoint
+from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.lora_method import LoraExperts as Method
+from harness.plugins.beacon.lora_method import LoraFitOptions
+from harness.plugins.beacon.lora_projections import EMBEDDING, Expert, LoraExperts, places
+from harness.plugins.beacon.method import Beacon
+from harness.plugins.beacon.projections import MultiHeadBeacon
+from harness.plugins.beacon.training import PartWays
 
 from ..harness.fits import INTERVAL, random_examples, same
 
@@ -41,7 +42,7 @@ def memory(model, weights, ratio=4):
 @pytest.fixture
 def adapter(tiny, tmp_path):
     weights = LoraExperts({r: random_expert(tiny, r) for r in (2, 8)})
-    _weights.write_weights(tmp_path / "adapter", weights, tiny, {}, torch.float32)
+    checkpoint.write_weights(tmp_path / "adapter", weights, tiny, {}, torch.float32)
     return tmp_path / "adapter"
 
 
@@ -53,7 +54,7 @@ def method(model, adapter=None, **options):
 
 
 def test_an_untrained_expert_adds_nothing(tiny):
-    experts = _weights.new_experts(tiny, (4,), 8, 8.0)
+    experts = checkpoint.new_experts(tiny, (4,), 8, 8.0)
     torch.testing.assert_close(memory(tiny, experts), memory(tiny, MultiHeadBeacon(tiny.network)))
     assert not torch.allclose(memory(tiny, LoraExperts({4: random_expert(tiny, 0)})), memory(tiny, experts))
     assert not any(m._forward_hooks for m in tiny.network.modules())
@@ -63,7 +64,7 @@ def test_each_expert_is_a_lora_of_peft(tiny, tiny_folder, adapter):
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    experts = _weights.read_weights("lora_experts", adapter, tiny)
+    experts = checkpoint.read_weights("lora_experts", adapter, tiny)
     for ratio in (2, 8):
         expert = experts.expert(ratio)
         base = AutoModelForCausalLM.from_pretrained(tiny_folder, attn_implementation="eager")
@@ -82,7 +83,7 @@ def test_each_expert_is_a_lora_of_peft(tiny, tiny_folder, adapter):
 
 
 def test_what_was_written_is_read(tiny, adapter):
-    read = _weights.read_weights("lora_experts", adapter, tiny)
+    read = checkpoint.read_weights("lora_experts", adapter, tiny)
     assert read.ratios == (2, 8) and adapters.read_card(adapter)["rank"] == 4
     assert not any(p.requires_grad for p in read.parameters())
     for ratio in (2, 8):
@@ -123,7 +124,7 @@ def test_a_ratio_without_an_expert(tiny, adapter):
 
 
 def test_one_expert_serves_all_until_they_part(tiny):
-    experts = _weights.new_experts(tiny, (2, 4, 8), 4, 4.0)
+    experts = checkpoint.new_experts(tiny, (2, 4, 8), 4, 4.0)
     experts.shared = 2
     assert {id(experts.expert(r)) for r in (2, 4, 8)} == {id(experts.expert(2))}
     with torch.no_grad():
@@ -168,7 +169,7 @@ def test_new_weights_come_from_the_seed(tiny, tmp_path):
 
 def test_going_on_from_an_adapter(tiny, adapter, tmp_path):
     made = method(tiny, adapter)
-    before = _weights.read_weights("lora_experts", adapter, tiny)
+    before = checkpoint.read_weights("lora_experts", adapter, tiny)
     weights, callbacks = made.learnable(LoraFitOptions(train_ratios="4,8"))
     assert weights.ratios == (2, 4, 8) and not callbacks
     assert same(weights.expert(4).tensors(), before.expert(2).tensors()), "from the nearest there is"

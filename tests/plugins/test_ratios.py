@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.plugins._ratios import RATIOS, capacity, parse_ratio, smallest_ratio, usable
+from harness.plugins.beacon.ratios import RATIOS, capacity, parse_ratio, smallest_ratio, usable
 
 
 @pytest.mark.parametrize(

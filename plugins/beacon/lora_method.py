@@ -13,15 +13,16 @@ from pydantic import Field, model_validator
 
 from harness import Options, UsageError
 
-from ._kinds import EXPERT_RATIOS, LORA_RANK, Kind
-from .beacon import Beacon, BeaconFitOptions
+from .adapter_card import EXPERT_RATIOS, LORA_RANK, Kind
+from .method import Beacon
+from .options import BeaconFitOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from transformers import TrainerCallback
 
-    from ._lora_experts import LoraExperts as Experts
+    from .lora_projections import LoraExperts as Experts
 
 
 class LoraFitOptions(BeaconFitOptions):
@@ -61,14 +62,14 @@ class LoraExperts(Beacon):
 
     def _trained(self, adapter: Path, options: LoraFitOptions) -> Experts:
         """The adapter's experts; raises UsageError for options that only new ones can have."""
-        from . import _weights
-        from ._lora_experts import LoraExperts as Experts
+        from . import checkpoint
+        from .lora_projections import LoraExperts as Experts
 
         if options.shared_steps:
             raise UsageError(
                 "--shared-steps trains one expert in place of all, but --adapter gives them already"
             )
-        experts = _weights.read_weights(self.kind, adapter, self.model, learn=True)
+        experts = checkpoint.read_weights(self.kind, adapter, self.model, learn=True)
         assert isinstance(experts, Experts)
         first = experts.expert(experts.ratios[0])
         for flag, there in (("rank", first.rank), ("lora_alpha", first.alpha)):
@@ -79,13 +80,13 @@ class LoraExperts(Beacon):
         return experts
 
     def learnable(self, options: Any) -> tuple[Any, list[TrainerCallback]]:
-        from . import _weights
-        from ._fitting import PartWays
-        from ._lora_experts import Expert
+        from . import checkpoint
+        from .lora_projections import Expert
+        from .training import PartWays
 
         wanted = options.ratios(self.options.interval)
         if self._adapter is None:
-            experts = _weights.new_experts(self.model, wanted, options.rank, options.lora_alpha)
+            experts = checkpoint.new_experts(self.model, wanted, options.rank, options.lora_alpha)
         else:
             experts = self._trained(self._adapter, options)
             for ratio in sorted(set(wanted) - set(experts.ratios)):  # from its nearest neighbour on

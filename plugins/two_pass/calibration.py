@@ -9,40 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness import Prompt, UsageError
+from harness import UsageError
 from harness._util import artifacts
 
+from .calibration_text import TEXT_VERSION, DataContexts, context
+
 if TYPE_CHECKING:
-    from harness.contracts.fit import TrainingData
     from harness.models.model import LanguageModel
 
-    from ._activation_beacon import ActivationBeacon
-
-TEXT_VERSION = 1
-"""Changes whenever `sentences` or `calibrate` would give other numbers."""
-
-_FORMS = (
-    "The {a} {n} was kept beside the {m} near the {p}.",
-    "Nobody in the {p} had ever seen such a {a} {n}.",
-    "When the {n} was moved, the {m} stayed where it had always been.",
-    "A {a} {m} is worth little without a {n}, as they say in the {p}.",
-    "In the year {y} the {p} bought a {n} and sold its {a} {m}.",
-    "The {m} of the {p} is {a}, and its {n} is older than {y}.",
-)
-_QUESTIONS = (
-    "What is said about the {n}?",
-    "Where was the {n} kept?",
-    "What is the {n} in the text above?",
-    "Which {m} belongs to the {n}?",
-)
+    from ..beacon.engine import ActivationBeacon
 
 
 @dataclass
@@ -115,90 +97,6 @@ def store(calibration: Calibration) -> Path:
     return artifacts.store("calibrations", calibration.name, calibration.to_json())
 
 
-def sentences(seed: int) -> Iterator[str]:
-    """Endless plain sentences about random nouns: text of no particular interest, the same for one seed."""
-    adjectives, nouns = _words()
-    rng = np.random.default_rng([seed, TEXT_VERSION])
-    while True:
-        yield _fill(_FORMS[int(rng.integers(len(_FORMS)))], rng, adjectives, nouns)
-
-
-@cache
-def text_fingerprint() -> str:
-    """Hash of a piece of the text: it changes with the forms and with the installed word lists."""
-    source = sentences(0)
-    piece = [question(0), *(next(source) for _ in range(500))]
-    return f"{TEXT_VERSION}-" + hashlib.sha256(json.dumps(piece).encode()).hexdigest()[:12]
-
-
-def question(seed: int) -> str:
-    """A question about a random noun, in the same style."""
-    adjectives, nouns = _words()
-    rng = np.random.default_rng([seed, TEXT_VERSION, 1])
-    return _fill(_QUESTIONS[int(rng.integers(len(_QUESTIONS)))], rng, adjectives, nouns)
-
-
-@cache
-def _words() -> tuple[list[str], list[str]]:
-    from wonderwords import RandomWord
-
-    source = RandomWord()
-    pick: Callable[[str], list[str]] = lambda kind: sorted(  # noqa: E731
-        w for w in source.filter(include_categories=[kind]) if w.isalpha()
-    )
-    return pick("adjective"), pick("noun")
-
-
-def _fill(form: str, rng: np.random.Generator, adjectives: Sequence[str], nouns: Sequence[str]) -> str:
-    a, n, m, p = (words[int(rng.integers(len(words)))] for words in (adjectives, nouns, nouns, nouns))
-    return form.format(a=a, n=n, m=m, p=p, y=rng.integers(1000, 2000))
-
-
-class DataContexts:
-    """Calibration text out of training data: its examples one after the other, in an order of each context's own."""
-
-    def __init__(self, data: TrainingData, seed: int) -> None:
-        self.data, self.seed = data, seed
-        described = json.dumps([data.facts, seed], sort_keys=True, default=str)
-        self.fingerprint = "data-" + hashlib.sha256(described.encode()).hexdigest()[:12]
-
-    def text(self, model: LanguageModel, tokens: int, number: int) -> str:
-        """At least `tokens` tokens of text for context `number`."""
-        order = np.random.default_rng([self.seed, number, TEXT_VERSION]).permutation(len(self.data))
-        parts: list[str] = []
-        size = 0
-        while size <= tokens:
-            for index in order.tolist():
-                ids = self.data[index].input_ids
-                parts.append(str(model.tokenizer.decode(ids, skip_special_tokens=True)))
-                size += len(ids)
-                if size > tokens:
-                    break
-        return "\n\n".join(parts)
-
-
-def context(
-    model: LanguageModel, tokens: int, seed: int, source: DataContexts | None = None
-) -> tuple[list[int], list[int]]:
-    """Token ids of a context of at least `tokens`, as a user's turn, and of the question after it."""
-    from harness.prompts.render import render, tokenize
-
-    text = _plain_text(model, tokens + 64, seed) if source is None else source.text(model, tokens + 64, seed)
-    raw = Prompt("Read the following text.\n\n", text, f"\n\nQuestion: {question(seed)}\nAnswer:")
-    whole = tokenize(render(raw, model, chat=True), model)
-    return list(whole.head_ids), list(whole.suffix_ids)
-
-
-def _plain_text(model: LanguageModel, tokens: int, seed: int) -> str:
-    parts: list[str] = []
-    endless, size = sentences(seed), 0
-    while size <= tokens:
-        part = " ".join(next(endless) for _ in range(50))
-        parts.append(part)
-        size += len(model.tokenizer(part, add_special_tokens=False)["input_ids"])
-    return "\n".join(parts)
-
-
 def calibrate(
     model: LanguageModel,
     engine: ActivationBeacon,
@@ -218,8 +116,8 @@ def calibrate(
     """
     import torch
 
-    from ._activation_beacon import Reading
-    from ._relevance import BeaconAttention
+    from ..beacon.engine import Reading
+    from .relevance import BeaconAttention
 
     wanted = sorted(set(numbers))
     seen: dict[int, list[list[float]]] = {n: [] for n in wanted}

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from harness import Options
 
-from ._ratios import parse_ratio
+from ..beacon.ratios import parse_ratio
 
 
 class TwoPassOptions(Options):

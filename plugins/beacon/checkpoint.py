@@ -13,9 +13,9 @@ from torch import Tensor
 from harness import UsageError
 from harness.models import adapters
 
-from ._activation_beacon import PROJECTIONS, MultiHeadBeacon
-from ._kinds import Kind, trained_ratios
-from ._lora_experts import EMBEDDING, Expert, LoraExperts, places
+from .adapter_card import Kind, trained_ratios
+from .lora_projections import EMBEDDING, Expert, LoraExperts, places
+from .projections import PROJECTIONS, MultiHeadBeacon
 
 if TYPE_CHECKING:
     from harness.models.model import LanguageModel

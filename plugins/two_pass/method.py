@@ -16,18 +16,18 @@ from harness.contracts.fit import FitReport
 from harness.contracts.phases import phase
 from harness.models import adapters
 
-from ._allocation import Plan, allocate, allocate_top, positive_scores, z_scores
-from ._kinds import Kind
-from ._ratios import RAW, capacity, check_interval, entries, parse_ratio, smallest_ratio
-from ._two_pass_options import TwoPassFitOptions, TwoPassOptions
-from .beacon import CondensingMethod
+from ..beacon.adapter_card import Kind
+from ..beacon.base import CondensingMethod
+from ..beacon.ratios import RAW, capacity, check_interval, entries, parse_ratio, smallest_ratio
+from .allocation import Plan, allocate, allocate_top, positive_scores, z_scores
+from .options import TwoPassFitOptions, TwoPassOptions
 
 if TYPE_CHECKING:
     from harness.contracts.fit import Schedule, TrainingData
     from harness.models.model import LanguageModel
 
-    from ._activation_beacon import ChooseRatio, Reading
-    from ._calibration import Calibration
+    from ..beacon.engine import ChooseRatio, Reading
+    from .calibration import Calibration
 
 OWN = "two_pass"
 COMPRESSOR = "compressor"
@@ -77,7 +77,7 @@ class TwoPass(CondensingMethod):
 
     def load(self, folder: Path) -> None:
         """An adapter of the compressor, or what `save` wrote: calibrations, and the compressor's adapter within."""
-        from . import _calibration
+        from . import calibration
 
         card = adapters.check(folder, self.adapter_methods, self.model)
         self._calibrations, self._fitted = {}, {}
@@ -93,7 +93,7 @@ class TwoPass(CondensingMethod):
             if (folder / COMPRESSOR).is_dir():
                 super().load(folder / COMPRESSOR)
             for name in card["files"]:
-                made = _calibration.Calibration.from_json(
+                made = calibration.Calibration.from_json(
                     (folder / name).read_text(encoding="utf-8"), folder / name
                 )
                 self._fitted[made.key["ratio"]] = made
@@ -104,15 +104,15 @@ class TwoPass(CondensingMethod):
 
     def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
         """Measure the natural attention for each number of intervals, each under the ratio it would be read by."""
-        from . import _calibration
+        from . import calibration, calibration_text
 
-        source = None if data is None else _calibration.DataContexts(data, schedule.seed)
+        source = None if data is None else calibration_text.DataContexts(data, schedule.seed)
         for ratio, numbers in sorted(self._wanted(options).items()):
             key = self._key(ratio, options.contexts, None if source is None else source.fingerprint)
             with self.announce(
                 f"calibrating ratio {ratio} for {len(numbers)} numbers of intervals"
             ) as progress:
-                self._fitted[ratio] = _calibration.calibrate(
+                self._fitted[ratio] = calibration.calibrate(
                     self.model, self.engine, key, ratio, sorted(numbers), options.contexts, progress, source
                 )
         measured = {str(r): sorted(c.mean) for r, c in self._fitted.items()}
@@ -198,7 +198,7 @@ class TwoPass(CondensingMethod):
             self._calibrations[ratio] = self._calibration(ratio, numbers)
 
     def _calibration(self, ratio: int, numbers: set[int]) -> Calibration:
-        from . import _calibration
+        from . import calibration
 
         key = self._key(ratio, self.options.calibration_contexts, None)
         known = self._known(ratio, numbers, key)
@@ -206,7 +206,7 @@ class TwoPass(CondensingMethod):
         if known and not missing:
             return known
         with self.announce(f"calibrating ratio {ratio} for {sorted(missing)} intervals") as progress:
-            made = _calibration.calibrate(
+            made = calibration.calibrate(
                 self.model,
                 self.engine,
                 key,
@@ -217,25 +217,25 @@ class TwoPass(CondensingMethod):
             )
         if known:
             made.mean, made.std = {**known.mean, **made.mean}, {**known.std, **made.std}
-        _calibration.store(made)
+        calibration.store(made)
         return made
 
     def _known(self, ratio: int, numbers: set[int], key: dict[str, Any]) -> Calibration | None:
         """The calibration there is for a ratio: the adapter's if it serves all `numbers`, else one made before."""
-        from . import _calibration
+        from . import calibration
 
         fitted = self._fitted.get(ratio)
         if fitted is not None and fitted.serves(self._key(ratio, fitted.contexts, None), numbers):
             return fitted
         known = self._calibrations.get(ratio)
-        return known if known is not None and known.key == key else _calibration.load(key)
+        return known if known is not None and known.key == key else calibration.load(key)
 
     def _key(self, ratio: int, contexts: int, text: str | None) -> dict[str, Any]:
         """What a calibration's numbers depend on; `text` names data of the user's own."""
-        from . import _calibration
+        from . import calibration_text
 
         return {
-            "text": text or _calibration.text_fingerprint(),
+            "text": text or calibration_text.text_fingerprint(),
             "model": self.model.content_hash,
             "tokenizer": self.model.tokenizer_hash,
             "dtype": self.model.dtype,
@@ -315,7 +315,7 @@ class TwoPass(CondensingMethod):
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], read: Sequence[int]
     ) -> tuple[list[Reading], list[dict[str, Any]]]:
         """Choose a ratio for each interval and read the first `read` tokens of each prompt by them."""
-        from ._activation_beacon import Reading
+        from ..beacon.engine import Reading
 
         choices = self._choose(prompts, plans)
         chosen = [choice.pop("chosen") for choice in choices]
@@ -364,7 +364,7 @@ class TwoPass(CondensingMethod):
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]
     ) -> list[tuple[list[float], tuple[list[float], list[float]]]]:
         """Relevance of each interval, and the mean and standard deviation to hold it against."""
-        from . import _relevance
+        from .relevance import bm25, random, standardise, texts
 
         if not prompts:
             return []
@@ -378,17 +378,17 @@ class TwoPass(CondensingMethod):
         scored = []
         for prompt, plan in zip(prompts, plans):
             if self.options.retrieval == "random":
-                relevance = _relevance.random(plan.intervals, self.options.retrieval_seed, prompt.ids)
+                relevance = random(plan.intervals, self.options.retrieval_seed, prompt.ids)
             else:
-                texts = _relevance.texts(prompt, plan.intervals, self.options.interval, self.model.tokenizer)
-                relevance = _relevance.bm25(texts, prompt.prompt.question or prompt.prompt.suffix)
-            scored.append((relevance, _relevance.standardise(relevance)))
+                documents = texts(prompt, plan.intervals, self.options.interval, self.model.tokenizer)
+                relevance = bm25(documents, prompt.prompt.question or prompt.prompt.suffix)
+            scored.append((relevance, standardise(relevance)))
         return scored
 
     def _attention(self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]) -> list[list[float]]:
         """The first pass: everything at one ratio, then what the last token attends to."""
-        from ._activation_beacon import Reading
-        from ._relevance import BeaconAttention
+        from ..beacon.engine import Reading
+        from .relevance import BeaconAttention
 
         ids = [p.ids[:-1] for p in prompts]
         states = self.engine.read([Reading()] * len(ids), ids, lambda row, _: plans[row].first)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ._activation_beacon import Reading
+from ..beacon.engine import Reading
 
 if TYPE_CHECKING:
     from harness import TokenizedPrompt

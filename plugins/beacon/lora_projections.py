@@ -18,7 +18,7 @@ from torch.nn import Parameter
 
 from harness import UsageError
 
-from ._activation_beacon import PROJECTIONS, end_embedding
+from .projections import PROJECTIONS, end_embedding
 
 EMBEDDING = "beacon_embedding"
 

@@ -19,13 +19,13 @@ from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
 from harness.training.trainer import train
 
-from ._activation_beacon import ActivationBeacon
+from .engine import ActivationBeacon
 
 if TYPE_CHECKING:
     from harness.models.model import LanguageModel
 
-    from ._lora_experts import LoraExperts
-    from .beacon import BeaconFitOptions
+    from .lora_projections import LoraExperts
+    from .options import BeaconFitOptions
 
 
 class BeaconTraining(torch.nn.Module):

@@ -8,128 +8,23 @@ press: some only hide entries. What the cache holds is measured; the ratio a pre
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-import re
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, Generation, Method, UsageError
-from harness.errors import unknown_name
-from harness.models import attention as harness_attention
+
+from .attention import ATTENTION, _register, attention, untouched
+from .discovery import _version, installed
 
 if TYPE_CHECKING:
     from harness.contracts.prompt import TokenizedPrompt
     from harness.inference.kvcache import KVCache
     from harness.models.model import LanguageModel
 
-PACKAGE = "kvpress"
-PIP = "pip install 'long-context-harness[kvpress]'"
-ATTENTION = "harness_kvpress"
-"""Name under which `attend` is known to transformers."""
-
-REFUSED = {
-    "DecodingPress": "it compresses while answering, not the context",
-    "CAMPress": "it compresses while answering, not the context",
-    "CompressionRatioDecodingPress": "it compresses while answering, not the context",
-    "PrefillDecodingPress": "it compresses while answering too",
-    "FinchPress": "it reads the question with the context and adds a token to model and tokenizer",
-    "RestoreKVPress": "it adds trained adapters to the model",
-    "ComposedPress": "it needs other presses with options of their own",
-}
-ABSTRACT = ("BasePress", "ScorerPress")
 
 CLAIM_TOLERANCE = 0.05
 """Share of a context's KV bytes by which what a press frees may fall short of what it claims, unremarked."""
-
-
-class KvPress(Method):
-    """Any press of an installed kvpress, `kvpress:SnapKVPress`: bytes measured beside the ratio it claims."""
-
-    family: ClassVar[str | None] = "PRESS"
-
-    @classmethod
-    def variant(cls, name: str) -> type[Method]:
-        """The press of that name as a method."""
-        return _method(name)
-
-    @classmethod
-    def variants(cls) -> list[str]:
-        """Presses of the installed kvpress; none without it. Read from its sources: importing takes seconds."""
-        import ast
-        from pathlib import Path
-
-        spec = importlib.util.find_spec(PACKAGE)
-        if spec is None or spec.origin is None:
-            return []
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        names = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-        return sorted(n for n in names if n.endswith("Press") and n not in (*REFUSED, *ABSTRACT))
-
-
-@cache
-def _method(name: str) -> type[Method]:
-    from ._kvpress_options import press_options
-
-    kvpress = installed(name)
-    press = getattr(kvpress, name, None)
-    if not (isinstance(press, type) and issubclass(press, kvpress.BasePress)) or name in ABSTRACT:
-        raise unknown_name("press of kvpress", name, KvPress.variants())
-    for base in press.__mro__:
-        if base.__name__ in REFUSED:
-            raise UsageError(f"kvpress:{name} cannot be run: {REFUSED[base.__name__]}")
-    doc = next((line.strip() for line in (press.__doc__ or "").splitlines() if line.strip()), name)
-    return type(
-        name,
-        (PressMethod,),
-        {
-            "__doc__": doc,
-            "__module__": __name__,
-            "Options": press_options(press),
-            "press": press,
-            "version": f"{PressMethod.version}+kvpress{_version()}",
-        },
-    )
-
-
-def installed(name: str) -> Any:
-    """The kvpress package. Raises UsageError if it is not there, or not with this transformers."""
-    from importlib import metadata
-
-    if importlib.util.find_spec(PACKAGE) is None:
-        raise UsageError(f"kvpress:{name} needs kvpress: {PIP}")
-    from transformers.utils.versions import require_version
-
-    for wanted in metadata.requires(PACKAGE) or ():
-        if re.match(r"transformers\b", wanted):
-            try:
-                require_version(wanted)
-            except ImportError as error:
-                raise UsageError(
-                    f"kvpress {_version()} works with {wanted}, not {metadata.version('transformers')}; "
-                    f"in an environment of its own: {PIP}"
-                ) from error
-    try:
-        import kvpress
-    except Exception as error:
-        raise UsageError(
-            f"kvpress {_version()} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    # kvpress wraps every attention function there is; what the other methods attend by stays as it was.
-    ALL_ATTENTION_FUNCTIONS[harness_attention.ATTENTION] = harness_attention.attend
-    logging.getLogger(PACKAGE).setLevel(logging.ERROR)
-    return kvpress
-
-
-def _version() -> str:
-    from importlib import metadata
-
-    return metadata.version(PACKAGE)
 
 
 @dataclass(frozen=True)
@@ -197,7 +92,7 @@ class PressMethod(Method):
             ) from error
 
     def _make(self) -> Any:
-        from ._kvpress_options import make_press
+        from .options import make_press
 
         return make_press(self.press, self.options.model_dump())
 
@@ -310,75 +205,3 @@ def _placed(network: Any, past: Any, tokens: int | None) -> KVCache:
             for k, v in rows
         ]
     return KVCache(tuple(k for k, _ in rows), tuple(v for _, v in rows))
-
-
-def attend(
-    module: Any, query: Any, key: Any, value: Any, attention_mask: Any, dropout: float = 0.0, **kwargs: Any
-) -> tuple[Any, None]:
-    """Attention of one unpadded sequence to caches whose layers differ in length, entries kvpress hides hidden.
-
-    kvpress itself hides an entry by a made-up key that no query attends to, and fails where there is none (long
-    questions, few channels a head). A mask for each head gives the same attention, always.
-
-    Parameters
-    ----------
-    module
-        The layer's attention module; ``masked_key_indices`` are the hidden entries: their places in the batch, KV
-        heads and ranks.
-    query
-        ``[1, heads, queries, head_dim]``, the newest positions.
-    key, value
-        ``[1, kv_heads, keys, head_dim]``, as many keys as this layer holds.
-    attention_mask
-        Not used: it is as wide as the first layer.
-    """
-    import torch
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    new, held, mask = query.shape[2], key.shape[2], None
-    if 1 < new < held:
-        mask = torch.ones(new, held, dtype=torch.bool, device=query.device).tril(held - new)[None, None]
-    if (hidden := getattr(module, "masked_key_indices", None)) is not None:
-        seen = torch.ones(key.shape[1], 1, held, dtype=torch.bool, device=query.device)
-        seen[hidden[1].to(seen.device), 0, hidden[2].to(seen.device)] = False
-        seen = seen.repeat_interleave(query.shape[1] // key.shape[1], dim=0)[None]
-        mask = seen if mask is None else seen & mask
-    found: tuple[Any, None] = sdpa_attention_forward(module, query, key, value, mask, dropout, **kwargs)
-    return found
-
-
-def _register() -> None:
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
-
-    AttentionInterface.register(ATTENTION, attend)
-    AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-
-
-@contextmanager
-def attention(network: Any, name: str) -> Iterator[None]:
-    """Let the model attend by another of transformers' functions; afterwards by its own again."""
-    own = network.config._attn_implementation
-    network.config._attn_implementation = name
-    try:
-        yield
-    finally:
-        network.config._attn_implementation = own
-
-
-@contextmanager
-def untouched(network: Any) -> Iterator[None]:
-    """Take from every module of the model what the block hung on it: hooks, attributes, methods, submodules."""
-    before = [
-        (module, dict(vars(module)), {k: dict(v) for k, v in vars(module).items() if isinstance(v, dict)})
-        for module in network.modules()
-    ]
-    try:
-        yield
-    finally:
-        for module, attributes, tables in before:
-            vars(module).clear()
-            vars(module).update(attributes)
-            for name, table in tables.items():  # the very tables: hooks that others hung there refer to them
-                attributes[name].clear()
-                attributes[name].update(table)

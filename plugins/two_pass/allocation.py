@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness import UsageError
 
-from ._ratios import entries
+from ..beacon.ratios import entries
 
 CLAMP = 3.0
 """z-scores are clamped to ± this many standard deviations."""

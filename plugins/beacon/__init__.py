@@ -1,0 +1,1 @@
+"""Methods that condense by activation beacons: `beacon` and `lora_experts`."""

@@ -1,0 +1,112 @@
+"""The weights of beacon tokens: their embedding, and projections of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from harness import UsageError
+
+EMBEDDING = "model.beacon_embed_tokens.weight"
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+class BeaconWeights(Protocol):
+    """What turns a token position into a beacon: an embedding, and other attention projections."""
+
+    def embedding(self, ratio: int) -> Tensor:
+        """The beacon embedding ``[hidden]`` for that ratio."""
+        ...
+
+    def run(self, body: Any, ratio: int, **inputs: Any) -> Any:
+        """One forward pass of the model's `body`, its attention projecting as beacons of that ratio do.
+
+        Whatever is changed for it is put back before it returns.
+        """
+        ...
+
+
+class MultiHeadBeacon(torch.nn.Module):
+    """MHA^b: one beacon embedding and one copy of q, k, v, o, for all ratios.
+
+    Parameters
+    ----------
+    network
+        The base model.
+    tensors
+        By the official checkpoint's names (``model.beacon_embed_tokens.weight``,
+        ``model.layers.0.self_attn.beacon_q_proj.weight`` …). None: the state before training, which is the
+        end token's embedding and the base model's own projections; that copies nothing.
+    learn
+        Make everything a float32 parameter that can be trained, whatever the base model's type.
+
+    Raises
+    ------
+    UsageError
+        If a tensor has no place in the model, or another shape than the place.
+    """
+
+    def __init__(
+        self, network: Any, tensors: Mapping[str, Tensor] | None = None, *, learn: bool = False
+    ) -> None:
+        super().__init__()
+        self.trained = tensors is not None
+        self._projections: dict[str, Tensor] = {}
+        # In a dictionary: as an attribute a parameter would be registered, and saved, a second time.
+        self._embedding = {EMBEDDING: end_embedding(network)}
+        self._like: Tensor = network.model.embed_tokens.weight.new_empty(0)
+        places = {name: p.shape for name, p in network.model.named_parameters()}
+        for name, tensor in (tensors or {}).items():
+            value = tensor.to(self._like)
+            if name == EMBEDDING and value.shape == (1, network.config.hidden_size):
+                self._embedding[EMBEDDING] = value[0]
+                continue
+            place = name.removeprefix("model.").replace("beacon_", "")
+            if places.get(place) != value.shape:
+                raise UsageError(f"the adapter's {name} {tuple(value.shape)} has no place in this model")
+            self._projections[place] = value
+        if learn:
+            self._learn(network)
+
+    def _learn(self, network: Any) -> None:
+        for name, tensor in self.tensors(network).items():
+            value = torch.nn.Parameter(tensor.detach().float().clone())
+            self.register_parameter(name.replace(".", "/"), value)
+            if name == EMBEDDING:
+                self._embedding[EMBEDDING] = value
+            else:
+                self._projections[name.removeprefix("model.").replace("beacon_", "")] = value
+
+    def embedding(self, ratio: int) -> Tensor:
+        return self._embedding[EMBEDDING].reshape(-1)
+
+    def run(self, body: Any, ratio: int, **inputs: Any) -> Any:
+        swapped = {name: p.to(self._like) for name, p in self._projections.items()}
+        return functional_call(body, swapped, kwargs=inputs)
+
+    def tensors(self, network: Any) -> dict[str, Tensor]:
+        """Everything by the official names; the base model's own values where nothing was learned."""
+        found = {EMBEDDING: self.embedding(0)[None]}
+        for name, parameter in attention_parameters(network):
+            official = f"model.{name.replace('self_attn.', 'self_attn.beacon_')}"
+            found[official] = self._projections.get(name, parameter)
+        return found
+
+
+def end_embedding(network: Any) -> Tensor:
+    """The embedding ``[hidden]`` of the model's end token: what a beacon's is before training."""
+    eos = network.config.eos_token_id
+    row: Tensor = network.model.embed_tokens.weight[eos[0] if isinstance(eos, list) else eos or 0]
+    return row
+
+
+def attention_parameters(network: Any) -> Iterator[tuple[str, Tensor]]:
+    """Name in ``network.model`` and value of every q, k, v and o projection parameter (biases included)."""
+    for name, parameter in network.model.named_parameters():
+        owner, projection, _ = name.rsplit(".", 2) if name.count(".") >= 2 else ("", "", "")
+        if projection in PROJECTIONS and owner.endswith("self_attn"):
+            yield name, parameter

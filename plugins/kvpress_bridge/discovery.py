@@ -1,0 +1,63 @@
+"""Which presses are installed here, and which cannot be run."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from typing import Any
+
+from harness import UsageError
+from harness.models import attention as harness_attention
+
+PACKAGE = "kvpress"
+PIP = "pip install 'long-context-harness[kvpress]'"
+
+
+REFUSED = {
+    "DecodingPress": "it compresses while answering, not the context",
+    "CAMPress": "it compresses while answering, not the context",
+    "CompressionRatioDecodingPress": "it compresses while answering, not the context",
+    "PrefillDecodingPress": "it compresses while answering too",
+    "FinchPress": "it reads the question with the context and adds a token to model and tokenizer",
+    "RestoreKVPress": "it adds trained adapters to the model",
+    "ComposedPress": "it needs other presses with options of their own",
+}
+ABSTRACT = ("BasePress", "ScorerPress")
+
+
+def installed(name: str) -> Any:
+    """The kvpress package. Raises UsageError if it is not there, or not with this transformers."""
+    from importlib import metadata
+
+    if importlib.util.find_spec(PACKAGE) is None:
+        raise UsageError(f"kvpress:{name} needs kvpress: {PIP}")
+    from transformers.utils.versions import require_version
+
+    for wanted in metadata.requires(PACKAGE) or ():
+        if re.match(r"transformers\b", wanted):
+            try:
+                require_version(wanted)
+            except ImportError as error:
+                raise UsageError(
+                    f"kvpress {_version()} works with {wanted}, not {metadata.version('transformers')}; "
+                    f"in an environment of its own: {PIP}"
+                ) from error
+    try:
+        import kvpress
+    except Exception as error:
+        raise UsageError(
+            f"kvpress {_version()} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    # kvpress wraps every attention function there is; what the other methods attend by stays as it was.
+    ALL_ATTENTION_FUNCTIONS[harness_attention.ATTENTION] = harness_attention.attend
+    logging.getLogger(PACKAGE).setLevel(logging.ERROR)
+    return kvpress
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    return metadata.version(PACKAGE)

@@ -1,0 +1,1 @@
+"""`two_pass`: relevance of each interval first, then a ratio for each."""
