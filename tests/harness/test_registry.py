@@ -172,7 +172,7 @@ class Distribution:
     ("group", "find", "value", "good"),
     [
         ("methods", registry.method, "harness.plugins.beacon.base:Beacon", "harness.plugins.plain:Plain"),
-        ("tasks", registry.task_class, "harness.tasks.niah:NeedleGrid", "harness.tasks.passkey:Passkey"),
+        ("tasks", registry.task_class, "harness.tasks.niah.task:NeedleGrid", "harness.tasks.passkey:Passkey"),
     ],
 )
 def test_a_name_claimed_twice_is_nobodys_and_blocks_no_other(monkeypatch, group, find, value, good):

@@ -7,8 +7,9 @@ import pytest
 
 from harness import ScoredSample, UsageError, registry
 from harness.evaluation.task_environment import task_environment
-from harness.tasks import niah
-from harness.tasks.niah import PLACES, Needle, NeedleGrid
+from harness.tasks.niah import haystack, task
+from harness.tasks.niah.haystack import PLACES, Needle
+from harness.tasks.niah.task import NeedleGrid
 from harness.tasks.ruler import sources
 
 ANSWER = "eat a sandwich and sit in Dolores Park on a sunny day"
@@ -97,16 +98,16 @@ def test_essays_where_they_are(env, tmp_path):
 
 def test_beyond_what_is_counted_whole_blocks_decide(env, monkeypatch):
     whole = taken(env, lengths="3000", depths="0,60")
-    monkeypatch.setattr(niah, "EXACT", 1000)
+    monkeypatch.setattr(task, "EXACT", 1000)
     for sample, other in zip(taken(env, lengths="3000", depths="0,60"), whole):
-        assert 0 <= 3000 - total(env, sample) < 60 + niah.SPARE
+        assert 0 <= 3000 - total(env, sample) < 60 + haystack.SPARE
         assert other.id == sample.id
 
 
 def test_millions_of_tokens_keep_to_their_length(env, monkeypatch):
     """A haystack of words that join (here: counts that are too low) is cut until its blocks fit."""
-    monkeypatch.setattr(niah, "EXACT", 1000)
-    monkeypatch.setattr(niah.Counter, "words", lambda self, *texts: sum(len(t) for t in texts) // 5)
+    monkeypatch.setattr(task, "EXACT", 1000)
+    monkeypatch.setattr(task.Counter, "words", lambda self, *texts: sum(len(t) for t in texts) // 5)
     [sample] = taken(env, lengths="4000", depths="50")
     assert 0 <= 4000 - total(env, sample) < 200
 
