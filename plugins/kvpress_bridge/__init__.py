@@ -1,1 +1,5 @@
 """The presses of kvpress as methods."""
+
+from .method import KvPress
+
+__all__ = ["KvPress"]

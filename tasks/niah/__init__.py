@@ -1,1 +1,5 @@
 """The needle grid."""
+
+from .task import NeedleGrid
+
+__all__ = ["NeedleGrid"]
