@@ -36,7 +36,7 @@ __all__ = [
     "run",
 ]
 
-_LATER = {"load_runs": "runs", "run": "api"}
+_LATER = {"load_runs": "results.loading", "run": "api"}
 """Names whose modules are imported when they are first used: `import harness` stays quick."""
 
 

@@ -12,6 +12,17 @@ from .errors import UsageError, unknown_name
 
 O = TypeVar("O", bound="Options")  # noqa: E741
 
+RESERVED_FLAGS = frozenset(
+    f"--{name}"
+    for name in (
+        "adapter batch-size chat chat-prompts context-length data data-dir device dry-run dtype epochs format "
+        "join json learning-rate limit max-context max-length max-steps method min-length model offline out "
+        "plugin query-agnostic quick quiet sample-timeout save-every seed set share split-documents task "
+        "trainer truncate trust-remote-code var warmup-steps"
+    ).split()
+)
+"""Flags of ``harness run`` and ``harness fit``; no option of a method may be named like one."""
+
 
 class Options(BaseModel):
     """Base of every options class: immutable, no unknown fields, ranges checked on construction.

@@ -218,9 +218,9 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
     ) -> list[Scored]:
         """How likely given continuations are, instead of an answer; one `Scored` for each prompt, in order.
 
-        The default works for every method that decodes through `harness.inference.decoding.decode`: the method answers
-        as always, and the continuation is written down in place of what it would have chosen. Context and
-        question are read once for all continuations of a prompt, unless one fills an interval on the way.
+        Only for a method that does not decode through `harness.inference.decode`, or knows a better way. For all
+        others the engine takes likelihoods: the method generates as always, and the continuation is written down
+        in place of what it would have chosen (`harness.inference.likelihood`).
 
         Parameters
         ----------
@@ -228,20 +228,13 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
             As in `compress_and_generate`. The answer they leave room for is the batch's longest continuation.
         continuations
             For each prompt the token ids of one or more continuations, none of them empty.
-
-        Raises
-        ------
-        UsageError
-            If the method decodes in another way: it then has to override this.
         """
-        from ..inference.likelihood import score
+        raise NotImplementedError(f"{type(self).__name__} does not override loglikelihood")
 
-        def answer(rows: Sequence[int], decoding: Decoding) -> list[Generation]:
-            return self.ask([prompts[i] for i in rows], decoding)
-
-        if len(prompts) != len(continuations):
-            raise ValueError(f"{len(prompts)} prompts, but continuations for {len(continuations)}")
-        return score(type(self).__name__, answer, continuations)
+    @property
+    def own_loglikelihood(self) -> bool:
+        """Whether the method overrides `loglikelihood`."""
+        return type(self).loglikelihood is not Method.loglikelihood
 
     def check_fit(self, options: Any) -> None:  # noqa: B027
         """Raise UsageError for what `fit` would refuse of `options`; before data and weights are read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -10,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from .. import registry
-from ..errors import UsageError
 from .phases import PHASES
 
 if TYPE_CHECKING:
@@ -151,12 +148,9 @@ class LoadedRun:
         return next((t for t in self.tasks if t.name == name), None)
 
     def _metric(self, task: str) -> str:
-        """The main score of a task whose run was killed before it had a summary."""
-        with contextlib.suppress(UsageError):  # the task may not be installed here
-            cls = registry.task_class(task)[0].cls
-            if not cls.any_variant:
-                return cls.metrics[0]
-        # What its records name first, which is the order the task gave.
+        """The main score of a task of a run without a summary; of one of an older version, its records' first."""
+        if named := self.content.get("metrics", {}).get(task):
+            return str(named)
         scores = next((r["scores"] for r in self.of_task(task).values() if r["status"] == "ok"), {"score": 0})
         return next(iter(scores))
 

@@ -56,7 +56,7 @@ def _share_key(method: Method, prepared: Prepared) -> Any:
     context = prepared.tokens - prepared.question_tokens
     if context == 0:
         return id(prepared)  # nothing that could be shared
-    if prepared.continuations and type(method).loglikelihood is not Method.loglikelihood:
+    if prepared.continuations and method.own_loglikelihood:
         return id(prepared)  # a method with its own way of taking likelihoods is asked in that way
     key = method.share_key(context, prepared.question_tokens, prepared.decoding)
     return prepared.context_hash, _kind(prepared), key

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding, Generation, Scored
 from ..contracts.phases import phase
-from ..inference.likelihood import score
+from ..inference.likelihood import loglikelihood, score
 from ..inference.meter import Meter, observe
 from ..inference.verification import check
 from ..prompts.render import tokenize
@@ -53,7 +53,7 @@ def ask(method: Method, batch: Sequence[Prepared]) -> list[Asked]:
     with observe(method.model.network, method.model.device, len(batch)) as meter:
         generations: Sequence[Generation | Scored]
         if batch[0].continuations:
-            generations = method.loglikelihood(prompts, [p.continuations for p in batch])
+            generations = loglikelihood(method, prompts, [p.continuations for p in batch])
         else:
             generations = method.ask(prompts, batch[0].decoding)
     return _asked(batch, generations, meter, time.perf_counter() - began, None)

@@ -46,6 +46,7 @@ def _run_content(plan: RunPlan) -> dict[str, Any]:
         "model": plan.model.facts(),
         "method_facts": plan.method.facts(),
         "unavailable": plan.unavailable,
+        "metrics": {t.name: t.metrics[0] for t in plan.tasks},
         "prompts": {t.name: _prompt_facts(plan, t) for t in plan.tasks},
         "environment": environment.environment(),
     }

@@ -1,4 +1,4 @@
-"""Log-likelihoods of given continuations, under any method that decodes through `harness.inference.decoding.decode`.
+"""Log-likelihoods of given continuations, under any method that decodes through `harness.inference.decode`.
 
 `score` lets the method answer as always, but while it does the shared `decode` writes the continuation down
 token by token instead of choosing tokens, and notes what each would have cost. So a likelihood is over the
@@ -19,7 +19,9 @@ from ..errors import HarnessError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..contracts.method import Method
     from ..contracts.outputs import Generation
+    from ..contracts.prompt import TokenizedPrompt
     from ..models.model import LanguageModel
     from .kvcache import KVCache
 
@@ -203,7 +205,7 @@ def _answer(choice: _Choice, row: int, place: int, piece: Sequence[int], ends: S
 
 @contextmanager
 def forcing(continuations: Continuations) -> Iterator[Forcing]:
-    """Within the block `harness.inference.decoding.decode` scores these continuations instead of answering."""
+    """Within the block `harness.inference.decode` scores these continuations instead of answering."""
     token = _current.set(found := Forcing(continuations))
     try:
         yield found
@@ -216,12 +218,53 @@ def current() -> Forcing | None:
     return _current.get()
 
 
+def loglikelihood(
+    method: Method, prompts: Sequence[TokenizedPrompt], continuations: Continuations
+) -> list[Scored]:
+    """How likely continuations are under a method; one `Scored` for each prompt, in order.
+
+    By the method's own `loglikelihood` where it overrides it, else `by_decoding`.
+
+    Parameters
+    ----------
+    prompts
+        As in `Method.compress_and_generate`.
+    continuations
+        For each prompt the token ids of one or more continuations, none of them empty.
+
+    Raises
+    ------
+    UsageError
+        If the method does not decode through `harness.inference.decode` and has no `loglikelihood` of its own.
+    """
+    if len(prompts) != len(continuations):
+        raise ValueError(f"{len(prompts)} prompts, but continuations for {len(continuations)}")
+    if method.own_loglikelihood:
+        return method.loglikelihood(prompts, continuations)
+    return by_decoding(method, prompts, continuations)
+
+
+def by_decoding(
+    method: Method, prompts: Sequence[TokenizedPrompt], continuations: Continuations
+) -> list[Scored]:
+    """Likelihoods of any method that decodes through `harness.inference.decode`, whatever it overrides.
+
+    The method generates as always, and the continuation is written down in place of what it would have chosen.
+    Context and question are read once for all continuations of a prompt, unless one fills an interval on the way.
+    """
+
+    def answer(rows: Sequence[int], decoding: Decoding) -> list[Generation]:
+        return method.ask([prompts[i] for i in rows], decoding)
+
+    return score(type(method).__name__, answer, continuations)
+
+
 def score(
     name: str,
     answer: Callable[[Sequence[int], Decoding], list[Generation]],
     continuations: Continuations,
 ) -> list[Scored]:
-    """Score continuations of each row by letting a method answer it: see `Method.loglikelihood`.
+    """Score continuations of each row by letting a method answer it (see `by_decoding`).
 
     Parameters
     ----------
@@ -235,7 +278,7 @@ def score(
     Raises
     ------
     UsageError
-        If the method does not decode through `harness.inference.decoding.decode`.
+        If the method does not decode through `harness.inference.decode`.
     HarnessError
         If it mixes the rows of a batch, or stops before a continuation was scored to its end.
     """
@@ -266,8 +309,8 @@ def score(
 def _check(name: str, state: Forcing, answers: Sequence[Generation]) -> None:
     if not state.begun:
         raise UsageError(
-            f"method {name} does not decode through harness.inference.decoding.decode, so that likelihoods cannot be "
-            "taken from it; let it override loglikelihood"
+            f"method {name} does not decode through harness.inference.decode, so that likelihoods cannot be taken "
+            "from it; let it override loglikelihood"
         )
     if len(answers) != len(state.choices) or not all(row[0].done for row in state.choices):
         raise HarnessError(f"method {name} stopped before a continuation was read; override loglikelihood")

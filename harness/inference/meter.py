@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..contracts.phases import PHASES, _current
+from ..contracts.phases import PHASES, heard_by
 from ..errors import NotFiniteError
 from .memory import peak, reset_peak
 
-if TYPE_CHECKING:
-    pass
+_current: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
 
 @dataclass
@@ -82,6 +82,17 @@ class Meter:
         if not begun and self.resident is not None and self.batch in (None, len(self.resident)):
             return self.resident, None  # an answer of one token: no pass followed the one that gave it
         return None, None
+
+    def enter(self, name: str) -> None:
+        """A phase begins; its time is booked on it alone, not on the phase it lies in."""
+        self._switch()
+        self._entered = self._entered or name == "decode"
+        self._stack.append(name)
+
+    def leave(self) -> None:
+        """The innermost phase is over."""
+        self._switch()
+        self._stack.pop()
 
     def _switch(self) -> None:
         """Book the time since the last switch on the innermost phase."""
@@ -226,7 +237,8 @@ def observe(network: Any, device: str, batch: int | None = None) -> Iterator[Met
     token = _current.set(meter)
     fresh = reset_peak(device)
     try:
-        yield meter
+        with heard_by(meter):
+            yield meter
     finally:
         _current.reset(token)
         before.remove()

@@ -21,6 +21,7 @@ from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..errors import HarnessError, MeasurementError, UsageError, unknown_name
 from ..evaluation.choices import cut_at, tokens_holding
 from ..evaluation.plan import who_answers
+from ..inference.likelihood import loglikelihood
 from ..inference.meter import observe
 from ..models import adapters, loading
 from ..prompts.render import by_last_line, tokenize
@@ -192,7 +193,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
                 self.cache_hook.add_partial("loglikelihood", requests[place].args, answers[place])
 
         def ask(batch: Sequence[_Question]) -> list[Scored]:
-            return self.method.loglikelihood([q.prompt for q in batch], [q.continuations for q in batch])
+            return loglikelihood(self.method, [q.prompt for q in batch], [q.continuations for q in batch])
 
         self._ask(list(questions.values()), ask, keep, disable_tqdm)
         return answers

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..contracts.method import Method
 from ..errors import UsageError
-from ..options import Options, describe
+from ..options import RESERVED_FLAGS, Options, describe
 from ._results import Failed, raised
 from ._trial import Trial
 
@@ -38,12 +38,8 @@ def contract(trial: Trial) -> str:
 
 def _declared(attribute: str, options: Any) -> None:
     """An options class: of the right base, every option explained, none named like a flag of every verb."""
-    from ..cli.fit import fit
-    from ..cli.run import run
-
     if not (isinstance(options, type) and issubclass(options, Options)):
         raise Failed(f"{attribute} is {options!r}; make it a subclass of harness.Options")
-    taken = {flag for verb in (run, fit) for param in verb.params for flag in param.opts}
     for row in describe(options):
         if not row["description"]:
             raise Failed(
@@ -51,7 +47,7 @@ def _declared(attribute: str, options: Any) -> None:
                 'pydantic.Field(..., description="...")'
             )
         flag = f"--{row['name'].replace('_', '-')}"
-        if flag in taken:
+        if flag in RESERVED_FLAGS:
             raise Failed(
                 f"option {row['name']!r} would be {flag}, which is a flag of harness itself; rename it"
             )

@@ -10,6 +10,7 @@ from typing import Any
 from ..contracts.method import Method
 from ..contracts.outputs import Likelihood, Scored
 from ..errors import HarnessError, MeasurementError, UsageError
+from ..inference.likelihood import loglikelihood
 from ..inference.meter import observe
 from ..inference.verification import check
 from ._answers import same
@@ -169,7 +170,7 @@ def ask(
     prompts = [trial.prompts[index] for index in indices]
     try:
         with observe(method.model.network, method.model.device, len(prompts)) as meter:
-            found = method.loglikelihood(prompts, [[list(c) for c in row] for row in continuations])
+            found = loglikelihood(method, prompts, [[list(c) for c in row] for row in continuations])
     except UsageError as error:
         raise NotApplicable(str(error)) from None
     except HarnessError as error:

@@ -202,7 +202,7 @@ TORN = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 
         ("safetensors.torch.save_file", FULL, "No space left on device"),
         ("torch.save", TORN, "is the disk full?"),
         ("harness.training.trainer.write_whole", OSError(errno.ENOSPC, "full"), "No space left on device"),
-        ("harness.training.plan.write_whole", OSError(errno.ENOSPC, "full"), "No space left on device"),
+        ("harness.training.run.write_whole", OSError(errno.ENOSPC, "full"), "No space left on device"),
     ],
 )
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(

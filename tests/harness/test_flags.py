@@ -141,7 +141,7 @@ def test_the_line_names_what_to_change(words, tmp_path, monkeypatch, line):
         raise UsageError("planned")
 
     monkeypatch.chdir(tmp_path)
-    for place in ("runner", "fitting", "synthesis"):
+    for place in ("evaluation.runner", "training.run", "synthesis.run"):
         monkeypatch.setattr(f"harness.{place}.execute", begin)
 
     def spelled(word):
@@ -273,3 +273,12 @@ def test_what_synth_says_does_not_steer_a_terminal(capsys, tmp_path):
     _say(card, tmp_path / evil)
     shown = capsys.readouterr().out
     assert "\\x1b]0;title\\x07" in shown and not {"\x1b", "\x07"} & {*shown}
+
+
+def test_the_reserved_flags_are_those_of_run_and_fit():
+    from harness.cli.fit import fit
+    from harness.cli.run import run
+    from harness.options import RESERVED_FLAGS
+
+    flags = {flag for verb in (run, fit) for param in verb.params for flag in param.opts}
+    assert {flag for flag in flags if flag.startswith("--")} == RESERVED_FLAGS

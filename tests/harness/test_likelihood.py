@@ -9,7 +9,7 @@ from harness.contracts.prompt import Prompt
 from harness.inference.decoding import decode
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
-from harness.inference.likelihood import forcing
+from harness.inference.likelihood import forcing, loglikelihood
 from harness.inference.meter import observe
 from harness.inference.stopping import stop_reason
 from harness.inference.verification import check
@@ -78,7 +78,7 @@ def token_by_token(method, state, last, continuation, ratio):
 def scored(method, prompts, continuations):
     """Through the contract, held against what was measured."""
     with observe(method.model.network, "cpu", len(prompts)) as meter:
-        found = method.loglikelihood(prompts, continuations)
+        found = loglikelihood(method, prompts, continuations)
     for row, one in enumerate(found):
         assert check(one, meter, row, len(prompts[row]))["verified"]
     return found
@@ -104,7 +104,7 @@ def feed_all(model, one):
 def test_context_and_question_are_read_once_for_all_choices(tiny):
     one = prompt(tiny, 20)
     with observe(tiny.network, "cpu", 1) as meter:
-        plain(tiny).loglikelihood([one], [CHOICES])
+        loglikelihood(plain(tiny), [one], [CHOICES])
     assert meter.positions == len(one) + sum(len(c) - 1 for c in CHOICES)
 
 
@@ -193,7 +193,7 @@ def test_a_method_that_sorts_its_batch_never_gives_one_samples_likelihood_to_ano
     method = Sorting(tiny, Plain.Options())
     prompts = [prompt(tiny, 10), prompt(tiny, 30)]
     with pytest.raises(HarnessError, match="order of its own"):
-        method.loglikelihood(prompts, [CHOICES, CHOICES])
+        loglikelihood(method, prompts, [CHOICES, CHOICES])
     assert scored(method, prompts[:1], [CHOICES]) == scored(plain(tiny), prompts[:1], [CHOICES])
 
 
@@ -236,12 +236,12 @@ class Impatient(Plain):
 def test_what_cannot_be_scored_is_said(tiny, cls, error, words):
     method: Method = cls(tiny, Plain.Options())
     with pytest.raises(error, match=words):
-        method.loglikelihood([prompt(tiny, 10)], [CHOICES])
+        loglikelihood(method, [prompt(tiny, 10)], [CHOICES])
 
 
 def test_nothing_to_score_is_refused(tiny):
     with pytest.raises(ValueError, match="at least one continuation"):
-        plain(tiny).loglikelihood([prompt(tiny, 10)], [[[]]])
+        loglikelihood(plain(tiny), [prompt(tiny, 10)], [[[]]])
 
 
 def test_forcing_ends_with_its_block(tiny):

@@ -13,6 +13,7 @@ from harness.results.loading import load_run, load_runs, loaded
 
 from .records_made import make_run
 
+METRIC = {"passkey": "accuracy"}
 SCORES = {"passkey": [1.0, 0.0, 1.0], "longbench/trec": {"x": 0.5}}
 
 
@@ -50,9 +51,15 @@ def test_a_run_says_what_it_is(tmp_path):
 
 
 def test_a_killed_run_has_no_summary_and_still_knows_its_metric(tmp_path):
-    path = make_run(tmp_path, {"passkey": [1.0], "not/installed": [0.2]}, extra={"summary": {}})
+    scores, named = {"passkey": [1.0], "not/installed": [0.2]}, {"passkey": "accuracy"}
+    path = make_run(tmp_path, scores, extra={"summary": {}, "metrics": named})
     [run] = load_runs([path])
     assert [t.metric for t in run.tasks] == ["accuracy", "score"]
+
+
+def test_a_killed_run_of_an_earlier_version_has_the_metric_its_records_name_first(tmp_path):
+    [run] = load_runs([make_run(tmp_path, {"passkey": [1.0]}, metrics=METRIC, extra={"summary": {}})])
+    assert [t.metric for t in run.tasks] == ["accuracy"]
 
 
 def test_folders_and_folders_of_folders_each_run_once(tmp_path):

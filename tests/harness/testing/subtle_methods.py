@@ -9,6 +9,7 @@ import transformers.models.llama.modeling_llama as llama
 
 from harness.contracts.outputs import Likelihood, Scored
 from harness.inference.kvcache import KVCache
+from harness.inference.likelihood import by_decoding
 
 from .broken_methods import Keep, State, Whole
 
@@ -149,9 +150,7 @@ class Losses(Keep):
     """Gives losses for log-likelihoods."""
 
     def loglikelihood(self, prompts, continuations):
-        return changed(
-            super().loglikelihood(prompts, continuations), lambda x: replace(x, logprob=-x.logprob)
-        )
+        return changed(by_decoding(self, prompts, continuations), lambda x: replace(x, logprob=-x.logprob))
 
 
 @breaks("likelihood")
@@ -159,7 +158,7 @@ class Ranks(Keep):
     """Gives the likeliest first."""
 
     def loglikelihood(self, prompts, continuations):
-        found = super().loglikelihood(prompts, continuations)
+        found = by_decoding(self, prompts, continuations)
         for scored in found:
             scored.likelihoods.sort(key=lambda x: -x.logprob / x.tokens)
         return found
@@ -176,8 +175,8 @@ class AfterEachOther(Keep):
             likelihoods = []
             scored = None
             for choice in choices:
-                whole = super().loglikelihood([prompt], [[[*read, *choice]]])[0]
-                before = super().loglikelihood([prompt], [[read]])[0].likelihoods[0].logprob if read else 0.0
+                whole = by_decoding(self, [prompt], [[[*read, *choice]]])[0]
+                before = by_decoding(self, [prompt], [[read]])[0].likelihoods[0].logprob if read else 0.0
                 scored = scored or whole
                 greedy = whole.likelihoods[0].greedy
                 likelihoods.append(
@@ -194,7 +193,7 @@ class StaysInTheMood(Keep):
 
     def loglikelihood(self, prompts, continuations):
         self.more = 1
-        return super().loglikelihood(prompts, continuations)
+        return by_decoding(self, prompts, continuations)
 
     def kept(self, ids):
         return super().kept(ids)
@@ -205,7 +204,7 @@ class Relative(Keep):
     """Gives likelihoods that sum to one over the continuations it was asked for."""
 
     def loglikelihood(self, prompts, continuations):
-        found = super().loglikelihood(prompts, continuations)
+        found = by_decoding(self, prompts, continuations)
         for scored in found:
             all_of_them = torch.tensor([x.logprob for x in scored.likelihoods]).logsumexp(0).item()
             scored.likelihoods = [
@@ -219,7 +218,7 @@ class OneForAll(Keep):
     """Scores a batch over the cache of its first row."""
 
     def loglikelihood(self, prompts, continuations):
-        return super().loglikelihood([prompts[0]] * len(prompts), continuations)
+        return by_decoding(self, [prompts[0]] * len(prompts), continuations)
 
 
 @breaks("as-generated")
@@ -228,7 +227,7 @@ class Means(Keep):
 
     def loglikelihood(self, prompts, continuations):
         return changed(
-            super().loglikelihood(prompts, continuations),
+            by_decoding(self, prompts, continuations),
             lambda x: replace(x, logprob=x.logprob / x.tokens),
         )
 
@@ -239,7 +238,7 @@ class InBits(Keep):
 
     def loglikelihood(self, prompts, continuations):
         return changed(
-            super().loglikelihood(prompts, continuations),
+            by_decoding(self, prompts, continuations),
             lambda x: replace(x, logprob=x.logprob / 0.6931471805599453),
         )
 
@@ -249,7 +248,7 @@ class AlwaysGreedy(Keep):
     """Takes every continuation for its own."""
 
     def loglikelihood(self, prompts, continuations):
-        return changed(super().loglikelihood(prompts, continuations), lambda x: replace(x, greedy=True))
+        return changed(by_decoding(self, prompts, continuations), lambda x: replace(x, greedy=True))
 
 
 @breaks("as-generated")
@@ -257,7 +256,7 @@ class NeverGreedy(Keep):
     """Takes no continuation for its own."""
 
     def loglikelihood(self, prompts, continuations):
-        return changed(super().loglikelihood(prompts, continuations), lambda x: replace(x, greedy=False))
+        return changed(by_decoding(self, prompts, continuations), lambda x: replace(x, greedy=False))
 
 
 @breaks("as-generated")
@@ -266,9 +265,7 @@ class ScoresInFull(Keep):
 
     def loglikelihood(self, prompts, continuations):
         found = []
-        for prompt, choices, said in zip(
-            prompts, continuations, super().loglikelihood(prompts, continuations)
-        ):
+        for prompt, choices, said in zip(prompts, continuations, by_decoding(self, prompts, continuations)):
             rows = []
             for choice in choices:
                 with torch.no_grad():
@@ -290,7 +287,7 @@ class KeepsMoreToScore(Keep):
     def loglikelihood(self, prompts, continuations):
         self.more += 8
         try:
-            return super().loglikelihood(prompts, continuations)
+            return by_decoding(self, prompts, continuations)
         finally:
             self.more -= 8
 
@@ -323,7 +320,7 @@ class HooksTheHead(Keep):
 
     def loglikelihood(self, prompts, continuations):
         self.model.network.lm_head.register_forward_pre_hook(lambda module, args: None)
-        return super().loglikelihood(prompts, continuations)
+        return by_decoding(self, prompts, continuations)
 
 
 @breaks("process")
