@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from . import _moved
 from ._version import __version__
 from .contracts.method import Method
 from .contracts.outputs import Decoding, Generation
@@ -14,7 +15,6 @@ from .options import Options
 if TYPE_CHECKING:
     from .api import run
     from .results.loading import load_runs
-
 
 __all__ = [
     "Decoding",
@@ -52,3 +52,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
+
+
+_moved.install()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from harness import Decoding, Generation, Method
 
 if TYPE_CHECKING:
-    from harness.inference.kvcache import KVCache
+    from harness.inference import KVCache
 
 LLAMA2_PROMPT_TOKENS = 3500
 """LongBench's limit for Llama-2 chat models (4,096 positions)."""
@@ -39,8 +39,7 @@ class Plain(Method):
         """Nothing is compressed: the states are the full caches of the contexts."""
         import torch
 
-        from harness.inference.forward import feed
-        from harness.inference.kvcache import KVCache
+        from harness.inference import KVCache, feed
 
         states = [KVCache()] * len(contexts)
         rows = [i for i, c in enumerate(contexts) if len(c)]
@@ -56,10 +55,8 @@ class Plain(Method):
     ) -> list[Generation]:
         import torch
 
-        from harness.contracts.phases import phase
-        from harness.inference.decoding import decode
-        from harness.inference.forward import feed
-        from harness.inference.stopping import stop_reason
+        from harness.contracts import phase
+        from harness.inference import decode, feed, stop_reason
 
         caches = list(states)
         rows = [i for i, q in enumerate(questions) if len(q) > 1]

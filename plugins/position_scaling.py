@@ -21,8 +21,8 @@ from harness import Decoding, Generation, Options, UsageError
 from .plain import Plain
 
 if TYPE_CHECKING:
-    from harness.inference.kvcache import KVCache
-    from harness.models.model import LanguageModel
+    from harness.inference import KVCache
+    from harness.models import LanguageModel
 
 
 class PositionScalingOptions(Options):

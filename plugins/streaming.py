@@ -15,8 +15,8 @@ from pydantic import Field
 from harness import Decoding, Generation, Method, Options, UsageError
 
 if TYPE_CHECKING:
-    from harness.inference.kvcache import KVCache
-    from harness.models.model import LanguageModel
+    from harness.inference import KVCache
+    from harness.models import LanguageModel
 
 
 class StreamingOptions(Options):
@@ -77,7 +77,7 @@ class Streaming(Method):
         self, contexts: Sequence[Sequence[int]], reserve: Sequence[int], decoding: Decoding
     ) -> list[Stream]:
         """The kept entries of each context, at most ``sinks + recent``; they do not depend on what follows."""
-        from harness.inference.kvcache import KVCache
+        from harness.inference import KVCache
 
         caches = self._read([KVCache()] * len(contexts), contexts)
         return [Stream(cache, len(context)) for cache, context in zip(caches, contexts)]
@@ -85,8 +85,8 @@ class Streaming(Method):
     def generate(
         self, states: Sequence[Stream], questions: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[Generation]:
-        from harness.contracts.phases import phase
-        from harness.inference.stopping import stop_reason
+        from harness.contracts import phase
+        from harness.inference import stop_reason
 
         with phase("prefill"):
             caches = self._read([s.cache for s in states], [q[:-1] for q in questions])
@@ -107,7 +107,7 @@ class Streaming(Method):
         """Each cache after reading its tokens, chunk by chunk, trimmed."""
         import torch
 
-        from harness.inference.forward import feed
+        from harness.inference import feed
 
         found, chunk = list(caches), self.options.chunk
         for start in range(0, max(map(len, tokens), default=0), chunk):
@@ -124,8 +124,7 @@ class Streaming(Method):
 
     def _answer(self, caches: Sequence[KVCache], last: Sequence[int], decoding: Decoding) -> list[list[int]]:
         """Decode in pieces of `chunk` tokens, trimming between them."""
-        from harness.inference.decoding import decode
-        from harness.inference.stopping import end_token_ids
+        from harness.inference import decode, end_token_ids
 
         ends, chunk = end_token_ids(self.model, decoding), self.options.chunk
         answers: list[list[int]] = [[] for _ in caches]
@@ -152,7 +151,7 @@ class Streaming(Method):
         """The first `sinks` and latest `recent` entries, the latter turned to the places they move to."""
         import torch
 
-        from harness.inference.forward import moved
+        from harness.inference import moved
 
         sinks, recent = self.options.sinks, self.options.recent
         dropped = len(cache) - sinks - recent

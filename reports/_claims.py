@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.documents.tables import Cell, Column, Row, Table
+from harness.documents import Cell, Column, Row, Table
 from harness.stats.paired import contributions, difference_interval, holm, sign_flips, smallest_p
 
 from ._suite_rows import SuiteRow, strata_of

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness import UsageError
-from harness.comparison.averages import PLAIN_MEAN, average_weights
-from harness.contracts.run import LoadedRun
-from harness.documents.tables import Column
+from harness.comparison import PLAIN_MEAN, average_weights
+from harness.contracts import LoadedRun
+from harness.documents import Column
 
 
 @dataclass(frozen=True)

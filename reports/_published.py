@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness import UsageError, registry
-from harness.contracts.run import LoadedRun
-from harness.documents.tables import Cell, Row
+from harness.contracts import LoadedRun
+from harness.documents import Cell, Row
 
 from ._columns import ScoreColumn
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats.bootstrap import percentiles
+from harness.stats import percentiles
 
 RESAMPLES = 1_000
 """Fewer than for scores: a table has many costs, and nobody reads their third digit."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import UsageError, registry
-from harness.contracts.run import LoadedRun, Record
-from harness.documents.tables import Cell, Column, Mark
+from harness.contracts import LoadedRun, SampleRecord
+from harness.documents import Cell, Column, Mark
+from harness.results import summarise
 from harness.results.labels import shared_options
-from harness.results.summary import summarise
 
 RUN = Column("run", "run", kind="name")
 TASK = Column("task", "task", kind="name")
@@ -63,12 +63,12 @@ class Member:
         return str(self.row["task"])
 
     @property
-    def finished(self) -> list[Record]:
-        return [r for r in self.run.of_task(self.task).values() if r["status"] == "ok"]
+    def finished(self) -> list[SampleRecord]:
+        return [r for r in self.run.of_task(self.task).values() if r.finished]
 
-    def score(self, record: Record) -> float:
+    def score(self, record: SampleRecord) -> float:
         """The main score of one of its records, 0..1."""
-        return float(record["scores"][self.row["metric"]])
+        return float(record.scores[self.row["metric"]])
 
 
 def members(run: LoadedRun) -> list[Member]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts.run import LoadedRun, Record
+from harness.contracts import LoadedRun, SampleRecord
 from harness.stats.bootstrap import bootstrap, confidence_interval
 
 Key = tuple[int, str, str]
@@ -86,8 +86,8 @@ def strata_of(row: SuiteRow, column: Mapping[str, Any]) -> dict[str, dict[Key, f
                 continue
             metric = column["metric"] or asked.metric
             for name, record in run.of_task(task).items():
-                if record["status"] == "ok" and _meant(record, column["where"]):
-                    found[task][seed, task, name] = float(record["scores"][metric])
+                if record.finished and _meant(record, column["where"]):
+                    found[task][seed, task, name] = float(record.scores[metric])
     return found
 
 
@@ -101,6 +101,6 @@ def _planned(run: LoadedRun, task: str, column: Mapping[str, Any]) -> int:
     return sum(_meant(record, column["where"]) for record in run.of_task(task).values())
 
 
-def _meant(record: Record, where: Mapping[str, Any]) -> bool:
-    facts = record.get("metadata") or {}
+def _meant(record: SampleRecord, where: Mapping[str, Any]) -> bool:
+    facts = record.metadata
     return all(facts.get(name) == value for name, value in where.items())

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness import Report, UsageError
-from harness.comparison.compare import comparable, compare_many
-from harness.comparison.rows import Comparison
-from harness.comparison.rows import Row as Compared
-from harness.contracts.run import LoadedRun
-from harness.documents.document import Document
-from harness.documents.tables import Cell, Column, Mark, Row, Table
+from harness.comparison import Comparison
+from harness.comparison import Row as Compared
+from harness.comparison.verdicts import comparable, compare_many
+from harness.contracts import LoadedRun
+from harness.documents import Cell, Column, Document, Mark, Row, Table
 
 from ._rows import RUN, TASK, footers, run_cell, scaled
 

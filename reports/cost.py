@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from harness import Report
 from harness._util.units import GIB, MIB
-from harness.comparison.averages import PLAIN_MEAN
+from harness.comparison import PLAIN_MEAN
+from harness.contracts import LoadedRun, SampleRecord
 from harness.contracts.phases import PHASES
-from harness.contracts.run import LoadedRun, Record
-from harness.documents.document import Document
+from harness.documents import Cell, Column, Document, Mark, Row, Table
 from harness.documents.figures import Axis, Point, Scatter, positive
-from harness.documents.tables import Cell, Column, Mark, Row, Table
 
 from ._columns import ScoreColumn, score_columns
 from ._resampling import RESAMPLES, interval, resampled
@@ -109,17 +108,17 @@ class Measured:
         return Cell(value, interval(self.means["read"] / self.means["kept"], self.n), marks=marks)
 
 
-def _phase(name: str) -> Callable[[Record], Any]:
-    return lambda r: r["cost"][f"{name}_seconds"]
+def _phase(name: str) -> Callable[[SampleRecord], Any]:
+    return lambda r: getattr(r.cost, f"{name}_seconds")
 
 
-QUANTITIES: Mapping[str, Callable[[Record], Any]] = {
-    "kv_mib": lambda r: r["cost"]["kv_bytes"] / MIB,
-    "seconds": lambda r: r["cost"]["seconds"],
+QUANTITIES: Mapping[str, Callable[[SampleRecord], Any]] = {
+    "kv_mib": lambda r: r.cost.kv_bytes and r.cost.kv_bytes / MIB,
+    "seconds": lambda r: r.cost.seconds,
     **{f"{phase}_s": _phase(phase) for phase in PHASES},
-    "prompt_tokens": lambda r: r["prompt_tokens"],
-    "read": lambda r: r["prompt_tokens"] - 1,
-    "kept": lambda r: r["measured"]["kv_tokens"],
+    "prompt_tokens": lambda r: r.prompt_tokens,
+    "read": lambda r: r.prompt_tokens and r.prompt_tokens - 1,
+    "kept": lambda r: r.measured.kv_tokens,
 }
 
 
@@ -130,10 +129,9 @@ def measured(member: Member) -> Measured:
         return Measured(0, {}, {})
     values = {"score": np.array([100 * member.score(r) for r in records])}
     for name, pick in QUANTITIES.items():
-        try:
-            values[name] = np.array([pick(r) for r in records], dtype=np.float64)
-        except (KeyError, TypeError):
-            continue
+        found = [pick(r) for r in records]
+        if None not in found:
+            values[name] = np.array(found, dtype=np.float64)
     value = {name: float(column.mean()) for name, column in values.items()}
     return Measured(len(records), value, resampled(values))
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness import Report
-from harness.contracts.run import LoadedRun
-from harness.documents.document import Document
-from harness.documents.tables import Cell, Column, Row, Table
+from harness.contracts import LoadedRun
+from harness.contracts.record import Failure
+from harness.documents import Cell, Column, Document, Row, Table
 
 from ._rows import RUN, TASK, Member, footers, members, run_cell
 
@@ -63,8 +63,8 @@ class Failures(Report):
 def _cells(member: Member) -> dict[str, Cell]:
     row = member.row
     states = row.get("statuses", {})
-    failed = [r for r in member.run.of_task(member.task).values() if r["status"] != "ok"]
-    kinds = Counter(_kind(r.get("error") or {}) for r in failed)
+    failed = [r for r in member.run.of_task(member.task).values() if not r.finished]
+    kinds = Counter(_kind(r.error or Failure()) for r in failed)
     bad = sum(count for state, count in states.items() if state not in ("ok", "oom"))
     shares = {
         name: Cell(None if row.get(name) is None else 100 * row[name])
@@ -82,7 +82,7 @@ def _cells(member: Member) -> dict[str, Cell]:
     }
 
 
-def _kind(error: dict[str, object]) -> str:
+def _kind(error: Failure) -> str:
     """An error in a few words: its type, and the beginning of what it said."""
-    message = " ".join(str(error.get("message", "")).split())
-    return f"{error.get('type', 'unknown')}: {message[:80]}".rstrip(": ")
+    message = " ".join((error.message or "").split())
+    return f"{error.type or 'unknown'}: {message[:80]}".rstrip(": ")

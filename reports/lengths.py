@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from harness import Report
-from harness.contracts.run import LoadedRun, Record
-from harness.documents.document import Document
-from harness.documents.figures import Axis, HeatMap, Lines, Series
-from harness.documents.tables import Cell, Column, Row, Table
-from harness.stats.bootstrap import confidence_interval
+from harness.contracts import LoadedRun, SampleRecord
+from harness.documents import Axis, Cell, Column, Document, HeatMap, Lines, Row, Series, Table
+from harness.stats import confidence_interval
 
 from ._rows import RUN, Member, footers, members, run_cell, scaled
 
@@ -29,7 +27,7 @@ class Scale:
     """How the lengths of a task are told: the place of a record on the axis, and what the axis says."""
 
     heading: str
-    place: Callable[[Record], float | None]
+    place: Callable[[SampleRecord], float | None]
     label: Callable[[float], str]
 
 
@@ -137,15 +135,15 @@ class Grid(Report):
 
 def _scale(found: Sequence[Member]) -> Scale:
     """The task's own lengths if they are few, else the prompt's tokens before truncation, in bins."""
-    own = [(r.get("metadata") or {}).get("length") for m in found for r in m.finished]
+    own = [r.metadata.get("length") for m in found for r in m.finished]
     if own and None not in own and len(set(own)) <= DISTINCT:
-        return Scale("length, tokens", lambda r: float(r["metadata"]["length"]), lambda v: f"{v:,.0f}")
+        return Scale("length, tokens", lambda r: float(r.metadata["length"]), lambda v: f"{v:,.0f}")
     return Scale("tokens of the whole prompt", _bin, _bin_name)
 
 
-def _bin(record: Record) -> float | None:
+def _bin(record: SampleRecord) -> float | None:
     """The upper bound of the bin of doubling size that the prompt, before truncation, falls into."""
-    tokens = (record.get("truncation") or {}).get("tokens_before")
+    tokens = record.truncation.tokens_before
     if tokens is None:
         return None
     bound = FIRST_BIN
@@ -159,13 +157,13 @@ def _bin_name(bound: float) -> str:
     return f"≤{k:g}k" if bound <= FIRST_BIN else f"{k / 2:g}–{k:g}k"
 
 
-def _length_and_depth(record: Record) -> tuple[float, float] | None:
-    facts = record.get("metadata") or {}
+def _length_and_depth(record: SampleRecord) -> tuple[float, float] | None:
+    facts = record.metadata
     length, depth = facts.get("length"), facts.get("depth")
     return None if length is None or depth is None else (float(length), float(depth))
 
 
-def _by(mine: Sequence[Member], place: Callable[[Record], Place | None]) -> dict[Place, list[float]]:
+def _by(mine: Sequence[Member], place: Callable[[SampleRecord], Place | None]) -> dict[Place, list[float]]:
     """Scores of the finished samples at each place."""
     found: dict[Place, list[float]] = {}
     for member in mine:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pydantic import Field
 
 from harness import Options, Report
-from harness.contracts.run import LoadedRun, Record
-from harness.documents.document import Document, SampleView
-from harness.documents.figures import Stretch, Strip
+from harness.contracts import LoadedRun, SampleRecord
+from harness.documents import Document, SampleView, Stretch, Strip
 
 from ._rows import Member, members
 
@@ -47,11 +46,13 @@ def _chosen(found: Sequence[Member], most: int) -> list[Member]:
 
 
 def _views(member: Member) -> Iterator[SampleView]:
-    records = [r for r in member.run.of_task(member.task).values() if "prediction" in r or "error" in r]
-    tests: Sequence[tuple[str, Callable[[Record], bool]]] = (
-        ("full score", lambda r: r["status"] == "ok" and member.score(r) > 0.999),
-        ("low score", lambda r: r["status"] == "ok" and member.score(r) < 0.5),
-        ("failed", lambda r: r["status"] != "ok"),
+    records = [
+        r for r in member.run.of_task(member.task).values() if r.prediction is not None or r.error is not None
+    ]
+    tests: Sequence[tuple[str, Callable[[SampleRecord], bool]]] = (
+        ("full score", lambda r: r.finished and member.score(r) > 0.999),
+        ("low score", lambda r: r.finished and member.score(r) < 0.5),
+        ("failed", lambda r: not r.finished),
     )
     shown = False
     for word, test in tests:
@@ -63,14 +64,13 @@ def _views(member: Member) -> Iterator[SampleView]:
         yield _view(member, records[0], "in between")
 
 
-def _view(member: Member, record: Record, word: str) -> SampleView:
-    run, name = member.run, str(record["id"])
-    texts = [("accepted", "\n".join(map(str, record.get("references") or ())))]
-    if "prediction" in record:
-        texts.append(("answer", _shortened(str(record["prediction"]))))
-    if record.get("error"):
-        error = record["error"]
-        texts.append(("error", f"{error.get('type')}: {error.get('message')} ({error.get('where')})"))
+def _view(member: Member, record: SampleRecord, word: str) -> SampleView:
+    run, name = member.run, record.id
+    texts = [("accepted", "\n".join(map(str, record.references or ())))]
+    if record.prediction is not None:
+        texts.append(("answer", _shortened(record.prediction)))
+    if (error := record.error) is not None:
+        texts.append(("error", f"{error.type}: {error.message} ({error.where})"))
     title = f"{run.label}, {member.task}: {word}, {name}"
     return SampleView(title, list(_facts(member, record)), texts, strip(run, record, title))
 
@@ -80,33 +80,29 @@ def _shortened(text: str) -> str:
     return text if rest <= 0 else f"{text[:LONGEST]} … and {rest:,} more characters"
 
 
-def _facts(member: Member, record: Record) -> Iterator[tuple[str, str]]:
-    if record["status"] == "ok":
+def _facts(member: Member, record: SampleRecord) -> Iterator[tuple[str, str]]:
+    if record.finished:
         yield str(member.row["metric"]), f"{100 * member.score(record):.1f}"
     else:
-        yield "status", str(record["status"])
-    if record.get("prompt_tokens") is not None:
-        yield "prompt tokens", f"{record['prompt_tokens']:,}"
-    measured = record.get("measured") or {}
-    if measured.get("kv_tokens"):
-        yield "KV entries", f"{measured['kv_tokens']:,}"
-    cut = record.get("truncation") or {}
-    if cut.get("truncated"):
-        yield "cut", f"from {cut['tokens_before']:,} to {cut['tokens_after']:,} tokens ({cut['rule']})"
-    if cut.get("answer_survives") is False:
+        yield "status", record.status
+    if record.prompt_tokens is not None:
+        yield "prompt tokens", f"{record.prompt_tokens:,}"
+    if record.measured.kv_tokens:
+        yield "KV entries", f"{record.measured.kv_tokens:,}"
+    cut = record.truncation
+    if cut.truncated:
+        yield "cut", f"from {cut.tokens_before or 0:,} to {cut.tokens_after or 0:,} tokens ({cut.rule})"
+    if cut.answer_survives is False:
         yield "answer", "lost by truncation"
-    if record.get("stop_reason"):
-        yield (
-            "stopped by",
-            {"length": "the token limit"}.get(record["stop_reason"], str(record["stop_reason"])),
-        )
+    if record.stop_reason:
+        yield "stopped by", {"length": "the token limit"}.get(record.stop_reason, record.stop_reason)
 
 
-def strip(run: LoadedRun, record: Record, title: str) -> Strip | None:
+def strip(run: LoadedRun, record: SampleRecord, title: str) -> Strip | None:
     """The sample's context by interval; None for a method that tells no ratios."""
-    details = record.get("details") or {}
+    details = record.details
     ratios, size = details.get("ratios"), run.options.get("interval")
-    total = record.get("prompt_tokens")
+    total = record.prompt_tokens
     if not ratios or not isinstance(size, int) or not isinstance(total, int):
         return None
     relevance, z = details.get("relevance") or [], details.get("z") or []
@@ -126,7 +122,7 @@ def strip(run: LoadedRun, record: Record, title: str) -> Strip | None:
         stretches.append(Stretch(end, total, total - end, None))
     answer, estimated = _answer(record)
     return Strip(
-        f"strip-{run.hash}-{record['task'].replace('/', '-')}-{record['id']}",
+        f"strip-{run.hash}-{record.task.replace('/', '-')}-{record.id}",
         title,
         "The prompt from left to right, an interval a box. Above, how relevant the method found it; below, how many "
         "tokens one KV entry stands for.",
@@ -136,16 +132,15 @@ def strip(run: LoadedRun, record: Record, title: str) -> Strip | None:
     )
 
 
-def _answer(record: Record) -> tuple[int | None, bool]:
+def _answer(record: SampleRecord) -> tuple[int | None, bool]:
     """The token at which an accepted answer first stands, and whether it is only estimated.
 
     Records of earlier versions do not say. A needle put at a depth stands at about that share of the tokens,
     if nothing was cut.
     """
-    if record.get("answer_token") is not None:
-        return int(record["answer_token"]), False
-    depth = (record.get("metadata") or {}).get("depth")
-    cut = (record.get("truncation") or {}).get("truncated")
-    if "answer_token" in record or not isinstance(depth, int | float) or cut is not False:
+    if record.answer_token is not None:
+        return record.answer_token, False
+    depth, cut = record.metadata.get("depth"), record.truncation.truncated
+    if record.answer_sought or not isinstance(depth, int | float) or cut is not False:
         return None, False
-    return int((record["prompt_tokens"] - 1) * depth / 100), True
+    return int(((record.prompt_tokens or 1) - 1) * depth / 100), True

@@ -8,11 +8,9 @@ from typing import Any
 from pydantic import Field
 
 from harness import Options, Report
-from harness.comparison.averages import PLAIN_MEAN
-from harness.comparison.ranking import unbeaten
-from harness.contracts.run import LoadedRun
-from harness.documents.document import Document
-from harness.documents.tables import Cell, Mark, Row, Table
+from harness.comparison import PLAIN_MEAN, unbeaten
+from harness.contracts import LoadedRun
+from harness.documents import Cell, Document, Mark, Row, Table
 from harness.stats.bootstrap import bootstrap
 
 from ._columns import ScoreColumn, score_columns
@@ -154,7 +152,7 @@ def _unequal(runs: Sequence[LoadedRun], columns: Sequence[ScoreColumn]) -> list[
         if column.is_average:
             continue
         sets = [
-            {name for name, r in run.of_task(column.key).items() if r["status"] == "ok"}
+            {name for name, r in run.of_task(column.key).items() if r.finished}
             for run in runs
             if run.task(column.key)
         ]

@@ -10,13 +10,11 @@ from pydantic import Field
 
 from harness import Options, Report
 from harness.baselines import published
-from harness.contracts.run import LoadedRun
-from harness.documents.document import Document
-from harness.documents.figures import Axis, Lines, Series
-from harness.documents.tables import Cell, Column, Mark, Row, Table
-from harness.results.loading import load_run
+from harness.contracts import LoadedRun
+from harness.documents import Axis, Cell, Column, Document, Lines, Mark, Row, Series, Table
+from harness.results import load_run
+from harness.suites import read_outcome
 from harness.suites.document import same_model
-from harness.suites.outcome import read_outcome
 
 from ._claims import findings_table
 from ._suite_rows import Measured, SuiteRow, measure

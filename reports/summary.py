@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from harness import Report
 from harness._util.units import GIB, MIB
+from harness.contracts import LoadedRun
 from harness.contracts.phases import PHASES
-from harness.contracts.run import LoadedRun
-from harness.documents.document import Document
-from harness.documents.tables import Cell, Column, Mark, Row, Table
+from harness.documents import Cell, Column, Document, Mark, Row, Table
 
 from ._rows import RUN, TASK, Member, footers, members, run_cell, scaled
 

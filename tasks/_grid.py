@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from harness.contracts.task import ScoredSample
+from harness.contracts import ScoredSample
 
 Values = TypeVar("Values", bound=Sequence[float] | None)
 

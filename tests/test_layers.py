@@ -1,4 +1,7 @@
-"""The house's directions of dependency, and what its code must never do, read from the syntax trees.
+"""The house's layers and directions of dependency, and what its code must never do, read from the syntax trees.
+
+Inside `harness/` a package imports only from layers below its own; the table of layers is the one in
+CONTRIBUTING.md. Imports inside functions count, so do those for type checkers only.
 
 ========== ================= ==========================================
 folder     imports as        may import
@@ -43,6 +46,126 @@ def sources():
             parts = path.relative_to(ROOT / folder).with_suffix("").parts
             is_init = parts[-1] == "__init__"
             yield folder, ".".join((package, *parts[: -1 if is_init else None])), is_init, path
+
+
+def layers() -> dict[str, int]:
+    """The layer of each package and module at the top of `harness/`, from the table in CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    [table] = re.findall(r"<!-- layers -->\n(.*?)\n<!-- /layers -->", text, re.DOTALL)
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", table, re.MULTILINE)
+    return {name: int(layer) for layer, cell in rows for name in re.findall(r"`([\w.]+)/?`", cell)}
+
+
+def inner_imports() -> dict[str, list[tuple[int, str]]]:
+    """(line, imported module) of every import of one module of the five folders by another, all modules as keys."""
+    modules = {module: (is_init, path) for _, module, is_init, path in sources()}
+    found = {}
+    for module, (is_init, path) in modules.items():
+        package = module.split(".") if is_init else module.split(".")[:-1]
+        found[module] = [
+            (line, name)
+            for line, name in imported_modules(ast.parse(path.read_text("utf-8")), package, modules)
+            if name != module
+        ]
+    return found
+
+
+def imported_modules(tree: ast.AST, package: list[str], modules):
+    """(line, module) of every from-import of one of `modules`; a name that is a module itself is that module."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        base = package[: len(package) - node.level + 1] if node.level else []
+        source = ".".join([*base, *((node.module or "").split(".") if node.module else [])])
+        for alias in node.names:
+            name = f"{source}.{alias.name}"
+            if name in modules or source in modules:
+                yield node.lineno, name if name in modules else source
+
+
+def room(module: str) -> str:
+    """The package or module at the top of `harness/` that a module of it belongs to."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def upward(imported: dict[str, list[tuple[int, str]]], layer: dict[str, int]) -> list[str]:
+    """Imports inside `harness/` that leave their package for one of the same layer or a higher one."""
+    found = []
+    for module, names in imported.items():
+        for line, name in names if owner(module) == "harness" else ():
+            a, b = room(module), room(name)
+            if owner(name) == "harness" and a != b and layer[b] >= layer[a]:
+                found.append(f"{module}:{line} (layer {layer[a]}) imports {name} (layer {layer[b]})")
+    return found
+
+
+def circles(imported: dict[str, list[tuple[int, str]]]) -> list[list[str]]:
+    """Modules that import each other in a circle: each strongly connected component of more than one."""
+    number: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        number[module] = lowest[module] = len(number)
+        stack.append(module)
+        for _, name in imported[module]:
+            if name not in number:
+                visit(name)
+            if name in stack:
+                lowest[module] = min(lowest[module], lowest[name])
+        if lowest[module] == number[module]:
+            cut = stack.index(module)
+            if len(stack) - cut > 1:
+                found.append(sorted(stack[cut:]))
+            del stack[cut:]
+
+    for module in imported:
+        if module not in number:
+            visit(module)
+    return found
+
+
+def test_every_package_has_a_layer_and_every_layer_its_packages():
+    there = {
+        path.stem
+        for path in (ROOT / "harness").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert there == set(layers())
+
+
+def test_no_import_runs_upwards():
+    found = upward(inner_imports(), layers())
+    assert not found, "\n".join(found)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circles(inner_imports()) == []
+
+
+def test_upward_imports_and_circles_are_seen():
+    layer = {"errors": 1, "models": 3, "registry": 5}
+    found = upward(
+        {"harness.errors": [(1, "harness.registry")], "harness.registry": [(1, "harness.models.hub")]}, layer
+    )
+    assert found == ["harness.errors:1 (layer 1) imports harness.registry (layer 5)"]
+    first = {"a": [(1, "b")], "b": [(2, "c")], "c": [(3, "a"), (3, "d")], "d": []}
+    assert circles(first) == [["a", "b", "c"]]
+    inside = ast.parse("def f():\n    from ..registry import method")
+    assert list(imported_modules(inside, ["harness", "models"], {"harness.registry": None})) == [
+        (2, "harness.registry")
+    ]
+
+
+def test_faces_are_short_and_sorted():
+    """An `__init__.py` inside `harness/` hands names on: under 40 lines, with an `__all__`, which ruff sorts."""
+    for path in sorted((ROOT / "harness").glob("*/__init__.py")):
+        text = path.read_text("utf-8")
+        assert len(text.splitlines()) < 40, path
+        [names] = re.findall(r"^__all__[^=]*= (\[.*?\])$", text, re.DOTALL | re.MULTILINE)
+        assert isinstance(ast.literal_eval(names), list), path
 
 
 def owner(module: str) -> str:
@@ -117,13 +240,13 @@ def test_every_folder_imports_only_what_it_may():
     ("folder", "module", "source"),
     [
         ("harness", "harness.evaluation.runner", "from harness.results.run_folder import RunFolder"),
-        ("harness", "harness.evaluation.runner", "from .tasks import passkey"),
+        ("harness", "harness.api", "from .tasks import passkey"),
         ("harness", "harness.cli.run", "def f():\n    from harness import plugins"),
-        ("harness", "harness.evaluation.runner", "from . import plugins"),
+        ("harness", "harness.api", "from . import plugins"),
         ("harness", "harness.evaluation.runner", "import plugins.beacon"),
         ("plugins", "harness.plugins.beacon.base", "from harness.plugins.plain import Plain"),
         ("plugins", "harness.plugins.beacon.base", "from harness.tasks import passkey"),
-        ("plugins", "harness.plugins.beacon.base", "from ..method import Method"),
+        ("plugins", "harness.plugins.plain", "from ..contracts.method import Method"),
         ("plugins", "harness.plugins.beacon.base", "from harness import baselines"),
         ("tasks", "harness.tasks.longbench.data", "from ...options import Options"),
         ("reports", "harness.reports.summary", "from harness.plugins import plain"),
@@ -136,8 +259,8 @@ def test_the_rules_see_what_is_against_them(folder, module, source):
 @pytest.mark.parametrize(
     ("folder", "module", "source"),
     [
-        ("harness", "harness.cli.run", "from ..display import RunDisplay\nimport torch"),
-        ("plugins", "harness.plugins.beacon.base", "from harness import Method\nfrom ._ratios import RAW"),
+        ("harness", "harness.cli.run", "from ..console.progress import RunDisplay\nimport torch"),
+        ("plugins", "harness.plugins.beacon.base", "from harness import Method\nfrom .ratios import RAW"),
         ("tasks", "harness.tasks.longbench.data", "from ..passkey import FILLER\nfrom . import metrics"),
         ("reports", "harness.reports.summary", "from harness.baselines import artifacts"),
     ],

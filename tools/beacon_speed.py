@@ -13,9 +13,8 @@ from contextlib import contextmanager
 
 import torch
 
-from harness.inference.forward import feed
-from harness.inference.kvcache import KVCache
-from harness.models.loading import load
+from harness.inference import KVCache, feed
+from harness.models import load
 from harness.plugins.beacon.engine import ActivationBeacon, Reading
 from harness.plugins.beacon.projections import MultiHeadBeacon
 

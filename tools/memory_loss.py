@@ -20,11 +20,8 @@ import torch
 import torch.nn.functional as F
 
 from harness._util.environment import environment
-from harness.inference.forward import feed
-from harness.inference.kvcache import KVCache
-from harness.models import adapters
-from harness.models.loading import load
-from harness.models.model import LanguageModel
+from harness.inference import KVCache, feed
+from harness.models import LanguageModel, adapters, load
 from harness.plugins.beacon.checkpoint import read_weights, untrained
 from harness.plugins.beacon.engine import ActivationBeacon, Reading
 from harness.stats.bootstrap import bootstrap

@@ -88,7 +88,7 @@ def compare(
     --fail-if-worse looks at the average over most sets of each family of tasks; of a part of a benchmark that is
     the plain mean of its tasks.
     """
-    from ..comparison.compare import comparable, compare_many
+    from ..comparison.verdicts import comparable, compare_many
 
     a, runs = _gather(baseline, others, baselines)
     left_out: list[str] = []

@@ -24,7 +24,7 @@ KINDS = ("methods", "tasks", "recipes", "models")
 @quiet_flag
 def list_(kind: str, as_json: bool) -> None:
     """List methods, tasks, recipes or models with their options."""
-    from . import complain
+    from ._main import complain
 
     rows = {"methods": methods, "tasks": tasks, "recipes": recipes, "models": models}[kind]()
     for row in rows:

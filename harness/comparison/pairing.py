@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..contracts.run import LoadedRun, Record, references_hash
+from ..contracts.record import SampleRecord
+from ..contracts.run import LoadedRun
 from ..errors import UsageError
 from ..results.labels import SETTINGS, setting
 
@@ -57,7 +58,7 @@ def pair_up(a: LoadedRun, b: LoadedRun, task: str, metric: str | None = None) ->
     first, second = a.task(task), b.task(task)
     assert first is not None and second is not None
     name = metric or first.metric
-    ok = [{k: r for k, r in run.of_task(task).items() if r["status"] == "ok"} for run in (a, b)]
+    ok = [{k: r for k, r in run.of_task(task).items() if r.finished} for run in (a, b)]
     pairs = Pairs(
         task,
         name,
@@ -72,33 +73,33 @@ def pair_up(a: LoadedRun, b: LoadedRun, task: str, metric: str | None = None) ->
             pairs.other_question += 1
             continue
         for record in (x, y):
-            if name not in record["scores"]:
-                raise UsageError(f"task {task} has no score {name!r}; it has {', '.join(record['scores'])}")
-        pairs.a.append(float(x["scores"][name]))
-        pairs.b.append(float(y["scores"][name]))
-        pairs.other_prompt += x["prompt_hash"] != y["prompt_hash"]
+            if name not in record.scores:
+                raise UsageError(f"task {task} has no score {name!r}; it has {', '.join(record.scores)}")
+        pairs.a.append(float(x.scores[name]))
+        pairs.b.append(float(y.scores[name]))
+        pairs.other_prompt += x.prompt_hash != y.prompt_hash
     return pairs
 
 
-def same_question(x: Record, y: Record, same_tokenizer: bool, same_chat: bool) -> bool:
+def same_question(x: SampleRecord, y: SampleRecord, same_tokenizer: bool, same_chat: bool) -> bool:
     """Whether two records of one id asked the same thing, as far as records can tell.
 
     References must be equal. Prompts need not be: methods that read less are cut shorter, and models have
     templates of their own. But under one tokenizer a raw text has one number of tokens, and one that was
     rendered alike and cut alike has one hash: where those differ, the text was another.
     """
-    if "references" in x and "references" in y:
-        if x["references"] != y["references"]:
+    if x.references is not None and y.references is not None:
+        if x.references != y.references:
             return False
-    elif references_hash(x) != references_hash(y):  # one of a recorded baseline, which keeps no answers
+    elif x.hash_of_references != y.hash_of_references:  # one of a recorded baseline, which keeps no answers
         return False
-    if not same_tokenizer or x["prompt_hash"] == y["prompt_hash"]:
+    if not same_tokenizer or x.prompt_hash == y.prompt_hash:
         return True
-    cuts = [r["truncation"] for r in (x, y)]
-    if cuts[0]["tokens_before"] != cuts[1]["tokens_before"]:
+    a, b = x.truncation, y.truncation
+    if a.tokens_before != b.tokens_before:
         return False
-    uncut = not (cuts[0]["truncated"] or cuts[1]["truncated"])
-    alike = uncut or all(cuts[0][key] == cuts[1][key] for key in ("rule", "limit", "truncated"))
+    uncut = not (a.truncated or b.truncated)
+    alike = uncut or (a.rule, a.limit, a.truncated) == (b.rule, b.limit, b.truncated)
     return not (same_chat and alike)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -15,7 +15,7 @@ from .quiet import QUIET
 from .safe_text import Visible, visible
 
 if TYPE_CHECKING:
-    pass
+    from ..contracts.record import SampleRecord
 
 LOGGED = 20.0
 """Seconds between two lines on progress where there is no terminal for a bar."""
@@ -85,9 +85,10 @@ class RunDisplay(Display):
                 escape(visible(task)), total=total, completed=done[task], rate=""
             )
 
-    def sample(self, task: str, record: dict[str, Any]) -> None:
-        self._tokens[task] = self._tokens.get(task, 0) + record["prompt_tokens"] + record.get("new_tokens", 0)
-        self._seconds[task] = self._seconds.get(task, 0.0) + record.get("cost", {}).get("seconds", 0.0)
+    def sample(self, task: str, record: SampleRecord) -> None:
+        tokens = (record.prompt_tokens or 0) + (record.new_tokens or 0)
+        self._tokens[task] = self._tokens.get(task, 0) + tokens
+        self._seconds[task] = self._seconds.get(task, 0.0) + (record.cost.seconds or 0.0)
         rate = self._tokens[task] / self._seconds[task] if self._seconds[task] else 0.0
         self.progress.update(self._rows[task], advance=1, rate=f"{rate:,.0f} tok/s" if rate else "")
         if not self.console.is_terminal and time.monotonic() - self._told >= LOGGED:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from .phases import PHASES
+from .record import Key, SampleRecord
 
 if TYPE_CHECKING:
     import pandas
 
 
-Record = Mapping[str, Any]
 UNDONE = {
     "running": ": it goes on now, or was killed, and then the same command goes on from there",
     "interrupted": ": the same command goes on from there",
@@ -58,7 +56,7 @@ class LoadedRun:
         `run.json`.
     records
         The record of each sample by (task, id), failed ones included, in the order of the file. Those of a
-        recorded baseline lack prediction, references, metadata and details, and have ``references_hash``.
+        recorded baseline lack prediction, references, metadata and details, and have `references_hash`.
     source
         Where it was read from.
     label
@@ -66,7 +64,7 @@ class LoadedRun:
     """
 
     content: Mapping[str, Any]
-    records: Mapping[tuple[str, str], Record]
+    records: Mapping[Key, SampleRecord]
     source: str
     label: str
 
@@ -151,16 +149,16 @@ class LoadedRun:
         """The main score of a task of a run without a summary; of one of an older version, its records' first."""
         if named := self.content.get("metrics", {}).get(task):
             return str(named)
-        scores = next((r["scores"] for r in self.of_task(task).values() if r["status"] == "ok"), {"score": 0})
+        scores = next((r.scores for r in self.of_task(task).values() if r.finished), {"score": 0})
         return next(iter(scores))
 
-    def of_task(self, task: str) -> dict[str, Record]:
+    def of_task(self, task: str) -> dict[str, SampleRecord]:
         """Records of one task by sample id, failed ones included."""
         return self._by_task.get(task, {})
 
     @cached_property
-    def _by_task(self) -> dict[str, dict[str, Record]]:
-        found: dict[str, dict[str, Record]] = {}
+    def _by_task(self) -> dict[str, dict[str, SampleRecord]]:
+        found: dict[str, dict[str, SampleRecord]] = {}
         for (task, name), record in self.records.items():
             found.setdefault(task, {})[name] = record
         return found
@@ -173,12 +171,12 @@ class LoadedRun:
     @cached_property
     def n_ok(self) -> int:
         """Samples that finished, in all."""
-        return sum(r["status"] == "ok" for r in self.records.values())
+        return sum(r.finished for r in self.records.values())
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """One flat dict for each sample: what a data frame is made from. What is not known is None."""
         for (task, name), r in self.records.items():
-            truncation, measured, cost = (r.get(part) or {} for part in ("truncation", "measured", "cost"))
+            measured = r.measured if r.finished else None
             yield {
                 "run": self.label,
                 "hash": self.hash,
@@ -187,22 +185,22 @@ class LoadedRun:
                 "protocol": self.protocol,
                 "task": task,
                 "id": name,
-                "status": r["status"],
-                **{f"score.{metric}": value for metric, value in (r.get("scores") or {}).items()},
-                "prompt_tokens": r.get("prompt_tokens"),
-                **{key: measured.get(key) for key in ("kv_tokens", "compression", "verified")},
+                "status": r.status,
+                **{f"score.{metric}": value for metric, value in r.scores.items()},
+                "prompt_tokens": r.prompt_tokens,
+                **{key: getattr(measured, key, None) for key in ("kv_tokens", "compression", "verified")},
                 **{
-                    key: truncation.get(key)
+                    key: getattr(r.truncation, key)
                     for key in ("truncated", "tokens_before", "tokens_after", "answer_survives")
                 },
-                "new_tokens": r.get("new_tokens"),
-                "stop_reason": r.get("stop_reason"),
-                **{key: cost.get(key) for key in (*COSTS, *SHARED)},
-                "error": (r.get("error") or {}).get("type"),
-                "prediction": r.get("prediction"),
+                "new_tokens": r.new_tokens,
+                "stop_reason": r.stop_reason,
+                **{key: getattr(r.cost, key) if r.finished else None for key in (*COSTS, *SHARED)},
+                "error": None if r.error is None else r.error.type,
+                "prediction": r.prediction,
                 **{
                     f"metadata.{key}": value
-                    for key, value in (r.get("metadata") or {}).items()
+                    for key, value in r.metadata.items()
                     if value is None or isinstance(value, (str, int, float))
                 },
             }
@@ -226,10 +224,3 @@ COSTS = ("seconds", *(f"{name}_seconds" for name in PHASES), "kv_bytes", "peak_b
 """Names of what a sample cost: seconds and bytes."""
 SHARED = ("questions", "saved_seconds")
 """What a record's cost says besides, if questions shared one compressed context."""
-
-
-def references_hash(record: Record) -> str:
-    """Sixteen hex digits over the accepted answers of a sample: equal if and only if they are."""
-    if "references_hash" in record:
-        return str(record["references_hash"])
-    return hashlib.sha256(json.dumps(record["references"], ensure_ascii=False).encode()).hexdigest()[:16]

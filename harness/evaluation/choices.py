@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.prompt import Prompt
 from ..errors import UsageError
-from ..prompts.render import adds_special, trim
+from ..prompts.rendering import adds_special, trim
 from ..prompts.tokenization import continuation_ids, trailing_blanks
 
 if TYPE_CHECKING:

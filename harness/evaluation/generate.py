@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding, Generation, Scored
 from ..contracts.phases import phase
+from ..contracts.record import Cost, Measured
 from ..inference.likelihood import loglikelihood, score
 from ..inference.meter import Meter, observe
 from ..inference.verification import check
-from ..prompts.render import tokenize
+from ..prompts.rendering import tokenize
 
 if TYPE_CHECKING:
     from .samples import Prepared
@@ -24,8 +25,8 @@ class Asked:
     """One answer, or the likelihoods of a sample's choices, with what was measured while it was made."""
 
     generation: Generation | Scored
-    measured: dict[str, Any]
-    cost: dict[str, Any]
+    measured: Measured
+    cost: Cost
 
 
 @dataclass
@@ -100,36 +101,24 @@ def _asked(
     ]
 
 
-def _cost(meter: Meter, seconds: float, batch: int, row: int, reading: Reading | None) -> dict[str, Any]:
-    """Time and memory of one sample: an equal share of what it was asked with, except the peak memory.
-
-    ``questions`` is how many shared the reading of the context, ``saved_seconds`` what this one was spared
-    by it: the reading's time less its own share.
-    """
-    cost: dict[str, Any] = {
-        "seconds": seconds / batch,
-        **{f"{name}_seconds": value / batch for name, value in meter.seconds.items()},
-        "kv_bytes": None if meter.kv_bytes is None else meter.kv_bytes // batch,
-        "peak_bytes": meter.peak_bytes,
-        "forwards": meter.forwards,
-        "positions": meter.positions // batch,
-        "batch": batch,
-        "row": row,
-        "questions": 1,
-        "saved_seconds": 0.0,
+def _cost(meter: Meter, seconds: float, batch: int, row: int, reading: Reading | None) -> Cost:
+    """What one sample cost: its share of the batch, and of the compression it shared with other questions."""
+    share = 1 if reading is None else reading.questions
+    shared = Meter() if reading is None else reading.meter
+    compressing = 0.0 if reading is None else reading.seconds
+    phases = {
+        f"{name}_seconds": value / batch + shared.seconds[name] / share
+        for name, value in meter.seconds.items()
     }
-    if reading is None:
-        return cost
-    share = reading.questions
-    for name, value in reading.meter.seconds.items():
-        cost[f"{name}_seconds"] += value / share
-    peaks = [p for p in (meter.peak_bytes, reading.meter.peak_bytes) if p is not None]
-    return {
-        **cost,
-        "seconds": cost["seconds"] + reading.seconds / share,
-        "peak_bytes": max(peaks, default=None),
-        "forwards": meter.forwards + reading.meter.forwards,
-        "positions": cost["positions"] + reading.meter.positions // share,
-        "questions": share,
-        "saved_seconds": reading.seconds * (share - 1) / share,
-    }
+    return Cost(
+        seconds=seconds / batch + compressing / share,
+        **phases,
+        kv_bytes=None if meter.kv_bytes is None else meter.kv_bytes // batch,
+        peak_bytes=max((p for p in (meter.peak_bytes, shared.peak_bytes) if p is not None), default=None),
+        forwards=meter.forwards + shared.forwards,
+        positions=meter.positions // batch + shared.positions // share,
+        batch=batch,
+        row=row,
+        questions=share,
+        saved_seconds=compressing * (share - 1) / share,
+    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._util import environment
 from ..contracts.prompt import Prompt
 from ..contracts.task import Task
-from ..prompts.render import render
+from ..prompts.rendering import render
 from ..results.run_folder import SCHEMA, identity_hash
 from . import run_metadata
 from .plan import RunPlan

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 
 from ..contracts.outputs import Decoding
 from ..contracts.prompt import TokenizedPrompt
+from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
-from ..prompts.render import tokenize
+from ..prompts.rendering import tokenize
 from ..results import shared_run_folder
 from ..results.run_folder import RunFolder, earlier_environments
 from ..results.summary import summarise
@@ -24,7 +25,7 @@ from .batches import Together, together
 from .generate import Asked, Reading, ask, ask_over, read_once
 from .plan import RunPlan, plan_run
 from .run_metadata import _dump_prompts, _run_content
-from .sample_record import _answer, _failure, _record_head
+from .sample_record import answered, failed, record_head
 from .samples import Prepared, writable
 from .settings import RunSettings
 from .timeouts import limited
@@ -39,7 +40,7 @@ class Watcher(Protocol):
 
     def announce(self, what: str) -> AbstractContextManager[Any]: ...
 
-    def sample(self, task: str, record: dict[str, Any]) -> None: ...
+    def sample(self, task: str, record: SampleRecord) -> None: ...
 
 
 @dataclass
@@ -92,8 +93,8 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
             for batch in _with_preparation(plan, pending, watcher):
                 for record in _run(plan, batch, skip=finished):
                     folder.append(record)
-                    finished[record["task"], record["id"]] = record
-                    watcher.sample(record["task"], record)
+                    finished[record.key] = record
+                    watcher.sample(record.task, record)
                     ran += 1
         except MeasurementError as error:
             with folder.leaving():
@@ -121,7 +122,7 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
         return RunResult(folder, summary, ran)
 
 
-def _finish(plan: RunPlan, finished: dict[tuple[str, str], dict[str, Any]]) -> RunResult:
+def _finish(plan: RunPlan, finished: dict[Key, SampleRecord]) -> RunResult:
     """A run without work left. One killed between its last sample and its summary gets the summary now."""
     summary = _summary(plan, finished)
     found = plan.folder.read_run() or _run_content(plan)
@@ -136,21 +137,23 @@ def _start_over_if_failed(folder: RunFolder) -> None:
         folder.set_aside()
 
 
-def _same_samples(plan: RunPlan, finished: dict[tuple[str, str], dict[str, Any]]) -> None:
+def _same_samples(plan: RunPlan, finished: dict[Key, SampleRecord]) -> None:
     """Refuse to mix answers to different prompts, or scores by different references, in one run."""
     for prepared in plan.samples:
         record = finished.get(prepared.key)
         if record is None:
             continue
-        head = json.loads(json.dumps(_record_head(plan, prepared)))
-        if any(record.get(name) != head[name] for name in ("prompt_hash", "references", "metadata")):
+        head = SampleRecord.from_json(json.loads(json.dumps(record_head(plan, prepared).to_json())))
+        if any(
+            getattr(record, name) != getattr(head, name) for name in ("prompt_hash", "references", "metadata")
+        ):
             raise UsageError(
                 f"{plan.folder.path} holds an answer to another text of {prepared.task.name} {prepared.sample.id}: "
                 "the data changed since; choose another --out"
             )
 
 
-def _summary(plan: RunPlan, records: dict[tuple[str, str], dict[str, Any]]) -> dict[str, Any]:
+def _summary(plan: RunPlan, records: dict[Key, SampleRecord]) -> dict[str, Any]:
     return summarise(plan.tasks, [p.key for p in plan.samples], records)
 
 
@@ -179,9 +182,7 @@ def _with_preparation(plan: RunPlan, batches: list[Together], watcher: Watcher) 
         yield from plan.folder.claimed(mine)
 
 
-def _run(
-    plan: RunPlan, batch: Together, skip: Mapping[tuple[str, str], dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
+def _run(plan: RunPlan, batch: Together, skip: Mapping[Key, SampleRecord]) -> Iterator[SampleRecord]:
     """Records of a batch's or a group's unfinished samples, as they are answered."""
     if not batch.shared:
         yield from _run_batch(plan, batch.samples, skip)
@@ -202,22 +203,22 @@ def _run(
 def _run_batch(
     plan: RunPlan,
     batch: list[Prepared],
-    skip: Mapping[tuple[str, str], dict[str, Any]],
+    skip: Mapping[Key, SampleRecord],
     reading: Reading | None = None,
-) -> list[dict[str, Any]]:
+) -> list[SampleRecord]:
     """Records of a batch's unfinished samples. What fails is tried again sample by sample, sharing nothing."""
     try:
         with _in_time(plan, len(batch)):
-            answered = ask(plan.method, batch) if reading is None else ask_over(plan.method, reading, batch)
+            outputs = ask(plan.method, batch) if reading is None else ask_over(plan.method, reading, batch)
     except MeasurementError:
         raise
     except Exception as error:
-        failure = _failure(error)
+        records = [failed(record_head(plan, p), error) for p in batch]
     else:
-        return [_record(plan, p, asked) for p, asked in zip(batch, answered) if p.key not in skip]
+        return [_record(plan, p, asked) for p, asked in zip(batch, outputs) if p.key not in skip]
     # Only out here is the error gone, and with it the frames that hold what had filled the memory.
     if len(batch) == 1 and reading is None:
-        return [{**_record_head(plan, batch[0]), **failure}]
+        return records
     _release(plan)
     records = []
     for prepared in batch:
@@ -226,15 +227,15 @@ def _run_batch(
     return records
 
 
-def _record(plan: RunPlan, prepared: Prepared, asked: Asked) -> dict[str, Any]:
+def _record(plan: RunPlan, prepared: Prepared, output: Asked) -> SampleRecord:
     """The record of an answered sample. What cannot be scored or written down is a failure of that sample."""
-    head = _record_head(plan, prepared)
+    head = record_head(plan, prepared)
     try:
         with _in_time(plan, 1):  # a score may hang as well
-            record = {**head, **_answer(prepared, asked), "cost": asked.cost}
-        writable(record)
+            record = answered(head, prepared, output)
+        writable(record.to_json())
     except Exception as error:
-        return {**head, **_failure(error)}
+        return failed(head, error)
     return record
 
 

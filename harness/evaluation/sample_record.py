@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import traceback
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..contracts.outputs import Generation, Scored
+from ..contracts.record import Failure, SampleRecord
 from .choices import cut_at
 from .generate import Asked
 from .plan import RunPlan
@@ -19,32 +20,56 @@ OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: can't allocate memory", 
 """What a RuntimeError says when memory ran out."""
 
 
-def _record_head(plan: RunPlan, prepared: Prepared) -> dict[str, Any]:
-    return {
-        "id": prepared.sample.id,
-        "task": prepared.task.name,
-        "status": "ok",
-        "protocol": plan.method.protocol,
-        "metadata": prepared.sample.metadata,
-        "references": list(prepared.sample.references),
-        "prompt_hash": prepared.prompt_hash,
-        "prompt_tokens": prepared.tokens,
-        "truncation": prepared.truncation.to_json(),
-        "answer_token": prepared.answer_token,
-    }
+def record_head(plan: RunPlan, prepared: Prepared) -> SampleRecord:
+    """What is known of a sample before it is run."""
+    return SampleRecord(
+        id=prepared.sample.id,
+        task=prepared.task.name,
+        protocol=plan.method.protocol,
+        metadata=prepared.sample.metadata,
+        references=tuple(prepared.sample.references),
+        prompt_hash=prepared.prompt_hash,
+        prompt_tokens=prepared.tokens,
+        truncation=prepared.truncation,
+        answer_token=prepared.answer_token,
+    )
 
 
-def _answer(prepared: Prepared, asked: Asked) -> dict[str, Any]:
-    generation = asked.generation
-    return {
-        **(_chosen(prepared, generation) if isinstance(generation, Scored) else _said(prepared, generation)),
-        "measured": asked.measured,
-        "declared": {"kv_tokens": generation.kv_tokens},
-        "details": generation.details,
-    }
+def answered(head: SampleRecord, prepared: Prepared, output: Asked) -> SampleRecord:
+    """The record of a sample with its answer and scores. Raises whatever the task's scoring raises."""
+    given = output.generation
+    said = _chosen(prepared, given) if isinstance(given, Scored) else _generated(prepared, given)
+    return replace(
+        head,
+        **said,
+        measured=output.measured,
+        declared_kv_tokens=given.kv_tokens,
+        details=given.details,
+        cost=output.cost,
+    )
 
 
-def _said(prepared: Prepared, generation: Generation) -> dict[str, Any]:
+def failed(head: SampleRecord, error: Exception) -> SampleRecord:
+    """The record of a sample that failed: ``timeout``, ``oom`` if memory ran out, or ``error``; and where."""
+    import torch
+
+    # On a CPU, and in CUDA's libraries, memory that cannot be had is an ordinary RuntimeError.
+    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    )
+    where = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
+    return replace(
+        head,
+        status="timeout" if isinstance(error, SampleTimeout) else "oom" if memory else "error",
+        error=Failure(
+            type(error).__name__,
+            str(error)[:2000],
+            f"{Path(where.filename).name}:{where.lineno}" if where else None,
+        ),
+    )
+
+
+def _generated(prepared: Prepared, generation: Generation) -> dict[str, Any]:
     """What the record holds of a generated answer."""
     text = cut_at(generation.text, prepared.sample.until)
     return {
@@ -62,7 +87,7 @@ def _chosen(prepared: Prepared, scored: Scored) -> dict[str, Any]:
     return {
         "prediction": prepared.sample.choices[best],
         "scores": _checked(prepared, prepared.task.score_choices(prepared.sample, likelihoods)),
-        "likelihoods": [asdict(x) for x in likelihoods],
+        "likelihoods": tuple(likelihoods),
         "new_tokens": 0,
         "stop_reason": "choices",
     }
@@ -78,22 +103,3 @@ def _checked(prepared: Prepared, given: dict[str, float]) -> dict[str, float]:
         if not (math.isfinite(value) and -1e-9 <= value <= 1 + 1e-9):
             raise ValueError(f"task {prepared.task.name} gave {metric} = {value}, which is not 0..1")
     return scores
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    """What a failed sample's record says: ``timeout``, ``oom`` if memory ran out, or ``error``; and where."""
-    import torch
-
-    # On a CPU, and in CUDA's libraries, memory that cannot be had is an ordinary RuntimeError.
-    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
-    )
-    where = traceback.extract_tb(error.__traceback__)[-1] if error.__traceback__ else None
-    return {
-        "status": "timeout" if isinstance(error, SampleTimeout) else "oom" if memory else "error",
-        "error": {
-            "type": type(error).__name__,
-            "message": str(error)[:2000],
-            "where": f"{Path(where.filename).name}:{where.lineno}" if where else None,
-        },
-    }

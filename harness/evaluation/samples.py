@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding
 from ..contracts.prompt import Prompt
+from ..contracts.record import Truncation
 from ..contracts.task import Sample, Task, TaskEnvironment
 from ..errors import Unavailable, UsageError
-from ..prompts.render import render, tokenize
+from ..prompts.rendering import render, tokenize
 from ..prompts.tokenization import token_ids
-from ..prompts.truncation import Truncation, first_place, truncate
+from ..prompts.truncation import first_place, truncate
 from .choices import in_tokens, stop_ids
 from .task_environment import task_environment
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..contracts.prompt import Prompt
 from ..contracts.task import TaskEnvironment
 from ..errors import UsageError
-from ..prompts.render import render, tokenize
+from ..prompts.rendering import render, tokenize
 
 if TYPE_CHECKING:
     from ..models.model import LanguageModel

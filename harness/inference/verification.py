@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..contracts.record import Measured
 from ..errors import MeasurementError
 
 if TYPE_CHECKING:
@@ -13,14 +14,12 @@ if TYPE_CHECKING:
 
 TOLERANCE = 0.01
 """Share by which declared and observed KV entries may differ (and never less than `TOLERANCE_TOKENS`)."""
-
-
 TOLERANCE_TOKENS = 2
 
 
 def check(
     generation: Generation | Scored, meter: Meter, row: int, prompt_tokens: int | None = None
-) -> dict[str, Any]:
+) -> Measured:
     """Hold what a method declares for one sample against what the model was seen holding in its cache.
 
     Parameters
@@ -36,9 +35,8 @@ def check(
 
     Returns
     -------
-    dict
-        ``kv_tokens`` (observed if anything was), ``verified`` (whether it was observed), ``compression``
-        (prompt tokens read for each entry that stood for them).
+    Measured
+        Entries as observed if anything was, else as declared.
 
     Raises
     ------
@@ -57,8 +55,4 @@ def check(
             "the run is not to be believed"
         )
     kept = declared if seen is None else seen
-    return {
-        "kv_tokens": kept,
-        "verified": seen is not None,
-        "compression": (given - 1) / kept if kept > 0 else None,
-    }
+    return Measured(kept, seen is not None, (given - 1) / kept if kept > 0 else None)

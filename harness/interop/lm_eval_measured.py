@@ -31,8 +31,8 @@ class Measured:
         seen = check(answer, meter, row, prompt_tokens)
         self.prompts += 1
         self.prompt_tokens += prompt_tokens
-        self.kv_tokens += seen["kv_tokens"]
-        self.verified = self.verified and seen["verified"]
+        self.kv_tokens += seen.kv_tokens
+        self.verified = self.verified and seen.verified
 
     def facts(self) -> dict[str, Any]:
         """JSON-ready. ``compression`` is prompt tokens for each KV entry that stood for them."""

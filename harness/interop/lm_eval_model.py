@@ -24,7 +24,7 @@ from ..evaluation.plan import who_answers
 from ..inference.likelihood import loglikelihood
 from ..inference.meter import observe
 from ..models import adapters, loading
-from ..prompts.render import by_last_line, tokenize
+from ..prompts.rendering import by_last_line, tokenize
 from ..prompts.tokenization import continuation_ids, trailing_blanks
 from ..results.run_folder import identity_hash
 from .lm_eval_measured import Measured

@@ -9,47 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from ..contracts.prompt import Prompt
+from ..contracts.record import Truncation
 from ..errors import UsageError
 from .tokenization import encode, token_ids
 
 Rule = Literal["middle", "left", "right", "context-end", "none"]
 RULES: tuple[str, ...] = get_args(Rule)
-
-
-@dataclass(frozen=True)
-class Truncation:
-    """What was done to one prompt; goes into its record.
-
-    Attributes
-    ----------
-    rule
-        The declared rule.
-    limit
-        Most tokens the raw prompt could keep; None: it was not limited.
-    tokens_before, tokens_after
-        Tokens of the raw prompt, special tokens included.
-    truncated
-        Whether anything was cut. (Tokens need not be fewer: a text cut and joined may tokenise a little longer.)
-    answer_in_context
-        Whether a reference answer stood in the context before; None if there is none to look for.
-    answer_survives
-        Whether one still does; None where there was none to lose.
-    """
-
-    rule: str
-    limit: int | None
-    tokens_before: int
-    tokens_after: int
-    truncated: bool
-    answer_in_context: bool | None
-    answer_survives: bool | None
-
-    def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
 
 
 def truncate(

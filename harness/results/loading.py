@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..contracts.run import LoadedRun, LoadedRuns, Record
+from ..contracts.record import Key, SampleRecord
+from ..contracts.run import LoadedRun, LoadedRuns
 from ..errors import UsageError
 from .labels import labelled
 from .run_folder import RUN, SCHEMA, RunFolder, misshapen
@@ -61,7 +62,7 @@ def load_run(path: Path) -> LoadedRun:
     return loaded(content, records, str(path))
 
 
-def loaded(content: Mapping[str, Any], records: Sequence[Record], source: str) -> LoadedRun:
+def loaded(content: Mapping[str, Any], records: Sequence[SampleRecord], source: str) -> LoadedRun:
     """A run from what `run.json` and its records say. Raises UsageError if it is none, or of another schema."""
     missing = [name for name in NEEDED if name not in content]
     if missing or content.get("schema") != SCHEMA:
@@ -73,9 +74,9 @@ def loaded(content: Mapping[str, Any], records: Sequence[Record], source: str) -
         raise UsageError(f"{source} is no run of this version of the harness: {why}")
     if why := misshapen(content):
         raise UsageError(f"{source} is no run of this version of the harness: its {why}")
-    kept: dict[tuple[str, str], Record] = {}
+    kept: dict[Key, SampleRecord] = {}
     for record in records:
-        key = (record["task"], record["id"])
-        if record["status"] == "ok" or kept.get(key, {}).get("status") != "ok":
-            kept[key] = record
+        before = kept.get(record.key)
+        if record.finished or before is None or not before.finished:
+            kept[record.key] = record
     return LoadedRun(content, kept, source, str(content["method"]["name"]))

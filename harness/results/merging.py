@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..contracts.run import LoadedRun, Record
+from ..contracts.record import Key, SampleRecord
+from ..contracts.run import LoadedRun
 
 
 def merged(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
@@ -37,7 +38,7 @@ def _joined(parts: Sequence[LoadedRun]) -> LoadedRun:
     content.pop("summary", None)
     if all(c.get("summary") for c in contents):
         content["summary"] = _summaries([c["summary"] for c in contents])
-    records: dict[tuple[str, str], Record] = {}
+    records: dict[Key, SampleRecord] = {}
     for part in parts:
         records |= part.records
     return replace(

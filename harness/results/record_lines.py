@@ -7,11 +7,12 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..contracts.record import SampleRecord
 from ..errors import UsageError
 
 SUM = "crc32"
@@ -33,8 +34,15 @@ class _DamagedError(ValueError):
     """What is wrong with a line that is JSON, in words."""
 
 
+class Line(NamedTuple):
+    """A record, and the text it was read from: written again it is the same to the byte."""
+
+    record: SampleRecord
+    text: str
+
+
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """No search for garbage while many objects are made that all stay: it would take half of the time."""
     was_on = gc.isenabled()
     gc.disable()
@@ -45,8 +53,8 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def complete_lines(data: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The records in `data` up to its last newline, and how many bytes they took.
+def complete_lines(data: bytes, path: Path) -> tuple[list[Line], int]:
+    """The lines in `data` up to its last newline, and how many bytes they took.
 
     Raises
     ------
@@ -54,17 +62,17 @@ def complete_lines(data: bytes, path: Path) -> tuple[list[dict[str, Any]], int]:
         If a complete line is damaged: that is no interrupted write, so nothing is guessed.
     """
     size = data.rfind(b"\n") + 1
-    return _parsed(data[:size], path), size
+    return parsed(data[:size], path), size
 
 
-def _line(record: Mapping[str, Any]) -> str:
+def line_of(record: SampleRecord) -> str:
     """A record as it stands in a file: its last field is a checksum of all before it."""
-    text = json.dumps(record, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False)
     return f'{text[:-1]}, "{SUM}": "{zlib.crc32(text.encode()):08x}"}}\n'
 
 
-def _record(line: bytes) -> dict[str, Any]:
-    """The record of a line. Raises ValueError, KeyError, TypeError or RecursionError if it is none.
+def _record(line: bytes) -> SampleRecord:
+    """The record of a line. Raises ValueError, KeyError, TypeError, AttributeError or RecursionError if it is none.
 
     A line without a checksum (of an earlier version, or put together by a person) is taken as it is, if all is
     there that is read of a finished sample.
@@ -83,10 +91,10 @@ def _record(line: bytes) -> dict[str, Any]:
         raise _DamagedError("its checksum has another name")
     elif found["status"] == "ok":
         _check_finished(found)
-    return found
+    return SampleRecord.from_json(found)
 
 
-def _check_finished(record: Mapping[str, Any]) -> None:
+def _check_finished(record: dict[str, Any]) -> None:
     """Raise `_DamagedError` unless a record has what is read of a finished sample."""
     for name, inner in _FINISHED.items():
         for part in ("", *inner):
@@ -97,7 +105,8 @@ def _check_finished(record: Mapping[str, Any]) -> None:
             raise _DamagedError(f"its score {name} is no number")
 
 
-def _parsed(data: bytes, path: Path) -> list[dict[str, Any]]:
+def parsed(data: bytes, path: Path) -> list[Line]:
+    """Every line of `data`; one at its end that is torn is left out. Raises UsageError for one that is damaged."""
     lines = data.split(b"\n")
     found = []
     for number, line in enumerate(lines, 1):
@@ -105,12 +114,12 @@ def _parsed(data: bytes, path: Path) -> list[dict[str, Any]]:
             continue
         try:
             record = _record(line)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if number == len(lines):
                 break
             why = f" ({error})" if isinstance(error, _DamagedError) else ""
             raise UsageError(
                 f"{path} line {number} is damaged{why}; remove that line to run its sample again"
             ) from None
-        found.append(record)
+        found.append(Line(record, f"{line.decode()}\n"))
     return found

@@ -14,7 +14,8 @@ from typing import Any
 
 from .._util import artifacts
 from .._util.files import write_whole, writes
-from ..contracts.run import COSTS, SHARED, LoadedRun, Record, references_hash
+from ..contracts.record import SampleRecord
+from ..contracts.run import COSTS, SHARED, LoadedRun
 from ..errors import UsageError, unknown_name
 from .labels import labelled
 from .loading import loaded
@@ -132,22 +133,21 @@ def _to_json(run: LoadedRun) -> dict[str, Any]:
     """A run's facts, and for each task a column for each thing that is kept."""
     settings = {k: v for k, v in run.content["settings"].items() if k not in ("out", "data_dir")}
     tasks = {
-        task.name: _columns(sorted(run.of_task(task.name).values(), key=lambda r: str(r["id"])))
-        for task in run.tasks
+        task.name: _columns(sorted(run.of_task(task.name).values(), key=lambda r: r.id)) for task in run.tasks
     }
     return {"run": _portable({**run.content, "settings": settings}), "tasks": tasks}
 
 
-def _columns(records: Sequence[Record]) -> dict[str, Any]:
-    flat = [{**r, "references_hash": references_hash(r)} for r in records]
+def _columns(records: Sequence[SampleRecord]) -> dict[str, Any]:
+    flat = [{**r.to_json(), "references_hash": r.hash_of_references} for r in records]
     columns: dict[str, Any] = {key: _column(r.get(key) for r in flat) for key in PLAIN}
     metrics = sorted({metric for r in flat for metric in r.get("scores") or ()})
     columns["scores"] = {m: [(r.get("scores") or {}).get(m) for r in flat] for m in metrics}
     for part, keys in PARTS.items():
         columns[part] = {key: _column((r.get(part) or {}).get(key) for r in flat) for key in keys}
-    for key in SHARED:
-        if any(key in (r.get("cost") or {}) for r in flat):
-            columns["cost"][key] = _column((r.get("cost") or {}).get(key) for r in flat)
+    if any(r.cost.questions > 1 for r in records):
+        for key in SHARED:
+            columns["cost"][key] = _column(getattr(r.cost, key) for r in records)
     return columns
 
 
@@ -155,7 +155,7 @@ def _column(values: Iterable[Any]) -> list[Any]:
     return [float(f"{v:.{DIGITS}g}") if isinstance(v, float) else v for v in values]
 
 
-def _records(tasks: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+def _records(tasks: Mapping[str, Any]) -> Iterable[SampleRecord]:
     """Records as a run has them, as far as they were kept; `zip` refuses columns of unequal length."""
     for task, columns in tasks.items():
         plain = [dict(zip(PLAIN, row)) for row in zip(*(columns[key] for key in PLAIN), strict=True)]
@@ -167,7 +167,7 @@ def _records(tasks: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
                 kept["scores"] = {m: v for m, v in kept["scores"].items() if v is not None}
             else:
                 kept["truncation"] = parts["truncation"][i]
-            yield kept
+            yield SampleRecord.from_json(kept)
 
 
 def _parts(columns: Mapping[str, list[Any]], n: int) -> list[dict[str, Any]]:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from .._util.files import unwritable, write_whole
+from ..contracts.record import Key, SampleRecord
 from ..errors import UsageError
-from .record_lines import _collector_paused, _line, _parsed, complete_lines
+from .record_lines import Line, collector_paused, complete_lines, line_of, parsed
 
 SCHEMA = 1
 """Version of what a run's folder holds."""
@@ -28,9 +29,6 @@ SAMPLES = "samples.jsonl"
 FAILED = "samples-failed{}.jsonl"
 LOCK = ".lock"
 PARTS = "parts"
-
-Key = tuple[str, str]
-"""A sample's task and id."""
 
 
 class Planned(Protocol):
@@ -154,47 +152,45 @@ class RunFolder:
         """Write a file of the run (``prompts/passkey.txt``), whole or not at all."""
         self._replace(name, text)
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: SampleRecord) -> None:
         """Add one sample's line and see it safely on disk."""
         self._add(self.samples_path, record)
 
-    def _add(self, path: Path, record: Mapping[str, Any]) -> None:
-        line = _line(record)
+    def _add(self, path: Path, record: SampleRecord) -> None:
+        line = line_of(record)
         with self._errors(), path.open("a", encoding="utf-8") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
-    def records(self) -> list[dict[str, Any]]:
-        """Every complete line, in order; a torn last line is left out.
+    def records(self) -> list[SampleRecord]:
+        """The record of every complete line, in order; a torn last line is left out.
 
         Raises
         ------
         UsageError
             If a line other than the last is damaged: that is no interrupted write, so nothing is guessed.
         """
+        return [line.record for line in self._lines()]
+
+    def _lines(self) -> list[Line]:
         if not self.samples_path.is_file():
             return []
-        with _collector_paused():
-            return _parsed(self.samples_path.read_bytes(), self.samples_path)
+        with collector_paused():
+            return parsed(self.samples_path.read_bytes(), self.samples_path)
 
-    def recover(self) -> dict[Key, dict[str, Any]]:
+    def recover(self) -> dict[Key, SampleRecord]:
         """Finished samples by (task, id); torn and failed lines are removed from the file.
 
         What processes that had joined and were killed left in files of their own is taken in first.
         """
         self.take_in(())
-        records = self.records()
-        finished = {(r["task"], r["id"]): r for r in records if r["status"] == "ok"}
+        lines = self._lines()
+        finished = {line.record.key: line for line in lines if line.record.finished}
         whole = self.samples_path.is_file() and self.samples_path.read_bytes().endswith(b"\n")
-        if (
-            len(finished) < len(records)
-            or (records and not whole)
-            or (not records and self.samples_path.is_file())
-        ):
-            lines = [_line(r) for r in finished.values()]
-            self._replace(SAMPLES, "".join(lines))
-        return finished
+        if len(finished) < len(lines) or (lines and not whole) or (not lines and self.samples_path.is_file()):
+            self._replace(SAMPLES, "".join(line.text for line in finished.values()))
+        return {key: line.record for key, line in finished.items()}
 
     def parts(self) -> list[Path]:
         """Files of samples that belong to one of several processes each; see `harness.results.shared_run_folder`."""
@@ -208,16 +204,15 @@ class RunFolder:
         parts = self.parts()
         if not parts:
             return
-        found = {(r["task"], r["id"]): r for r in self.records()}
+        found = {line.record.key: line for line in self._lines()}
         for path in parts:
-            for record in complete_lines(path.read_bytes(), path)[0]:
-                key = record["task"], record["id"]
-                if key not in found or found[key]["status"] != "ok":
-                    found[key] = record
+            for line in complete_lines(path.read_bytes(), path)[0]:
+                key = line.record.key
+                if key not in found or not found[key].record.finished:
+                    found[key] = line
         places = {key: place for place, key in enumerate(order)}
         keys = sorted(found, key=lambda key: places.get(key, len(places)))
-        lines = [_line(found[key]) for key in keys]
-        self._replace(SAMPLES, "".join(lines))
+        self._replace(SAMPLES, "".join(found[key].text for key in keys))
         with self._errors():
             for path in parts:
                 path.unlink(missing_ok=True)

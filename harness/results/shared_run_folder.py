@@ -16,9 +16,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
 from .record_lines import complete_lines
-from .run_folder import LOCK, PARTS, B, Batch, Key, RunFolder, earlier_environments
+from .run_folder import LOCK, PARTS, B, Batch, RunFolder, earlier_environments
 
 CLAIMS = ".claims"
 DOOR = ".door"
@@ -41,13 +42,13 @@ class JoinedFolder(RunFolder):
     shared = True
 
     def __init__(
-        self, path: Path, order: Sequence[Key], seen: Callable[[str, dict[str, Any]], None] | None = None
+        self, path: Path, order: Sequence[Key], seen: Callable[[str, SampleRecord], None] | None = None
     ) -> None:
         super().__init__(path)
         self._order = order
         self._planned = frozenset(order)
         self._seen = seen
-        self._view: dict[Key, dict[str, Any]] = {}
+        self._view: dict[Key, SampleRecord] = {}
         self._read: dict[Path, int] = {}
         self._first = self._last = False
 
@@ -75,13 +76,13 @@ class JoinedFolder(RunFolder):
             self._part = self.path / PARTS / f"{secrets.token_hex(8)}.jsonl"
             yield
 
-    def recover(self) -> dict[Key, dict[str, Any]]:
+    def recover(self) -> dict[Key, SampleRecord]:
         """As ever for the first; the others also get what failed a moment ago, which nobody is to ask again."""
         if self._first:
             self.take_in(self._order)
             self._view.update(super().recover())
         else:
-            self._view.update({(r["task"], r["id"]): r for r in self.records()})
+            self._view.update({r.key: r for r in self.records()})
             self._look(tell=False)  # whoever watches is told how far the run is
         return self._view
 
@@ -99,7 +100,7 @@ class JoinedFolder(RunFolder):
             (self.path / PARTS).mkdir(exist_ok=True)
         fcntl.flock(self._door, fcntl.LOCK_UN)
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: SampleRecord) -> None:
         """Add one sample's line to this process's own part, and see it safely on disk."""
         self._add(self._part, record)
 
@@ -150,14 +151,13 @@ class JoinedFolder(RunFolder):
                 continue
             with path.open("rb") as file:
                 file.seek(self._read.get(path, 0))
-                records, size = complete_lines(file.read(), path)
+                lines, size = complete_lines(file.read(), path)
             self._read[path] = self._read.get(path, 0) + size
-            for record in records:
-                key = record["task"], record["id"]
-                if key not in self._view:
-                    self._view[key] = record
-                    if tell and self._seen is not None and key in self._planned:
-                        self._seen(record["task"], record)
+            for record, _ in lines:
+                if record.key not in self._view:
+                    self._view[record.key] = record
+                    if tell and self._seen is not None and record.key in self._planned:
+                        self._seen(record.task, record)
 
     @contextmanager
     def leaving(self) -> Iterator[None]:

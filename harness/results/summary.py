@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..contracts.phases import PHASES
+from ..contracts.record import Key, SampleRecord
 from ..contracts.task import ScoredSample, Task
 from ..errors import UsageError
 from ..stats.bootstrap import confidence_interval, mean, percentiles, resampled_means
 
-Records = Mapping[tuple[str, str], Mapping[str, Any]]
+Records = Mapping[Key, SampleRecord]
 
 
-def summarise(tasks: Sequence[Task], planned: Sequence[tuple[str, str]], records: Records) -> dict[str, Any]:
+def summarise(tasks: Sequence[Task], planned: Sequence[Key], records: Records) -> dict[str, Any]:
     """Rows for each task, averages of each family, and totals.
 
     Parameters
@@ -38,9 +39,9 @@ def summarise(tasks: Sequence[Task], planned: Sequence[tuple[str, str]], records
     for task in tasks:
         keys = [key for key in planned if key[0] == task.name]
         mine = [records[key] for key in keys if key in records]
-        finished = [r for r in mine if r["status"] == "ok"]
+        finished = [r for r in mine if r.finished]
         rows.append(row(task, len(keys), mine))
-        scores[task.name] = [float(r["scores"][task.metrics[0]]) for r in finished]
+        scores[task.name] = [float(r.scores[task.metrics[0]]) for r in finished]
     finished_n = sum(r["n_ok"] for r in rows)
     missing = sum(key not in records for key in planned)
     return {
@@ -55,27 +56,27 @@ def summarise(tasks: Sequence[Task], planned: Sequence[tuple[str, str]], records
     }
 
 
-def row(task: Task, n: int, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
     """One task's row: score and interval, what was truncated, what was measured, what it cost.
 
     Costs and token counts are means over finished samples; ``compression`` is all prompt tokens over all KV
     entries that stood for them; ``peak_bytes`` is the highest; ``saved_seconds`` is the sum of what was not
     spent because questions shared a compressed context, and ``shared`` how many did.
     """
-    ok = [r for r in records if r["status"] == "ok"]
+    ok = [r for r in records if r.finished]
     metric = task.metrics[0]
-    scored = [ScoredSample(r["id"], r["scores"], r["metadata"]) for r in ok]
+    scored = [ScoredSample(r.id, r.scores, r.metadata) for r in ok]
     with _whole(task):
-        main = [float(r["scores"][metric]) for r in ok]
+        main = [float(r.scores[metric]) for r in ok]
         aggregated = task.aggregate(scored) if scored else {}
         breakdown = task.breakdown(scored) if scored else {}
     score = aggregated.get(metric, mean(main))
     # The interval is one of a mean; a task that aggregates otherwise gets none rather than a wrong one.
     a_mean = bool(main) and score is not None and abs(score - sum(main) / len(main)) < 1e-9
-    kept = sum(r["measured"]["kv_tokens"] for r in ok)
-    lost = [r for r in ok if r["truncation"]["answer_survives"] is not None]
+    kept = sum(r.measured.kv_tokens for r in ok)
+    lost = [r for r in ok if r.truncation.answer_survives is not None]
 
-    def average(pick: Callable[[Mapping[str, Any]], Any]) -> float | None:
+    def average(pick: Callable[[SampleRecord], Any]) -> float | None:
         values = [v for r in ok if (v := pick(r)) is not None]
         return mean(values)
 
@@ -84,25 +85,23 @@ def row(task: Task, n: int, records: Sequence[Mapping[str, Any]]) -> dict[str, A
         "metric": metric,
         "n": n,
         "n_ok": len(ok),
-        "statuses": {
-            s: sum(r["status"] == s for r in records) for s in sorted({r["status"] for r in records})
-        },
+        "statuses": {s: sum(r.status == s for r in records) for s in sorted({r.status for r in records})},
         "score": score,
         "interval": confidence_interval(main) if a_mean else None,
         "scores": aggregated,
         "breakdown": breakdown,
-        "truncated": average(lambda r: float(r["truncation"]["truncated"])),
-        "answer_lost": mean([float(not r["truncation"]["answer_survives"]) for r in lost]),
-        "hit_limit": average(lambda r: float(r["stop_reason"] == "length")),
-        "prompt_tokens": average(lambda r: r["prompt_tokens"]),
-        "compression": sum(r["prompt_tokens"] - 1 for r in ok) / kept if kept else None,
-        "verified": all(r["measured"]["verified"] for r in ok) if ok else None,
-        "kv_bytes": average(lambda r: r["cost"]["kv_bytes"]),
-        "peak_bytes": max((r["cost"]["peak_bytes"] or 0 for r in ok), default=0) or None,
-        "shared": sum(r["cost"].get("questions", 1) > 1 for r in ok),
-        "saved_seconds": sum(r["cost"].get("saved_seconds", 0.0) for r in ok),
+        "truncated": average(lambda r: float(bool(r.truncation.truncated))),
+        "answer_lost": mean([float(not r.truncation.answer_survives) for r in lost]),
+        "hit_limit": average(lambda r: float(r.stop_reason == "length")),
+        "prompt_tokens": average(lambda r: r.prompt_tokens),
+        "compression": sum((r.prompt_tokens or 1) - 1 for r in ok) / kept if kept else None,
+        "verified": all(r.measured.verified for r in ok) if ok else None,
+        "kv_bytes": average(lambda r: r.cost.kv_bytes),
+        "peak_bytes": max((r.cost.peak_bytes or 0 for r in ok), default=0) or None,
+        "shared": sum(r.cost.questions > 1 for r in ok),
+        "saved_seconds": sum(r.cost.saved_seconds for r in ok),
         **{
-            f"{name}_seconds": average(lambda r, name=name: r["cost"][f"{name}_seconds"])  # type: ignore[misc]
+            f"{name}_seconds": average(lambda r, name=name: getattr(r.cost, f"{name}_seconds"))  # type: ignore[misc]
             for name in PHASES
         },
     }

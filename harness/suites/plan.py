@@ -90,7 +90,7 @@ def _finished(run: RunPlan) -> set[tuple[str, str]]:
     try:
         if (run.folder.read_run() or {}).get("status") == "failed":
             return set()
-        return {(r["task"], r["id"]) for r in run.folder.records() if r["status"] == "ok"}
+        return {r.key for r in run.folder.records() if r.finished}
     except UsageError:  # damaged: the run itself will say so
         return set()
 

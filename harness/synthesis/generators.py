@@ -133,7 +133,7 @@ class ModelGenerator:
 
     def _ids(self, request: Request) -> list[int]:
         from ..contracts.prompt import Prompt
-        from ..prompts.render import render, tokenize
+        from ..prompts.rendering import render, tokenize
 
         ids = tokenize(render(Prompt("", request.prompt, ""), self.model, chat=True), self.model).ids
         if len(ids) + request.max_tokens > self.model.context_length:

@@ -97,10 +97,10 @@ def declared(trial: Trial) -> str:
             raise Failed(
                 f"{said}; count what is in the cache before the first answer token is read"
             ) from None
-        if not measured["verified"]:
+        if not measured.verified:
             raise Failed(
                 "no forward pass of a single token was seen, so nothing proves kv_tokens; answer token by token "
-                'with model.network, inside harness.contracts.phases.phase("decode")'
+                'with model.network, inside harness.inference.phase("decode")'
             )
         end, most = (meter.resident or [0])[0], generation.kv_tokens + len(generation.token_ids)
         if end > most + TOLERANCE_TOKENS:
@@ -108,7 +108,7 @@ def declared(trial: Trial) -> str:
                 f"the cache held {end} entries after an answer of {len(generation.token_ids)} tokens that began "
                 f"from {generation.kv_tokens}; what was dropped must not come back while answering"
             )
-        ratios.append(measured["compression"] or 0.0)
+        ratios.append(measured.compression or 0.0)
     return f"prompt tokens for each KV entry: {', '.join(f'{r:.2f}' for r in ratios)}"
 
 

@@ -18,7 +18,7 @@ from ..contracts.outputs import Decoding, Generation
 from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..inference.meter import Meter, observe
 from ..options import Options
-from ..prompts.render import render, tokenize
+from ..prompts.rendering import render, tokenize
 from ._results import Failed
 from ._snapshot import differences, modules, process, settings, unusual_random_state, weights
 

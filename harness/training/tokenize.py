@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.prompt import Prompt
 from ..models import chat_template
-from ..prompts.render import render
+from ..prompts.rendering import render
 from .rows import Row
 
 if TYPE_CHECKING:

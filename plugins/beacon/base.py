@@ -17,8 +17,8 @@ from .ratios import RAW, usable
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-    from harness.contracts.fit import FitReport, Schedule, TrainingData
-    from harness.models.model import LanguageModel
+    from harness.contracts import FitReport, Schedule, TrainingData
+    from harness.models import LanguageModel
 
     from .engine import ActivationBeacon, ChooseRatio, Reading
 
@@ -191,7 +191,7 @@ class CondensingMethod(Method):
         details: Sequence[dict[str, Any]],
     ) -> list[Generation]:
         """Decode from each state; `ratio` is asked for intervals that fill on the way."""
-        from harness.inference.stopping import stop_reason
+        from harness.inference import stop_reason
 
         after, answers = self.engine.generate(self.model, states, last, decoding, ratio)
         return [

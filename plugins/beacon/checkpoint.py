@@ -18,7 +18,7 @@ from .lora_projections import EMBEDDING, Expert, LoraExperts, places
 from .projections import PROJECTIONS, MultiHeadBeacon
 
 if TYPE_CHECKING:
-    from harness.models.model import LanguageModel
+    from harness.models import LanguageModel
 
 FILE = "weights.safetensors"
 _PEFT = "base_model.model.model."

@@ -24,11 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from harness.contracts.phases import phase
-from harness.inference.decoding import decode
-from harness.inference.forward import feed, moved
-from harness.inference.kvcache import KVCache, stack
-from harness.inference.stopping import end_token_ids
+from harness.contracts import phase
+from harness.inference import KVCache, decode, end_token_ids, feed, moved, stack
 
 from .projections import BeaconWeights
 from .ratios import RAW, entries

@@ -17,7 +17,7 @@ from .options import BeaconOptions
 from .ratios import RAW, capacity, check_interval, parse_ratio, smallest_ratio, usable
 
 if TYPE_CHECKING:
-    from harness.models.model import LanguageModel
+    from harness.models import LanguageModel
 
     from .engine import ChooseRatio, Reading
 
@@ -92,7 +92,7 @@ class Beacon(CondensingMethod):
     ) -> list[Generation]:
         import torch
 
-        from harness.contracts.phases import phase
+        from harness.contracts import phase
 
         plans = [plan for _, plan, _ in states]
         with phase("prefill"), torch.no_grad():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness import UsageError
 
 if TYPE_CHECKING:
-    from harness.models.model import LanguageModel
+    from harness.models import LanguageModel
 
 RAW = 0
 """The ratio that stands for "not condensed": the interval's raw entries stay as they are."""

@@ -14,15 +14,14 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from harness import UsageError
-from harness.contracts.fit import FitReport, Schedule, TrainingData
-from harness.inference.forward import feed
-from harness.inference.kvcache import KVCache
-from harness.training.trainer import train
+from harness.contracts import FitReport, Schedule, TrainingData
+from harness.inference import KVCache, feed
+from harness.training import train
 
 from .engine import ActivationBeacon
 
 if TYPE_CHECKING:
-    from harness.models.model import LanguageModel
+    from harness.models import LanguageModel
 
     from .lora_projections import LoraExperts
     from .options import BeaconFitOptions

@@ -18,9 +18,9 @@ from .attention import ATTENTION, _register, attention, untouched
 from .discovery import _version, installed
 
 if TYPE_CHECKING:
-    from harness.contracts.prompt import TokenizedPrompt
-    from harness.inference.kvcache import KVCache
-    from harness.models.model import LanguageModel
+    from harness.contracts import TokenizedPrompt
+    from harness.inference import KVCache
+    from harness.models import LanguageModel
 
 
 CLAIM_TOLERANCE = 0.05
@@ -115,7 +115,7 @@ class PressMethod(Method):
         import torch
         from transformers import DynamicCache
 
-        from harness.inference.kvcache import KVCache
+        from harness.inference import KVCache
 
         kvpress, network = installed(self.press.__name__), self.model.network
         if not context:
@@ -159,10 +159,8 @@ class PressMethod(Method):
     def _answer(self, state: Pressed, question: Sequence[int], decoding: Decoding) -> Generation:
         import torch
 
-        from harness.contracts.phases import phase
-        from harness.inference.decoding import decode
-        from harness.inference.forward import feed
-        from harness.inference.stopping import stop_reason
+        from harness.contracts import phase
+        from harness.inference import decode, feed, stop_reason
 
         network, cache = self.model.network, state.cache
         _register()
@@ -194,8 +192,7 @@ def _placed(network: Any, past: Any, tokens: int | None) -> KVCache:
     """
     import torch
 
-    from harness.inference.forward import moved
-    from harness.inference.kvcache import KVCache
+    from harness.inference import KVCache, moved
 
     rows = [(layer.keys[0], layer.values[0]) for layer in past.layers]
     shift = 0 if tokens is None else rows[0][0].shape[1] - tokens

@@ -22,7 +22,7 @@ from harness._util import artifacts
 from .calibration_text import TEXT_VERSION, DataContexts, context
 
 if TYPE_CHECKING:
-    from harness.models.model import LanguageModel
+    from harness.models import LanguageModel
 
     from ..beacon.engine import ActivationBeacon
 

@@ -13,8 +13,8 @@ import numpy as np
 from harness import Prompt
 
 if TYPE_CHECKING:
-    from harness.contracts.fit import TrainingData
-    from harness.models.model import LanguageModel
+    from harness.contracts import TrainingData
+    from harness.models import LanguageModel
 
 
 TEXT_VERSION = 1
@@ -103,7 +103,7 @@ def context(
     model: LanguageModel, tokens: int, seed: int, source: DataContexts | None = None
 ) -> tuple[list[int], list[int]]:
     """Token ids of a context of at least `tokens`, as a user's turn, and of the question after it."""
-    from harness.prompts.render import render, tokenize
+    from harness.prompts import render, tokenize
 
     text = _plain_text(model, tokens + 64, seed) if source is None else source.text(model, tokens + 64, seed)
     raw = Prompt("Read the following text.\n\n", text, f"\n\nQuestion: {question(seed)}\nAnswer:")

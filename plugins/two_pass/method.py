@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, Generation, Prompt, TokenizedPrompt, UsageError
 from harness import Options as BaseOptions
-from harness.contracts.fit import FitReport
-from harness.contracts.phases import phase
+from harness.contracts import FitReport, phase
 from harness.models import adapters
 
 from ..beacon.adapter_card import Kind
@@ -23,8 +22,8 @@ from .allocation import Plan, allocate, allocate_top, positive_scores, z_scores
 from .options import TwoPassFitOptions, TwoPassOptions
 
 if TYPE_CHECKING:
-    from harness.contracts.fit import Schedule, TrainingData
-    from harness.models.model import LanguageModel
+    from harness.contracts import Schedule, TrainingData
+    from harness.models import LanguageModel
 
     from ..beacon.engine import ChooseRatio, Reading
     from .calibration import Calibration

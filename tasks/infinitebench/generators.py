@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.contracts.prompt import Prompt
+from harness.contracts import Prompt
 
 from ..passkey import FILLER
 from ..ruler.drafts import Draft, Maker

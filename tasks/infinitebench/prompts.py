@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.contracts.prompt import Prompt
+from harness.contracts import Prompt
 from harness.errors import UsageError
 
 COMMIT = "prompt-753b69f score-88b3daa"

@@ -20,7 +20,7 @@ from harness import TaskEnvironment, UsageError
 from harness.errors import Unavailable, unknown_name
 
 if TYPE_CHECKING:
-    from . import LmEvalOptions
+    from .options import LmEvalOptions
 
 KINDS = ("multiple_choice", "loglikelihood", "generate_until")
 

@@ -17,11 +17,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness import Prompt, Sample, TaskEnvironment, UsageError
-from harness.prompts.render import by_last_line
+from harness.prompts.rendering import by_last_line
 
 if TYPE_CHECKING:
-    from . import LmEvalOptions
     from .library import Loaded
+    from .options import LmEvalOptions
 
 MAX_GEN_TOKS = 256
 """Tokens of an answer where the task names none: lm-eval's default for local models."""

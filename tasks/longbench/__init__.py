@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.contracts.prompt import Prompt
-from harness.contracts.task import Sample, ScoredSample, Task, TaskEnvironment
+from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.task import TaskEnvironment
+from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
 
 from .._rows import from_hub, objects, unique

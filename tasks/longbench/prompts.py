@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.contracts.prompt import Prompt
+from harness.contracts import Prompt
 
 PRESET = "longbench-official@1"
 """Recorded with each run; the number changes whenever a template, limit or chat exception does."""

@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.contracts.prompt import Prompt
-from harness.contracts.task import Sample, ScoredSample, Task, TaskEnvironment
+from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
 

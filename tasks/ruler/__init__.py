@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from harness.contracts.task import Sample, ScoredSample, Task, TaskEnvironment
+from harness.contracts import Sample, ScoredSample, Task, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
 

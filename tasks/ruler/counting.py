@@ -12,8 +12,7 @@ from collections import Counter as Multiset
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts.prompt import Prompt
-from harness.contracts.task import TaskEnvironment
+from harness.contracts import Prompt, TaskEnvironment
 
 _WORD = re.compile(r"[ -]?[A-Za-z0-9]+(?=-[A-Za-z0-9])| ?\S+[\r\n]*|\s+?(?= ?\S)|\s+")
 """A word with the blank before it and the newlines after it, which some tokenizers join with a full stop.

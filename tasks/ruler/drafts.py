@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.contracts.prompt import Prompt
+from harness.contracts import Prompt
 
 from .protocol import SHORT
 

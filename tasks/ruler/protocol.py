@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.contracts.prompt import Prompt
+from harness.contracts import Prompt
 
 PRESET = "ruler-nvidia@1"
 THRESHOLD = 0.856

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness._util.files import cache_dir, cache_writes, write_whole
-from harness.contracts.task import TaskEnvironment
+from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
 
 ESSAYS = "PaulGrahamEssays.json"

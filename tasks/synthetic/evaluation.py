@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.contracts.prompt import Prompt
-from harness.contracts.task import Sample, ScoredSample, Task, TaskEnvironment
+from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
 

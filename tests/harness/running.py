@@ -56,8 +56,9 @@ def run(wanted):
 
 
 def by_id(folder):
+    """What the lines of `samples.jsonl` say, by the sample's id."""
     records = folder.records()
-    found = {r["id"]: r for r in records}
+    found = {r.id: r.to_json() for r in records}
     assert len(found) == len(records), "a sample is there twice"
     return found
 

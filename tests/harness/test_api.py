@@ -1,5 +1,6 @@
 """Runs from Python: the same runs as the command line's, strict about arguments, and quick to import."""
 
+import importlib
 import json
 import re
 import runpy
@@ -109,3 +110,26 @@ def test_the_readmes_example(tmp_path, tiny_folder, monkeypatch, capfd):
     first, *table = captured.out.splitlines()
     assert re.fullmatch(r"[\d.]+ in runs/two_pass-\S+", first)
     assert "score.accuracy" in table[-1] and any("two_pass alpha=3" in line for line in table)
+
+
+@pytest.mark.parametrize(
+    ("line", "now"),
+    [
+        ("from harness.kvcache import KVCache, decode, feed, moved, stop_reason", "harness.inference"),
+        ("from harness.measure import phase", "harness.inference"),
+        ("from harness.runs import LoadedRun, load_runs", "harness.results and harness.contracts"),
+        ("from harness.lm_eval_model import register", "harness.interop"),
+        ("from harness.method import Decoding, Method", "harness.contracts"),
+    ],
+)
+def test_imports_of_earlier_versions_work_and_say_where_it_is_now(line, now):
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", line], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"DeprecationWarning: {line.split()[1]} is now {now}" in done.stderr
+
+
+def test_a_module_that_never_was_is_not_found():
+    with pytest.raises(ModuleNotFoundError, match=r"harness\.nothing"):
+        importlib.import_module("harness.nothing")

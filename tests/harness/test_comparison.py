@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from harness import UsageError
 from harness.comparison.averages import average_weights
-from harness.comparison.compare import compare, compare_many
+from harness.comparison.verdicts import compare, compare_many
+from harness.contracts.record import Truncation
 from harness.results.labels import labelled
 from harness.results.loading import load_runs
 from harness.stats.paired import difference_interval, holm, mcnemar, sign_flips
@@ -116,8 +117,8 @@ def test_only_what_both_finished_is_compared(tmp_path):
 
 def test_samples_that_asked_something_else_are_left_out_and_counted(tmp_path):
     a, b = pair(tmp_path, task([1.0, 0.0]), task([1.0, 1.0]), second={"method": "new"})
-    records = {k: dict(r) for k, r in b.records.items()}
-    records["passkey", "s1"]["references"] = ["another answer"]
+    other = dataclasses.replace(b.records["passkey", "s1"], references=("another answer",))
+    records = {**b.records, other.key: other}
     found = compare(a, dataclasses.replace(b, records=records))
     assert (found.rows[0].n, found.rows[0].other_question) == (1, 1)
     assert "samples left out, for they are not the same question in both runs: passkey 1" in found.caveats
@@ -127,12 +128,14 @@ def test_samples_that_asked_something_else_are_left_out_and_counted(tmp_path):
     "changed",
     [
         {"prompt_hash": "0" * 16},
-        {"truncation": {"tokens_before": 501, "truncated": False, "rule": "middle", "limit": 1000}},
+        {"truncation": Truncation("middle", 1000, 501, 501, False)},
     ],
 )
 def test_another_text_with_the_same_answer_is_another_question(tmp_path, changed):
     a, b = pair(tmp_path, task([1.0, 0.0]), task([1.0, 1.0]), second={"method": "new"})
-    records = {k: {**r, "prompt_hash": "1" * 16, **changed} for k, r in b.records.items()}
+    records = {
+        k: dataclasses.replace(r, **{"prompt_hash": "1" * 16, **changed}) for k, r in b.records.items()
+    }
     with pytest.raises(UsageError, match="were not asked the same: all 2 samples"):
         compare(a, dataclasses.replace(b, records=records))
 
@@ -295,7 +298,7 @@ def test_false_alarms_over_a_table_are_rarer_than_five_percent(tmp_path):
     for _ in range(60):
         for run in (a, b):
             for record in run.records.values():
-                record["scores"]["score"] = float(rng.random() < 0.5)
+                record.scores["score"] = float(rng.random() < 0.5)
         alarms += any(r.verdict in ("better", "worse") for r in compare(a, b, resamples=200).rows)
     assert alarms / 60 <= 0.1
 

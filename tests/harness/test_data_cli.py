@@ -59,7 +59,7 @@ def test_show_marks_the_parts_and_leaves_out_the_middle(folder, tiny_folder):
 
 
 def test_the_tokens_shown_are_those_the_model_reads(folder, tiny_folder):
-    from harness.prompts.render import render, tokenize
+    from harness.prompts.rendering import render, tokenize
     from harness.tasks.longbench.prompts import PROTOCOLS
 
     model = loading.load(str(tiny_folder), device="cpu")

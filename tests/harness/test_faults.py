@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,13 +20,14 @@ import torch
 
 from harness import UsageError
 from harness.cli import invoke
+from harness.contracts.record import SampleRecord
 from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
 from harness.evaluation.timeouts import SampleTimeout, limited
 from harness.inference import meter
-from harness.prompts.render import tokenize
+from harness.prompts.rendering import tokenize
 from harness.results import shared_run_folder
-from harness.results.record_lines import _line, complete_lines
+from harness.results.record_lines import complete_lines, line_of
 from harness.results.run_folder import RunFolder
 
 from .conftest import TOOLS
@@ -210,7 +212,7 @@ def test_a_killed_process_leaves_its_sample_to_another(tiny_folder, tmp_path, mo
 
     class Killing(Watcher):
         def sample(self, task, record):
-            asked.append(record["id"])
+            asked.append(record.id)
             if len(asked) == 3:
                 holder.send_signal(signal.SIGKILL)
 
@@ -238,13 +240,13 @@ def test_what_killed_processes_left_is_taken_in(tiny_folder, tmp_path, monkeypat
     parts.mkdir()
     first.folder.samples_path.unlink()
     (first.folder.path / "run.json").unlink()
-    for name, mine in (("a", records[:2]), ("b", [records[1], {**records[2], "status": "error"}])):
+    for name, mine in (("a", records[:2]), ("b", [records[1], replace(records[2], status="error")])):
         for record in mine:
             RunFolder(first.folder.path)._add(parts / f"{name}.jsonl", record)
     with (parts / "b.jsonl").open("a") as file:
         file.write('{"id": "s3", "task": "toy", "sta')
     result = execute(plan_run(settings(tiny_folder, tmp_path, tasks=("toy",))), Watcher())
-    assert result.ran == 2 and answers(by_id(result.folder)) == answers({r["id"]: r for r in records})
+    assert result.ran == 2 and answers(by_id(result.folder)) == answers({r.id: r.to_json() for r in records})
 
 
 def test_batches_of_other_shapes_share_no_sample(tmp_path):
@@ -388,13 +390,13 @@ def test_a_line_that_was_changed_is_noticed(tiny_folder, tmp_path, monkeypatch, 
             folder.records()
     lines = [{k: v for k, v in json.loads(line).items() if k != "crc32"} for line in whole.splitlines()]
     folder.samples_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert folder.records() == lines, "a line without a checksum is taken as it is"
+    assert [r.to_json() for r in folder.records()] == lines, "a line without a checksum is taken as it is"
     assert all(isinstance(line.get("prediction"), str) for line in lines)
 
 
 def test_no_changed_bit_of_a_line_passes(tmp_path):
     """Every one of them, that of the checksum's own name included."""
-    line = _line({"id": "s0", "task": "toy", "status": "ok", "scores": {"score": 1.0}}).encode()
+    line = line_of(SampleRecord("s0", "toy", prediction="", scores={"score": 1.0})).encode()
     assert len(complete_lines(line, tmp_path)[0]) == 1
     for place in range(len(line) - 1):
         for bit in range(8):

@@ -37,7 +37,7 @@ def test_a_gguf_file_is_converted_once(tiny_gguf, empty_cache, monkeypatch, tmp_
 
 
 def test_an_interrupted_conversion_is_never_loaded(tiny_gguf, empty_cache, monkeypatch):
-    def killed(gguf, folder):
+    def killed(file, folder):
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
@@ -62,10 +62,10 @@ def test_what_a_killed_conversion_left_is_removed_a_day_later(tiny_gguf, empty_c
 def test_of_two_processes_converting_the_slower_yields(tiny_gguf, empty_cache, monkeypatch):
     convert = gguf.dequantise
 
-    def beaten(gguf, folder):
+    def beaten(file, folder):
         monkeypatch.setattr(gguf, "dequantise", convert)
         (folder / "mine").touch()
-        loading.load(str(gguf), device="cpu")  # the other process, from start to end
+        loading.load(str(file), device="cpu")  # the other process, from start to end
 
     monkeypatch.setattr(gguf, "dequantise", beaten)
     model = loading.load(str(tiny_gguf), device="cpu")

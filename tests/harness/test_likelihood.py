@@ -19,7 +19,7 @@ from harness.plugins.beacon.options import BeaconOptions
 from harness.plugins.plain import Plain
 from harness.plugins.two_pass.method import TwoPass
 from harness.plugins.two_pass.options import TwoPassOptions
-from harness.prompts.render import tokenize
+from harness.prompts.rendering import tokenize
 from harness.prompts.tokenization import continuation_ids
 
 INTERVAL = 32
@@ -80,7 +80,7 @@ def scored(method, prompts, continuations):
     with observe(method.model.network, "cpu", len(prompts)) as meter:
         found = loglikelihood(method, prompts, continuations)
     for row, one in enumerate(found):
-        assert check(one, meter, row, len(prompts[row]))["verified"]
+        assert check(one, meter, row, len(prompts[row])).verified
     return found
 
 

@@ -158,7 +158,7 @@ def test_a_method_that_calls_generate_on_the_whole_prompt_is_verified(
     # Whatever the first sample answers first ends every answer: in a batch, rows of different length.
     probe = plan_run(replace(wanted, method="plain", limit=1))
     execute(probe, Watcher())
-    first = probe.folder.records()[0]["prediction"]
+    first = probe.folder.records()[0].prediction
     ends += probe.model.tokenizer(first, add_special_tokens=False)["input_ids"][:1]
     _, records = run(wanted)
     assert [r["measured"]["verified"] for r in records.values()] == [True] * 4
@@ -361,7 +361,7 @@ def test_a_token_or_one_percent_is_no_lie():
     def verified(declared, seen):
         meter = Meter()
         meter._marked.append(([seen], 1))
-        return check(Generation("", [1], "length", 8000, declared), meter, 0)["kv_tokens"]
+        return check(Generation("", [1], "length", 8000, declared), meter, 0).kv_tokens
 
     assert verified(10, 12) == 12 and verified(10, 8) == 8 and verified(1000, 1010) == 1010
     for declared, seen in ((10, 13), (10, 7), (1000, 1011), (1000, 989), (0, 3)):
@@ -466,7 +466,7 @@ def test_the_padding_of_a_batch_is_nobodys_entry(tiny):
     with observe(tiny.network, "cpu", 2) as meter:
         found = plain.compress_and_generate([tokens(6, 2), tokens(2, 2)], Decoding(max_new_tokens=2))
     assert meter.started == [7, 3] == [g.kv_tokens for g in found]
-    assert [check(g, meter, row)["verified"] for row, g in enumerate(found)] == [True, True]
+    assert [check(g, meter, row).verified for row, g in enumerate(found)] == [True, True]
 
 
 def test_layers_that_hold_different_numbers_of_entries_count_by_their_mean(tiny):

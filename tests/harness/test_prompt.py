@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from harness import Prompt, UsageError
 from harness.models import loading
-from harness.prompts.render import render, tokenize, trim
+from harness.prompts.rendering import render, tokenize, trim
 from harness.testing.tiny import make_model, make_tokenizer
 
 HEADER, FOOTER = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"

@@ -7,7 +7,7 @@ import pytest
 
 from harness import UsageError
 from harness._util import artifacts
-from harness.comparison.compare import compare
+from harness.comparison.verdicts import compare
 from harness.results import recorded_baselines
 from harness.results.loading import load_runs
 
@@ -32,8 +32,8 @@ def test_what_was_recorded_compares_like_the_run_itself(run, tmp_path):
     [other] = load_runs([make_run(tmp_path / "runs", {"passkey": [0.5] * 4}, method="new")])
     first, second = compare(run, other), compare(back, other)
     assert (first.rows, first.caveats) == (second.rows, second.caveats)
-    assert {k: r["scores"] for k, r in back.records.items() if r["status"] == "ok"} == {
-        k: r["scores"] for k, r in run.records.items() if r["status"] == "ok"
+    assert {k: r.scores for k, r in back.records.items() if r.finished} == {
+        k: r.scores for k, r in run.records.items() if r.finished
     }
     rows = {row["id"]: row for row in back.rows()}
     assert (rows["s0"]["kv_tokens"], rows["s0"]["seconds"], rows["s0"]["prediction"]) == (100, 1.23457, None)
@@ -53,18 +53,17 @@ def test_the_file_holds_no_answers_and_no_paths_and_is_always_the_same(run, tmp_
 
 def test_what_questions_shared_is_kept_where_they_did(run, tmp_path):
     records = {
-        k: {**r, "cost": {**r["cost"], "questions": 3, "saved_seconds": 0.5}}
+        k: dataclasses.replace(r, cost=dataclasses.replace(r.cost, questions=3, saved_seconds=0.5))
         for k, r in run.records.items()
-        if r["status"] == "ok"
+        if r.finished
     }
     [back] = recorded_baselines.read(
         recorded_baselines.record("shared", [dataclasses.replace(run, records=records)], tmp_path)
     )
-    assert all(
-        (r["cost"]["questions"], r["cost"]["saved_seconds"]) == (3, 0.5) for r in back.records.values()
-    )
-    [plain] = recorded_baselines.read(recorded_baselines.record("plain", [run], tmp_path))
-    assert "questions" not in plain.of_task("passkey")["s0"]["cost"]
+    assert all((r.cost.questions, r.cost.saved_seconds) == (3, 0.5) for r in back.records.values())
+    path = recorded_baselines.record("plain", [run], tmp_path)
+    assert '"questions"' not in path.read_text()
+    assert recorded_baselines.read(path)[0].of_task("passkey")["s0"].cost.questions == 1
 
 
 def test_nothing_is_written_over(run, tmp_path):

@@ -7,11 +7,12 @@ import os
 import pytest
 
 from harness import UsageError
+from harness.contracts.record import SampleRecord
 from harness.results.run_folder import RunFolder, folder_name, identity_hash
 
 
 def record(name, status="ok", task="t", **more):
-    return {"id": name, "task": task, "status": status, **more}
+    return SampleRecord(name, task, status, prediction="" if status == "ok" else None, extra=more)
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def filled(folder, *records):
 
 
 def keys(folder):
-    return [(r["task"], r["id"], r["status"]) for r in folder.records()]
+    return [(*r.key, r.status) for r in folder.records()]
 
 
 # --- names
@@ -89,7 +90,7 @@ def test_every_way_a_last_line_can_be_torn(folder):
     for end in range(first, len(whole)):
         folder.samples_path.write_bytes(whole[:end])
         complete = end == len(whole) - 1  # only the newline is missing: the record is there
-        assert [r["id"] for r in folder.records()] == (["a", "b"] if complete else ["a"])
+        assert [r.id for r in folder.records()] == (["a", "b"] if complete else ["a"])
         assert set(folder.recover()) == ({("t", "a"), ("t", "b")} if complete else {("t", "a")})
         assert folder.samples_path.read_bytes() == (whole if complete else whole[:first])
         folder.append(record("c"))
@@ -144,7 +145,7 @@ def test_a_folder_in_order_is_not_touched(folder):
 
 def test_a_sample_that_is_there_twice_is_kept_once(folder):
     filled(folder, record("a", text="old"), record("b"), record("a", text="new"))
-    assert folder.recover()["t", "a"]["text"] == "new"
+    assert folder.recover()["t", "a"].extra == {"text": "new"}
     assert len(folder.records()) == 2
 
 

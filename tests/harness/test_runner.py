@@ -22,7 +22,7 @@ from harness.evaluation.samples import prepare
 from harness.evaluation.settings import RunSettings
 from harness.models import adapters
 from harness.plugins.plain import Plain
-from harness.prompts.render import tokenize
+from harness.prompts.rendering import tokenize
 
 from .running import Toy, Watcher, answers, as_method, by_id, counting, one_thread, run, settings, with_toy
 
@@ -97,7 +97,7 @@ def test_each_record_holds_what_its_number_rests_on(plain_run):
         phases = cost["compress_seconds"] + cost["prefill_seconds"] + cost["decode_seconds"]
         assert 0 < phases <= cost["seconds"]
     assert watcher.totals == {"passkey": 4} and watcher.done == {"passkey": 0}
-    assert [r["id"] for r in watcher.records] == [key(p) for p in plan.samples]
+    assert [r.id for r in watcher.records] == [key(p) for p in plan.samples]
 
 
 def test_run_json_says_everything_that_can_change_an_answer(plain_run, tiny):
@@ -160,7 +160,7 @@ def test_raising_the_limit_continues_the_same_folder(tiny_folder, tmp_path):
     assert watcher.totals == {"passkey": 3} and watcher.done == {"passkey": 1}
     assert second.folder.samples_path.read_bytes().startswith(kept)
     assert second.summary["total"] == {"n": 3, "n_ok": 3, "failed": 0, "missing": 0}
-    assert [r["id"] for r in watcher.records] == [key(p) for p in plan.samples[1:]]
+    assert [r.id for r in watcher.records] == [key(p) for p in plan.samples[1:]]
 
 
 def test_lowering_the_limit_loses_nothing(tiny_folder, tmp_path):
@@ -267,7 +267,7 @@ def test_the_same_ids_in_two_tasks_are_two_samples(tiny_folder, tmp_path):
     wanted = settings(tiny_folder, tmp_path, tasks=("longbench/trec", "longbench/lcc"), data_dir=data)
     plan = plan_run(wanted)
     result = execute(plan, Watcher())
-    assert [(r["task"], r["id"]) for r in result.folder.records()] == [
+    assert [r.key for r in result.folder.records()] == [
         ("longbench/trec", "a"),
         ("longbench/lcc", "a"),
     ]

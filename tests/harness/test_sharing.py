@@ -16,7 +16,7 @@ from harness.plugins.position_scaling import PositionScaling
 from harness.plugins.streaming import Streaming
 from harness.plugins.two_pass.method import TwoPass
 from harness.plugins.two_pass.options import TwoPassOptions
-from harness.prompts.render import tokenize
+from harness.prompts.rendering import tokenize
 
 from .running import Toy, Watcher, answers, as_method, by_id, run, settings, with_toy
 

@@ -116,11 +116,11 @@ def test_a_suite_runs_shows_its_table_and_goes_on_where_it_was_killed(written, t
     for row in recorded["rows"]:
         [folder] = row["runs"]
         records = RunFolder(Path(folder)).records()
-        passkey = [r["scores"]["accuracy"] for r in records if r["task"] == "passkey"]
-        [other] = [r["scores"]["score"] for r in records if r["task"] == SETS]
+        passkey = [r.scores["accuracy"] for r in records if r.task == "passkey"]
+        [other] = [r.scores["score"] for r in records if r.task == SETS]
         mean = 100 * (sum(passkey) / len(passkey) + other) / 2
         assert rows[row["label"]]["Avg"]["value"] == pytest.approx(mean)
-        short = [r["id"] for r in records if r["metadata"].get("length") == LENGTHS[0]]
+        short = [r.id for r in records if r.metadata.get("length") == LENGTHS[0]]
         assert rows[row["label"]]["short"]["n"] == len(short) == 3
     assert [c["cells"]["n"]["value"] for c in claims["rows"]] == [7, 7]
     assert any(f.startswith("runs: ") for f in table["footers"])
@@ -240,8 +240,7 @@ def test_what_the_user_typed_goes_before_the_file_but_for_a_shorter_prompt(writt
     assert asked["min"].max_context == 180 and asked["plain"].max_context == 150
     assert asked["min"].options == {"interval": "32", "ratio": "adapt", "margin": "10"}
     assert (
-        spell(document, {}, quick=True, variables={"interval": 16}).rows[2].runs[0].options["interval"]
-        == "16"
+        spell(suite, {}, quick=True, variables={"interval": 16}).rows[2].runs[0].options["interval"] == "16"
     )
 
 
@@ -416,5 +415,5 @@ def test_estimates_know_about_how_much_a_method_computes(method, options, tiny_f
     assert bool(plan.method.prepares([sample.tokens], sample.decoding)) == attends
     result = execute(plan, Watcher())
     [record] = result.folder.records()
-    assert record["cost"]["positions"] == pytest.approx(expected + sample.decoding.max_new_tokens, rel=0.25)
+    assert record.cost.positions == pytest.approx(expected + sample.decoding.max_new_tokens, rel=0.25)
     assert not plan.method.prepares([sample.tokens], sample.decoding), "made, and found again"

@@ -1,8 +1,11 @@
 """The rows of a table: means over what finished, shares of what was lost, averages only of what they name."""
 
+from dataclasses import replace
+
 import pytest
 
 from harness import Task
+from harness.contracts.record import SampleRecord
 from harness.results.summary import row, summarise
 from harness.stats.bootstrap import confidence_interval
 
@@ -56,12 +59,12 @@ def record(i, score, task="toy", **changes):
             "decode_seconds": 3.0,
         },
     }
-    return {**base, **changes}
+    return SampleRecord.from_json({**base, **changes})
 
 
 def failed(i, status="error", task="toy"):
     """A failed record has no answer, no cost, no measurement."""
-    return {
+    found = {
         "id": f"s{i}",
         "task": task,
         "status": status,
@@ -70,6 +73,7 @@ def failed(i, status="error", task="toy"):
         "truncation": {"truncated": True, "answer_survives": False},
         "error": {"type": "E", "message": "m", "where": None},
     }
+    return SampleRecord.from_json(found)
 
 
 def task(cls=Toy, name="toy"):
@@ -147,15 +151,15 @@ def test_one_unverified_sample_marks_the_row():
 
 
 def test_costs_that_were_not_seen_are_left_out_not_counted_as_nothing():
-    unseen = record(1, 1.0)
-    unseen["cost"] = {**unseen["cost"], "kv_bytes": None, "peak_bytes": None}
+    seen = record(1, 1.0)
+    unseen = replace(seen, cost=replace(seen.cost, kv_bytes=None, peak_bytes=None))
     found = row(task(), 2, [record(0, 1.0), unseen])
     assert found["kv_bytes"] == 1000 and found["peak_bytes"] == 10
     assert row(task(), 1, [unseen])["peak_bytes"] is None
 
 
 def planned(*records):
-    keys = [(r["task"], r["id"]) for r in records]
+    keys = [r.key for r in records]
     return keys, dict(zip(keys, records))
 
 

@@ -270,7 +270,7 @@ def test_top_k_of_one_is_greedy(tiny):
     import torch
 
     from harness.contracts.prompt import Prompt
-    from harness.prompts.render import render, tokenize
+    from harness.prompts.rendering import render, tokenize
 
     ask = Request("x 0", "The sky is", 6, 5.0, 1)
     ids = list(tokenize(render(Prompt("", ask.prompt, ""), tiny, chat=True), tiny).ids)

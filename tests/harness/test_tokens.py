@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from harness import Prompt
 from harness.prompts import tokenization
-from harness.prompts.render import tokenize
+from harness.prompts.rendering import tokenize
 from harness.testing.tiny import make_tokenizer
 
 TOKENIZER = make_tokenizer()

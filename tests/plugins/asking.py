@@ -5,7 +5,7 @@ import torch
 from harness import Decoding, Prompt
 from harness.inference.meter import observe
 from harness.inference.verification import check
-from harness.prompts.render import tokenize
+from harness.prompts.rendering import tokenize
 
 
 def prompt(model, words, seed=0):
@@ -22,7 +22,7 @@ def ask(method, prompts, new_tokens=6):
         answers = method.compress_and_generate(prompts, decoding)
     for row, (answer, one) in enumerate(zip(answers, prompts)):
         assert answer.prompt_tokens == len(one)
-        assert check(answer, meter, row, len(one))["verified"]
+        assert check(answer, meter, row, len(one)).verified
     return answers, meter.kv_bytes
 
 

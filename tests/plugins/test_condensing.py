@@ -20,7 +20,7 @@ from harness.plugins.two_pass import calibration
 from harness.plugins.two_pass.method import TwoPass
 from harness.plugins.two_pass.options import TwoPassOptions
 from harness.plugins.two_pass.relevance import BeaconAttention, bm25, random
-from harness.prompts.render import tokenize
+from harness.prompts.rendering import tokenize
 
 WINDOW, INTERVAL = 256, 32
 
@@ -37,7 +37,7 @@ def ask(method, prompts, new_tokens=6):
     with observe(method.model.network, "cpu") as meter:
         answers = method.compress_and_generate(prompts, decoding)
     for row, answer in enumerate(answers):
-        assert check(answer, meter, row)["verified"]
+        assert check(answer, meter, row).verified
     return answers
 
 

@@ -17,6 +17,7 @@ from harness.cli import invoke
 from harness.cli import list as listing
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
+from harness.inference.likelihood import loglikelihood
 from harness.models import loading
 from harness.plugins.kvpress_bridge import discovery, method
 from harness.plugins.kvpress_bridge.attention import attention, untouched
@@ -268,7 +269,7 @@ def test_the_answer_is_the_likeliest_at_each_token(long, name):
     method, one = press(long, name, compression_ratio=0.5), prompt(long, 200)
     [answer], _ = ask(method, [one], 8)
     other = [*answer.token_ids[:5], (answer.token_ids[5] + 1) % 400 + 4, *answer.token_ids[6:]]
-    [found] = method.loglikelihood([one], [[answer.token_ids, other]])
+    [found] = loglikelihood(method, [one], [[answer.token_ids, other]])
     assert [x.greedy for x in found.likelihoods] == [True, False]
     assert found.kv_tokens == answer.kv_tokens
 

@@ -8,6 +8,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from harness import Decoding, UsageError
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
+from harness.inference.likelihood import loglikelihood
 from harness.models import loading
 from harness.plugins.plain import Plain
 from harness.plugins.position_scaling import PositionScaling, PositionScalingOptions
@@ -140,8 +141,8 @@ def test_one_context_serves_many_questions(tiny):
 def test_likelihoods_are_those_of_the_scaled_model(tiny, tmp_path):
     other, one = scaled_model(tiny, tmp_path, "yarn", 2.0), prompt(tiny, 120)
     choices = [[40, 41, 42], [17]]
-    mine = scaling(tiny, factor=2.0).loglikelihood([one], [choices])[0].likelihoods
-    theirs = Plain(other, Plain.Options()).loglikelihood([one], [choices])[0].likelihoods
+    mine = loglikelihood(scaling(tiny, factor=2.0), [one], [choices])[0].likelihoods
+    theirs = loglikelihood(Plain(other, Plain.Options()), [one], [choices])[0].likelihoods
     assert [x.logprob for x in mine] == pytest.approx([x.logprob for x in theirs], abs=1e-4)
 
 

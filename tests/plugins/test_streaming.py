@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from harness import Decoding, UsageError
+from harness.inference.likelihood import loglikelihood
 from harness.models import loading
 from harness.plugins.streaming import Streaming, StreamingOptions
 
@@ -159,7 +160,7 @@ def test_likelihoods_are_those_of_the_loop(tiny, chunk):
     """The window holds while a continuation is read, too, and each begins from the same cache."""
     one, choices = prompt(tiny, 60), [[40 + i for i in range(30)], [17], [300, 9, 9]]
     method = streaming(tiny, chunk=chunk)
-    [found] = method.loglikelihood([one], [choices])
+    [found] = loglikelihood(method, [one], [choices])
     for choice, likelihood in zip(choices, found.likelihoods):
         loop, total = Loop(tiny.network, SINKS, RECENT, chunk), 0.0
         with torch.no_grad():
@@ -169,7 +170,7 @@ def test_likelihoods_are_those_of_the_loop(tiny, chunk):
         assert likelihood.logprob == pytest.approx(total, abs=1e-3)
     assert found.kv_tokens == SINKS + RECENT
     [answer], _ = ask(method, [one], 20)
-    [[own]] = [scored.likelihoods for scored in method.loglikelihood([one], [[answer.token_ids]])]
+    [[own]] = [scored.likelihoods for scored in loglikelihood(method, [one], [[answer.token_ids]])]
     assert own.greedy and not found.likelihoods[0].greedy
 
 

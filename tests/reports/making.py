@@ -4,6 +4,7 @@ import json
 import random
 
 from harness import registry
+from harness.contracts.record import SampleRecord
 from harness.results.run_folder import RunFolder, identity_hash
 from harness.results.summary import summarise
 
@@ -140,7 +141,9 @@ def write_run(out, method, records, *, options=None, missing=(), status="finishe
         "status": status,
     }
     if status != "running":
-        content["summary"] = summarise(tasks, planned, {(r["task"], r["id"]): r for r in records})
+        content["summary"] = summarise(
+            tasks, planned, {(r["task"], r["id"]): SampleRecord.from_json(r) for r in records}
+        )
     folder = RunFolder(out / f"{method}-tiny-{content['hash']}")
     folder.write_run(content)
     lines = [json.dumps(r, ensure_ascii=False) + "\n" for r in records]

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from harness.contracts.record import SampleRecord
 from harness.contracts.run import LoadedRun
 from harness.reports._claims import findings_table, put_to_test, verdict
 from harness.reports._suite_rows import SuiteRow, measure, strata_of
@@ -15,12 +16,14 @@ def loaded(scores, seed=1, name="m", planned=None, status="ok"):
     records = {}
     for task, values in scores.items():
         for i, value in enumerate(values):
-            record = {"task": task, "id": f"s{i}", "status": "error" if value is None else status}
-            records[task, f"s{i}"] = {
-                **record,
-                "metadata": {"length": 10 * (i % 2)},
-                "scores": {"score": value, "other": 1.0},
-            }
+            record = SampleRecord(
+                f"s{i}",
+                task,
+                "error" if value is None else status,
+                metadata={"length": 10 * (i % 2)},
+                scores={"score": value, "other": 1.0},
+            )
+            records[record.key] = record
     tasks = [{"name": t, "version": "1", "preset": "p", "options": {}} for t in scores]
     content = {
         "hash": f"{name}{seed}",

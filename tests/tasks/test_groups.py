@@ -35,7 +35,7 @@ def ruler(monkeypatch, tiny_folder, tmp_path, empty_cache):
 
 def test_members_whose_data_are_missing_are_named_and_the_others_run(ruler):
     result = run(ruler())
-    assert {r["task"] for r in result.folder.records()} == {"ruler/vt", "ruler/fwe"}
+    assert {r.task for r in result.folder.records()} == {"ruler/vt", "ruler/fwe"}
     content = json.loads((result.folder.path / "run.json").read_text())
     assert set(content["unavailable"]) == {"ruler/niah_single_2", "ruler/qa_1"}
     assert "PaulGrahamEssays.json in --data-dir" in content["unavailable"]["ruler/niah_single_2"]

@@ -50,7 +50,7 @@ def test_lengths_are_reached_and_never_passed(preset):
 @pytest.mark.parametrize("chat", ["auto", "never"])
 def test_lengths_in_a_real_tokenizers_tokens(tiny_folder, preset, chat):
     from harness.models import loading
-    from harness.prompts.render import render, tokenize
+    from harness.prompts.rendering import render, tokenize
 
     model = loading.load(str(tiny_folder), device="cpu", chat=chat)
     env = task_environment(model)
