@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from harness import UsageError
 from harness.contracts import FitReport, Schedule, TrainingData
 from harness.inference import KVCache, feed
-from harness.training import train
+from harness.training.trainer import train
 
 from .engine import ActivationBeacon
 
