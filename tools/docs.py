@@ -18,7 +18,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -80,18 +80,17 @@ def parts() -> dict[str, Callable[[], str]]:
         "recipes": recipes,
     }
     for words in ((), *((verb,) for verb in VERBS), ("data", "show"), ("data", "fetch")):
-        found[" ".join(("help", *words))] = lambda words=words: help_text(*words)
+        found[" ".join(("help", *words))] = partial(help_text, *words)
     for row in listed("methods"):
-        if row["options"]:
-            found[f"options {row['name']}"] = lambda row=row: options(row, flag)
-        if row["fit_options"]:
-            found[f"fit-options {row['name']}"] = lambda row=row: options(row, flag, "fit_options")
-    for row in listed("tasks"):
-        if not row["options"]:
-            continue
-        found[f"task-options {row['name']}"] = lambda row=row: options(row, lambda n: f"{row['name']}.{n}")
-    for row in listed("recipes"):
-        found[f"recipe-options {row['name']}"] = lambda row=row: options(row, lambda n: f"--set {n}=")
+        for name, field in (("options", "options"), ("fit-options", "fit_options")):
+            if row[field]:
+                found[f"{name} {row['name']}"] = partial(options, row, flag, field)
+    for kind, prefix in (("task", "{0}.{{0}}"), ("recipe", "--set {{0}}=")):
+        for row in listed(f"{kind}s"):
+            if row["options"]:
+                found[f"{kind}-options {row['name']}"] = partial(
+                    options, row, prefix.format(row["name"]).format
+                )
     return found
 
 
@@ -125,7 +124,7 @@ def method_facts() -> str:
 
 def tasks() -> str:
     """A table of our tasks: the name and one line."""
-    return table(("task", "what it asks"), [described(r) for r in listed("tasks")])
+    return table(("task", "what it measures"), [described(r) for r in listed("tasks")])
 
 
 def task_facts() -> str:
@@ -135,7 +134,7 @@ def task_facts() -> str:
         if not r["variants"]:
             continue
         group, others = r["group"], [v for v in r["variants"] if v not in r["group"]]
-        line = f"{code(r['name'])} stands for {len(group)} tasks: {', '.join(map(code, group))}."
+        line = f"{code(r['name'])} alone runs {len(group)} tasks: {', '.join(map(code, group))}."
         families.append(line + (f" By name only: {', '.join(map(code, others))}." if others else ""))
     rows = [
         (f"[{code(r['name'])}]({r['name']}.md)", ", ".join(r["metrics"]), r["version"])
