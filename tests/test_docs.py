@@ -45,7 +45,7 @@ def repository_files() -> list[Path]:
         paths = [ROOT / name for name in done.stdout.decode("utf-8").split("\0") if name]
     else:
         left = re.compile(
-            r"(^|/)(\.venv[\w-]*|\.git|build|dist|runs|__pycache__|[^/]*_cache|[^/]*\.egg-info|\.hypothesis)/"
+            r"(^|/)(\.venv[\w-]*|\.git|build|dist|runs|__pycache__|[^/]*[_.]cache|[^/]*\.egg-info|\.hypothesis)/"
         )
         paths = [p for p in ROOT.rglob("*") if not left.search(f"{p.relative_to(ROOT).as_posix()}/")]
     return [path for path in paths if path.is_file()]
@@ -287,7 +287,7 @@ def test_what_the_package_exports_is_documented_and_sorted():
 def errors() -> list[tuple[str, str]]:
     """The command and the message of each error in the troubleshooting page."""
     text = document("docs/troubleshooting.md")
-    return re.findall(r"^```text\n\$ harness (.*)\nharness: (.*)\n```$", text, re.M)
+    return re.findall(r"^```console\n\$ harness (.*)\nharness: (.*)\n```$", text, re.M)
 
 
 def test_there_are_ten_errors_to_know():
