@@ -1,9 +1,11 @@
 """What the documentation says is what the code does, and nothing in the repository names a machine."""
 
 import ast
+import importlib.util
 import inspect
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+OWN_METHOD = "docs/your-own-method.md"
 FOLDERS = ("harness", "plugins", "tasks", "reports", "baselines")
+
+PAGES = ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md"))]
 
 # Written so that the patterns do not match themselves. Registries are named in words, never by their host.
 MACHINE = re.compile(
@@ -40,14 +45,14 @@ def repository_files() -> list[Path]:
         paths = [ROOT / name for name in done.stdout.decode("utf-8").split("\0") if name]
     else:
         left = re.compile(
-            r"(^|/)(\.venv[\w-]*|\.git|build|dist|runs|__pycache__|[^/]*_cache|[^/]*\.egg-info|\.hypothesis)/"
+            r"(^|/)(\.venv[\w-]*|\.git|build|dist|runs|__pycache__|[^/]*[_.]cache|[^/]*\.egg-info|\.hypothesis)/"
         )
         paths = [p for p in ROOT.rglob("*") if not left.search(f"{p.relative_to(ROOT).as_posix()}/")]
     return [path for path in paths if path.is_file()]
 
 
-def test_the_generated_parts_of_the_readme_are_up_to_date():
-    command = [sys.executable, str(ROOT / "tools" / "readme.py"), "--check"]
+def test_the_generated_parts_of_the_pages_are_up_to_date():
+    command = [sys.executable, str(ROOT / "tools" / "docs.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -74,6 +79,7 @@ def test_ci_takes_its_commands_from_the_documents():
         "ruff",
         "ruff",
         "mypy",
+        "zensical",
         "pytest",
     ]
 
@@ -92,18 +98,18 @@ def test_ci_also_tests_in_the_environment_that_has_kvpress():
 
 @pytest.fixture
 def example(tmp_path, monkeypatch):
-    """The README's method in a file; what it registers is gone after the test."""
+    """The method of `OWN_METHOD` in a file; what it registers is gone after the test."""
     from harness import registry
 
     monkeypatch.setattr(registry, "_local_methods", {})
-    code = block(document("README.md"), "example")
+    code = block(document(OWN_METHOD), "example")
     assert sum(bool(line.strip()) for line in code.splitlines()) < 40
     path = tmp_path / "ends.py"
     path.write_text(code + "\n", encoding="utf-8")
     return path
 
 
-def test_the_readmes_method_compresses_what_it_says(example, tiny_folder, tmp_path, capsys):
+def test_the_documented_method_compresses_what_it_says(example, tiny_folder, tmp_path, capsys):
     from harness.cli import invoke
 
     words = ["run", "--plugin", example, "--method", "ends", "--sinks", 3, "--recent", 40]
@@ -128,7 +134,7 @@ def test_the_readmes_method_compresses_what_it_says(example, tiny_folder, tmp_pa
     assert row["compression"] > 8
 
 
-def test_the_readmes_method_turns_keys_to_their_new_place(example, tiny):
+def test_the_documented_method_turns_keys_to_their_new_place(example, tiny):
     """First-layer keys depend on token and place alone: they must be those of reading only what was kept."""
     import torch
 
@@ -171,7 +177,7 @@ def test_every_task_has_a_page_with_its_version_options_and_changelog():
     from harness._util import entry_points
 
     families = entry_points.entry_points("tasks")
-    assert {path.stem for path in (ROOT / "docs" / "tasks").glob("*.md")} == set(families)
+    assert {path.stem for path in (ROOT / "docs" / "tasks").glob("*.md")} == {*families, "index"}
     for family in families:
         cls = registry.task_class(family)[0].cls
         page = document(f"docs/tasks/{family}.md")
@@ -182,12 +188,134 @@ def test_every_task_has_a_page_with_its_version_options_and_changelog():
         assert re.findall(rf"^\| `{family}\.(\w+)` \|", head, re.M) == list(cls.Options.model_fields), family
 
 
+def test_every_method_has_a_page_with_its_paper_memory_training_and_limits():
+    from harness import registry
+    from harness._util import entry_points
+
+    names = set(entry_points.entry_points("methods"))
+    assert {path.stem for path in (ROOT / "docs" / "methods").glob("*.md")} == {*names, "index"}
+    for name in names:
+        page = document(f"docs/methods/{name}.md")
+        assert page.startswith(f"# {name}\n") and "\n## Options" in page and "\n## Limits\n" in page, name
+        for row in ("memory saved", "trainable", "protocol"):
+            assert f"\n| {row} | " in page, (name, row)
+        assert re.search(r"^\| (paper|papers|source) \| ", page, re.M), name
+        protocol = "query-aware" if registry.listed_method(name).cls.sees_question else "query-agnostic"
+        assert f"\n| protocol | {protocol}" in page, name
+
+
+def test_the_readme_has_at_most_200_lines():
+    assert len(document("README.md").splitlines()) <= 200
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_relative_link_exists(name):
+    """Files, and the headings of pages; GitHub and the site name headings alike."""
+    text = re.sub(r"^```.*?^```", "", document(name), flags=re.DOTALL | re.M)
+    text = re.sub(r"`[^`\n]*`", lambda match: match[0].replace("](", "] ("), text)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (ROOT / name).parent / path if path else ROOT / name
+        assert found.exists(), target
+        if anchor:
+            assert anchor in headings(found.read_text("utf-8")), target
+
+
+def headings(text: str) -> set[str]:
+    plain = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.M)
+    lines = re.findall(r"^#+ (.*)$", plain, re.M)
+    return {
+        re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", re.sub(r"[`*]", "", line)).strip().lower())
+        for line in lines
+    }
+
+
+def commands(text: str) -> list[list[str]]:
+    """The commands of `harness` in the shell blocks of a page, as words."""
+    found = []
+    for shell in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.M):
+        for line in shell.splitlines():
+            for part in re.split(r" && | & | \| ", line.partition(" > ")[0] if " > " in line else line):
+                words = shlex.split(part, comments=True)
+                if words and words[0].rpartition("/")[2] == "harness":
+                    found.append(words[1:])
+    return found
+
+
+STAND_INS = {"ends": "streaming", "keep_ends": "streaming", "my_idea": "streaming"}
+"""For the methods that a page writes: one that has all of their options."""
+
+
+@pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING.md", "SECURITY.md"])
+def test_every_command_of_the_documentation_parses(name):
+    import click
+
+    from harness import registry
+    from harness.cli import VERBS, cli
+
+    for words in commands(document(name)):
+        verb, *args = words
+        assert verb in VERBS, words
+        if verb == "lm-eval" or any(word.startswith("kvpress:") for word in args):
+            continue  # lm-eval's own words, and presses of a package that is elsewhere
+        if "--plugin" in args:
+            at = args.index("--plugin")
+            del args[at : at + 2]
+        args = [STAND_INS.get(word, word) for word in args]
+        command = cli.get_command(click.Context(cli), verb)
+        while isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), args.pop(0))
+        context = command.make_context(f"harness {verb}", args)
+        asked = context.params.get("tasks") or context.params.get("task") or ()
+        for task in (asked,) if isinstance(asked, str) else asked:
+            assert task.startswith("lm_eval:") or registry.tasks([task], {}), words
+
+
+def test_commands_are_found_and_wrong_ones_seen():
+    text = "```bash\nharness run -m plain  # x\npip install x && .venv/bin/harness list tasks\n```\n"
+    assert commands(text) == [["run", "-m", "plain"], ["list", "tasks"]]
+    assert sum(len(commands(document(name))) for name in PAGES) > 60
+
+
 def test_what_the_package_exports_is_documented_and_sorted():
     import harness
 
     names = [name for name in harness.__all__ if not name.startswith("_")]
     assert names == sorted(names)
     assert not [name for name in names if not inspect.getdoc(getattr(harness, name))]
+
+
+def errors() -> list[tuple[str, str]]:
+    """The command and the message of each error in the troubleshooting page."""
+    text = document("docs/troubleshooting.md")
+    return re.findall(r"^```console\n\$ harness (.*)\nharness: (.*)\n```$", text, re.M)
+
+
+def test_there_are_ten_errors_to_know():
+    assert len(errors()) == 10
+
+
+@pytest.mark.parametrize(("command", "message"), errors())
+def test_the_errors_of_the_documentation_are_real(
+    command, message, tiny_folder, tmp_path, monkeypatch, capsys
+):
+    """As it is typed there, on a model made here: other numbers, and another name of the model."""
+    from harness.cli import invoke
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "predictions.jsonl").write_text('{"task": "longbench/trec" "prediction"}\n', encoding="utf-8")
+    words = shlex.split(command)
+    if words[0] == "run" and "--model" not in words:
+        words += ["--model", str(tiny_folder), "--device", "cpu"]
+    if "kvpress:" in command and importlib.util.find_spec("kvpress"):
+        pytest.skip("kvpress is installed")
+    assert invoke(words) == 2
+    shown = capsys.readouterr().err.splitlines()[-1].removeprefix("harness: ")
+    alike = [re.sub(r"\d[\d,]*", "N", line.replace(str(tiny_folder), "smollm2")) for line in (shown, message)]
+    assert alike[0] == alike[1]
 
 
 def test_no_file_names_a_machine_or_a_registrys_host():

@@ -1,7 +1,7 @@
 """Faults by the hundred, on a tiny model: kills at random moments, broken files, methods that fail.
 
     python tools/faults.py                      # everything, some fifteen minutes; prints the table
-    python tools/faults.py --readme             # and puts its rows into README.md
+    python tools/faults.py --write              # and puts its rows into docs/reliability.md
     python tools/faults.py --share 0.05         # a twentieth of it
     python tools/faults.py --only kill          # the rows whose names hold the word
 
@@ -29,7 +29,7 @@ from typing import Any
 from fault_bench import Bench, Row, records
 from fault_making import killed, second, torn, unwritable
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
 
 
 def killed_run(bench: Bench, row: Row, times: int) -> None:
@@ -282,16 +282,16 @@ def table(rows: Iterable[Row]) -> str:
     return head + "".join(lines)
 
 
-def write_readme(rows: Iterable[Row]) -> None:
-    """Put the rows into the README's table; those of other faults stay as they are there."""
-    text = README.read_text(encoding="utf-8")
+def write_page(rows: Iterable[Row]) -> None:
+    """Put the rows into the page's table; those of other faults stay as they are there."""
+    text = PAGE.read_text(encoding="utf-8")
     before, begin, rest = text.partition("<!-- faults -->\n")
     old, end, after = rest.partition("<!-- /faults -->\n")
     if not (begin and end):
-        raise SystemExit("README.md has no <!-- faults --> ... <!-- /faults -->")
+        raise SystemExit("docs/reliability.md has no <!-- faults --> ... <!-- /faults -->")
     known = {row.fault: row for row in [*shown(old), *rows]}
     found = [known[name] for name in STUDIES if name in known]
-    README.write_text(before + begin + table(found) + end + after, encoding="utf-8")
+    PAGE.write_text(before + begin + table(found) + end + after, encoding="utf-8")
 
 
 def shown(text: str) -> list[Row]:
@@ -306,7 +306,7 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of tries")
     parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="words of the rows wanted")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--readme", action="store_true", help="also write the rows into README.md")
+    parser.add_argument("--write", action="store_true", help="also write the rows into docs/reliability.md")
     args = parser.parse_args()
     print(table([]), end="", flush=True)
 
@@ -314,8 +314,8 @@ def main() -> int:
         print(table([row]).splitlines()[-1], flush=True)
         for note in row.notes[:5]:
             print(f"    {note[:300]}", file=sys.stderr, flush=True)
-        if args.readme:
-            write_readme([row])
+        if args.write:
+            write_page([row])
 
     with tempfile.TemporaryDirectory() as base:
         rows = study(Path(base), args.share, args.only, args.seed, say)

@@ -38,6 +38,7 @@ class Document:
 
     @property
     def empty(self) -> bool:
+        """Whether there is nothing to show."""
         return not (self.tables or self.figures or self.samples or self.notes)
 
     def to_json(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Axis:
 
     @property
     def head(self) -> str:
+        """The heading with its unit."""
         return f"{self.heading}, {self.unit}" if self.unit else self.heading
 
 

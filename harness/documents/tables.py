@@ -141,6 +141,7 @@ class Column:
 
     @property
     def head(self) -> str:
+        """The heading with its unit."""
         return f"{self.heading}, {self.unit}" if self.unit else self.heading
 
     def number(self, value: float | int | str | None) -> str:
@@ -174,6 +175,7 @@ class Row:
     group: str = ""
 
     def cell(self, column: Column) -> Cell:
+        """The cell of a column; an empty one where there is none."""
         return self.cells.get(column.key, Cell())
 
 

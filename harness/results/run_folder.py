@@ -105,6 +105,7 @@ class RunFolder:
 
     @property
     def samples_path(self) -> Path:
+        """The file of the records, one line each."""
         return self.path / SAMPLES
 
     @contextmanager

@@ -16,7 +16,7 @@ from harness.cli import invoke
 
 from .running import one_thread
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -96,9 +96,9 @@ def test_importing_the_package_imports_nothing_heavy_and_names_what_is_there():
         _ = harness.rum
 
 
-def test_the_readmes_example(tmp_path, tiny_folder, monkeypatch, capfd):
+def test_the_example_of_the_documentation(tmp_path, tiny_folder, monkeypatch, capfd):
     """As it stands, but for the model, which is made here, and the intervals that fit its window."""
-    [code] = re.findall(r"<!-- python -->\n```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    [code] = re.findall(r"<!-- python -->\n```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     assert 5 <= len(code.splitlines()) <= 8
     here = f'model="{tiny_folder}", interval=32, retrieval="bm25", device="cpu"'
     assert code.count('model="smollm2"') == 1

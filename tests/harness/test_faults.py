@@ -2,7 +2,7 @@
 
 Of each fault of ``tools/faults.py`` as many tries are made here as `SHARE` of the study's is, at least one: two
 dozen in all. A try has a limited number of starts, and what hangs is killed. ``HARNESS_FAULTS=1`` makes all of the
-study's; ``python tools/faults.py`` does the same and prints the table that the README shows.
+study's; ``python tools/faults.py`` does the same and prints the table of docs/reliability.md.
 """
 
 import json
@@ -61,9 +61,9 @@ def test_a_part_of_the_study(tool, bench, fault):
     assert row.tried and (row.lost, row.duplicated, row.wrong) == (0, 0, 0), row.notes
 
 
-def test_the_readme_shows_the_whole_study(tool):
+def test_the_page_shows_the_whole_study(tool):
     study = tool("faults")
-    text = study.README.read_text(encoding="utf-8")
+    text = study.PAGE.read_text(encoding="utf-8")
     rows = study.shown(text.partition("<!-- faults -->\n")[2].partition("<!-- /faults -->")[0])
     assert [row.fault for row in rows] == list(STUDIES)
     for row in rows:
