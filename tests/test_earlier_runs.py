@@ -1,0 +1,91 @@
+"""Run folders of an earlier version are resumed, reported and compared without a difference.
+
+The two in ``tests/golden/earlier_runs`` were made on the tiny model by the commit that `COMMIT` names, with
+``harness run -m plain`` and ``-m two_pass --interval 32``; ``compare.json`` and ``report.json`` are what that commit
+printed of them.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness import load_runs
+from harness.cli import invoke
+from harness.contracts import SampleRecord
+from harness.evaluation import RunSettings, execute, plan_run
+from harness.results.run_folder import folder_name
+
+from .harness.running import Watcher, one_thread
+
+EARLIER = Path(__file__).parent / "golden" / "earlier_runs"
+COMMIT = "c6e3aa81f8dfd940e3184ac418654ad3be3ab19f"
+METHODS = {"plain": {}, "two_pass": {"interval": "32"}}
+CHANGING = ("cost", "crc32")
+"""What no run has twice: its times, and the checksum over them."""
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Copies of the folders, as somebody has them who installs this version."""
+    return Path(shutil.copytree(EARLIER, tmp_path / "runs"))
+
+
+def folders(runs):
+    return [path for path in sorted(runs.iterdir()) if path.is_dir()]
+
+
+def test_they_are_what_they_say(runs):
+    for path in folders(runs):
+        content = json.loads((path / "run.json").read_text())
+        assert content["environment"]["commit"] == COMMIT and content["status"] == "finished"
+
+
+def test_every_line_says_the_same_when_it_is_written_again(runs):
+    for path in folders(runs):
+        for line in (path / "samples.jsonl").read_text("utf-8").splitlines():
+            fields = json.loads(line)
+            fields.pop("crc32")
+            again = SampleRecord.from_json(fields).to_json()
+            assert again == fields and list(again) == list(fields)
+
+
+@pytest.mark.parametrize("what", ["compare", "report"])
+def test_what_is_printed_of_them_is_the_same(runs, capsys, what):
+    assert invoke([what, *map(str, folders(runs)), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out.replace(f"{runs}/", "RUNS/"))
+    assert shown == json.loads((runs / f"{what}.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_they_are_found_and_resumed(runs, tiny_folder, tiny, method):
+    [path] = [path for path in folders(runs) if path.name.startswith(method)]
+    content = json.loads((path / "run.json").read_text("utf-8"))
+    identity = content["identity"]
+    assert folder_name(method, "tiny", identity) == path.name
+    same = identity["model_hash"] == tiny.content_hash and identity["tokenizer_hash"] == tiny.tokenizer_hash
+    if not same:  # other releases of torch and tokenizers draw and train another tiny model
+        identity |= {"model_hash": tiny.content_hash, "tokenizer_hash": tiny.tokenizer_hash}
+        path = path.rename(path.with_name(folder_name(method, "tiny", identity)))
+        (path / "run.json").write_text(json.dumps(content))
+    lines = (path / "samples.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (path / "samples.jsonl").write_text("".join(lines[:-1]), "utf-8")
+    grid = {"passkey": {"lengths": "190,288", "depths": "0,100"}}
+    wanted = RunSettings(
+        method, METHODS[method], task_settings=grid, model=str(tiny_folder), device="cpu", out=runs
+    )
+    plan = plan_run(wanted)
+    assert plan.folder.path == path
+    if not same:
+        return
+    with one_thread():
+        assert execute(plan, Watcher()).ran == 1
+    now = (path / "samples.jsonl").read_text("utf-8").splitlines(keepends=True)
+    assert now[:-1] == lines[:-1]
+    last, before = (
+        {k: v for k, v in json.loads(x).items() if k not in CHANGING} for x in (now[-1], lines[-1])
+    )
+    assert last["details"].keys() == before["details"].keys()
+    assert {**last, "details": None} == {**before, "details": None}
+    assert load_runs(path)[0].n_ok == 4
