@@ -18,7 +18,7 @@ from ..models import adapters
 from ..models.loading import load as load_model
 from ..models.model import LanguageModel
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
-from .samples import Prepared, _collect
+from .samples import Prepared, collect_samples
 from .settings import RunSettings, check_values
 
 
@@ -84,7 +84,7 @@ def plan_run(
     adapter = adapters.resolve(settings.adapter, method.default_adapter)
     if adapter is not None:
         method.load(adapter)
-    samples, unavailable = _collect(tasks, method, settings)
+    samples, unavailable = collect_samples(tasks, method, settings)
     identity = _identity(settings, method, tasks, adapter)
     if plugin.file_hash is not None:  # a file has no version to go by: another text may give other answers
         identity["method_file"] = plugin.file_hash

@@ -29,7 +29,8 @@ def preset_hash(task: Task, model: LanguageModel) -> dict[str, str]:
     return {"preset": task.preset, "hash": hashlib.sha256(content.encode()).hexdigest()[:12]}
 
 
-def _run_content(plan: RunPlan) -> dict[str, Any]:
+def run_content(plan: RunPlan) -> dict[str, Any]:
+    """The content of `run.json` as it stands from a run's first second on."""
     return {
         "schema": SCHEMA,
         "hash": identity_hash(plan.identity),
@@ -60,7 +61,7 @@ def _prompt_facts(plan: RunPlan, task: Task) -> dict[str, Any]:
     return {**found, **({"facts": facts} if (facts := task.facts()) else {})}
 
 
-def _dump_prompts(plan: RunPlan) -> None:
+def dump_prompts(plan: RunPlan) -> None:
     """The first prompt of each task as the model reads it, for people to look at."""
     seen = set()
     for prepared in plan.samples:

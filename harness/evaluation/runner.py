@@ -24,7 +24,7 @@ from ..results.summary import summarise
 from .batches import Together, together
 from .generate import Asked, Reading, ask, ask_over, read_once
 from .plan import RunPlan, plan_run
-from .run_metadata import _dump_prompts, _run_content
+from .run_metadata import dump_prompts, run_content
 from .sample_record import answered, failed, record_head
 from .samples import Prepared, writable
 from .settings import RunSettings
@@ -78,14 +78,14 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
         if not pending:
             with folder.leaving():
                 return _finish(plan, finished)
-        content = _run_content(plan)
+        content = run_content(plan)
         if (finished or folder.shared) and (
             earlier := earlier_environments(folder.read_run() or {}, content["environment"])
         ):
             content["earlier_environments"] = earlier
             watcher.note("part of this run was answered with other versions, hardware or code: see run.json")
         folder.write_run({**content, "status": "running"})
-        _dump_prompts(plan)
+        dump_prompts(plan)
         folder.begin()
         ran = 0
         try:
@@ -125,7 +125,7 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
 def _finish(plan: RunPlan, finished: dict[Key, SampleRecord]) -> RunResult:
     """A run without work left. One killed between its last sample and its summary gets the summary now."""
     summary = _summary(plan, finished)
-    found = plan.folder.read_run() or _run_content(plan)
+    found = plan.folder.read_run() or run_content(plan)
     if "summary" not in found or found.get("status") == "interrupted":
         plan.folder.write_run({**found, "status": "finished", "summary": summary})
     return RunResult(plan.folder, summary, 0)

@@ -64,7 +64,7 @@ class Prepared:
         return self.task.name, self.sample.id
 
 
-def _collect(
+def collect_samples(
     tasks: Sequence[Task], method: Method, settings: RunSettings
 ) -> tuple[list[Prepared], dict[str, str]]:
     """The samples of all tasks, and why those members of groups that cannot be asked here are left out."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from .._util.quiet import hush_libraries
 from ..errors import UsageError, unknown_name
 from . import default_model, gguf, hub
-from .model import LanguageModel, _line
+from .model import LanguageModel, first_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -148,7 +148,7 @@ def _config(folder: Path, name: str, trust_remote_code: bool) -> PretrainedConfi
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise UsageError(f"model {name}: its config.json is not accepted: {_line(error)}") from error
+        raise UsageError(f"model {name}: its config.json is not accepted: {first_line(error)}") from error
     for size in SIZES:  # transformers 5.2 takes anything
         if not isinstance(getattr(config, size, None), int):
             found = getattr(config, size, None)
@@ -173,5 +173,5 @@ def _device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"--device {device}: not available here: {_line(error)}") from error
+        raise UsageError(f"--device {device}: not available here: {first_line(error)}") from error
     return device

@@ -90,7 +90,9 @@ class LanguageModel:
                 self.folder, local_files_only=True, trust_remote_code=self._trust_remote_code
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
-            raise UsageError(f"model {self.name}: its tokenizer cannot be loaded: {_line(error)}") from error
+            raise UsageError(
+                f"model {self.name}: its tokenizer cannot be loaded: {first_line(error)}"
+            ) from error
         if not tokenizer.is_fast:
             raise UsageError(
                 f"model {self.name}: its tokenizer gives no character offsets; save it as tokenizer.json"
@@ -128,7 +130,9 @@ class LanguageModel:
                 output_loading_info=True,
             )
         except (SafetensorError, OSError, RuntimeError, ValueError, ImportError) as error:
-            raise UsageError(f"model {self.name}: {self.folder} cannot be loaded: {_line(error)}") from error
+            raise UsageError(
+                f"model {self.name}: {self.folder} cannot be loaded: {first_line(error)}"
+            ) from error
         gguf.check_complete(self.name, info)
         # What a model's publisher suggests for sampling (penalties, suppressed tokens) is no part of any
         # method; end tokens come from `end_ids`. `generate` would fill every gap of its settings from here.
@@ -218,6 +222,6 @@ class LanguageModel:
         }
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of a library's error: the user is told one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

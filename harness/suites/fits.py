@@ -35,7 +35,7 @@ def missing_adapter(adapter: Path | None) -> str:
     return ""
 
 
-def _fits(plan: SuitePlan, suite: Suite, row: Row, name: str, out: Path) -> PlannedFit:
+def planned_fits(plan: SuitePlan, suite: Suite, row: Row, name: str, out: Path) -> PlannedFit:
     """The planned fit of that name on the row's model, and those it goes on from; each once."""
     key = (row.model, name)
     if key not in plan.fits:
@@ -54,7 +54,7 @@ def _fit(plan: SuitePlan, suite: Suite, row: Row, name: str, out: Path) -> Plann
             return PlannedFit(
                 name, None, "refused", f"fit {name}: goes on from {before!r}, which waits for it"
             )
-        base = _fits(plan, suite, row, before, out)
+        base = planned_fits(plan, suite, row, before, out)
         if base.state in ("unavailable", "refused"):
             return PlannedFit(name, None, base.state, base.why)
     run = row.runs[0]

@@ -47,11 +47,12 @@ class SuiteOutcome:
         return [row for row in self.rows if row.status == "failed"]
 
 
-def _outcome(row: Row) -> RowOutcome:
+def row_outcome(row: Row) -> RowOutcome:
+    """What a row is, before anything of it was run."""
     return RowOutcome(row.id, row.label, row.model, row.runs[0].method, row.published, row.note)
 
 
-def _content(plan: SuitePlan) -> dict[str, Any]:
+def outcome_content(plan: SuitePlan) -> dict[str, Any]:
     """What was asked: the table's layout, the findings, and whatever differs from the paper's set-up."""
     spelled = plan.spelled
     suite = spelled.suite
@@ -79,17 +80,18 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _path(plan: SuitePlan, out: Path) -> Path:
+def outcome_path(plan: SuitePlan, out: Path) -> Path:
     """A file named after all that was asked: the same request finds and replaces it."""
     asked = [
         [dataclasses.asdict(run.settings) for run in runs] + [row.label, row.fit] for row, runs in plan.rows
     ]
-    identity = {"content": _content(plan), "runs": json.dumps(asked, default=str, sort_keys=True)}
+    identity = {"content": outcome_content(plan), "runs": json.dumps(asked, default=str, sort_keys=True)}
     suite = plan.spelled.suite
     return out / FOLDER / f"{folder_name(suite.name, plan.spelled.rows[0].model, identity)}.json"
 
 
-def _write(outcome: SuiteOutcome) -> None:
+def write_outcome(outcome: SuiteOutcome) -> None:
+    """Write what a suite came to, whole or not at all."""
     content = {**outcome.content, "rows": [dataclasses.asdict(row) for row in outcome.rows]}
     outcome.content = content
     with writes(outcome.path.parent):

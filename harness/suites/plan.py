@@ -13,7 +13,7 @@ from ..evaluation.settings import RunSettings
 from ..inference import throughput
 from ..models import adapters
 from ..models.shared import Note
-from .fits import _fits, missing_adapter
+from .fits import missing_adapter, planned_fits
 from .matrix import Row, Spelled, with_adapter
 from .planned import PlannedFit, PlannedRun, State, SuitePlan
 
@@ -35,7 +35,7 @@ def plan_suite(spelled: Spelled, out: Path, note: Note, *, estimate: bool = True
     for row in spelled.rows:
         note(f"planning {row.label} on {row.model}")
         suite = spelled.suites[row.model]
-        fit = None if row.fit is None else _fits(plan, suite, row, row.fit, out)
+        fit = None if row.fit is None else planned_fits(plan, suite, row, row.fit, out)
         runs = [_run(plan, row, settings, fit, note, seen, prepared, estimate) for settings in row.runs]
         plan.rows.append((row, runs))
     reasons = [(run.state, run.why) for _, runs in plan.rows for run in runs]

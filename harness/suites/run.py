@@ -19,7 +19,7 @@ from ..training.plan import plan_fit
 from ..training.run import FitView
 from ..training.run import execute as execute_fit
 from .matrix import Row, with_adapter
-from .outcome import RowOutcome, SuiteOutcome, _content, _outcome, _path, _write
+from .outcome import RowOutcome, SuiteOutcome, outcome_content, outcome_path, row_outcome, write_outcome
 from .planned import PlannedFit, PlannedRun, SuitePlan
 
 
@@ -44,7 +44,7 @@ def carry_out(plan: SuitePlan, out: Path, view: SuiteView) -> SuiteOutcome:
 
     A fit or run that fails is recorded with its reason. Ctrl-C goes through, after what is there was written.
     """
-    outcome = SuiteOutcome(_path(plan, out), _content(plan), [])
+    outcome = SuiteOutcome(outcome_path(plan, out), outcome_content(plan), [])
     fitted: dict[tuple[str, str], str] = {}
     made: dict[str, Path] = {}
     total = sum(len(runs) for _, runs in plan.rows)
@@ -57,14 +57,14 @@ def carry_out(plan: SuitePlan, out: Path, view: SuiteView) -> SuiteOutcome:
                     fitted[key] = why
         for row, runs in plan.rows:
             began = time.perf_counter()
-            came = _outcome(row)
+            came = row_outcome(row)
             outcome.rows.append(came)
             for run in runs:
                 number += 1
                 _run(plan, row, run, came, fitted, made, view, (number, total))
             view.done(row, came, time.perf_counter() - began)
     finally:
-        _write(outcome)
+        write_outcome(outcome)
     return outcome
 
 

@@ -106,11 +106,11 @@ def assemble_plan(
     made = SynthPlan(
         settings, recipe, model, generator, pool, identity, stages, share(count, recipe.tasks), length
     )
-    _check_out(settings.out, _request(made))
+    check_out(settings.out, request_of(made))
     return made
 
 
-def _request(plan: SynthPlan) -> dict[str, Any]:
+def request_of(plan: SynthPlan) -> dict[str, Any]:
     """Everything that decides the bytes of the data file."""
     return {
         "pool": plan.identity,
@@ -120,7 +120,7 @@ def _request(plan: SynthPlan) -> dict[str, Any]:
     }
 
 
-def _check_out(out: Path, request: Mapping[str, Any]) -> None:
+def check_out(out: Path, request: Mapping[str, Any]) -> None:
     """Refuse a folder with other data: nothing is written over."""
     old = data_card.read(out)
     if (out / DATA).exists() and (old is None or old.get("request") != request):

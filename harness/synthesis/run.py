@@ -20,7 +20,7 @@ from ..contracts.recipe import Draft, Dropped, NoItems, Request, Stage, TooShort
 from ..errors import HarnessError, UsageError
 from . import data_card
 from .assembly import DataFile, Layout, layout
-from .plan import DATA, _check_out, _request
+from .plan import DATA, check_out, request_of
 from .pool import NOT_ASKED
 from .settings import SynthPlan
 
@@ -73,8 +73,8 @@ def execute(plan: SynthPlan, watcher: Watcher) -> dict[str, Any]:
     HarnessError
         If the generator wrote nothing usable; the line names the counts.
     """
-    request = _request(plan)
-    _check_out(plan.settings.out, request)
+    request = request_of(plan)
+    check_out(plan.settings.out, request)
     with plan.pool.open():
         plan.pool.write_identity(plan.identity)
         for stage in plan.stages:

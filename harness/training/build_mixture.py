@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .._util.files import unwritable
 from ..errors import UsageError
-from .mixture import _BATCH, FORMAT, Mixture
+from .mixture import BATCH, FORMAT, Mixture
 from .sources import HubRows, Progress, Source, parse_spec
 from .tokenize import Tokenizing
 
@@ -209,7 +209,7 @@ def _take(index: int, source: Source, tokenizing: Tokenizing, store: _Store, ste
     read = taken = 0
     rows = source.rows(tokenizing.seed)
     while source.count is None or taken < source.count:
-        wanted = _BATCH if source.count is None else min(_BATCH, source.count - taken)
+        wanted = BATCH if source.count is None else min(BATCH, source.count - taken)
         if not (batch := list(islice(rows, wanted))):
             break
         for examples in tokenizing.examples(batch, source.identity):

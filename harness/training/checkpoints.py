@@ -16,12 +16,13 @@ def last_whole(folder: Path) -> Path | None:
     found = []
     for path in folder.glob("checkpoint-*"):
         number = path.name.removeprefix("checkpoint-")
-        if number.isdecimal() and _is_whole(path):
+        if number.isdecimal() and is_whole(path):
             found.append((int(number), path))
     return max(found)[1] if found else None
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file of a checkpoint is as it was written."""
     try:
         digests = json.loads((checkpoint / WHOLE).read_text(encoding="utf-8"))
         return bool(digests) and all(digest(checkpoint / name) == d for name, d in digests.items())

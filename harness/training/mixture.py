@@ -23,7 +23,7 @@ FORMAT = 1
 """Goes up whenever the same sources may give other examples: what was kept before is then made anew."""
 
 IGNORED = -100
-_BATCH = 16  # rows tokenised at a time, in parallel; their text is in memory together
+BATCH = 16  # rows tokenised at a time, in parallel; their text is in memory together
 
 
 class Mixture:

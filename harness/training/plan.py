@@ -97,13 +97,14 @@ def plan_fit(settings: FitSettings, note: Callable[[str], None] | None = None) -
     if settings.trainer:  # else there is nothing to refuse, and what would refuse it takes seconds to import
         from . import trainer
 
-        trainer.check(_schedule(settings), model.device)
+        trainer.check(schedule_of(settings), model.device)
     if (settings.out / adapters.CARD).exists():
-        _same_request(settings.out, _request(settings, method, fit_options, adapter))
+        same_request(settings.out, request_of(settings, method, fit_options, adapter))
     return FitPlan(settings, model, method, fit_options, adapter)
 
 
-def _schedule(settings: FitSettings, observer: FitObserver | None = None) -> Schedule:
+def schedule_of(settings: FitSettings, observer: FitObserver | None = None) -> Schedule:
+    """The schedule that a method is given."""
     return Schedule(
         folder=settings.out / TRAINING,
         batch_size=settings.batch_size,
@@ -128,7 +129,9 @@ def _own_device(device: str) -> str:
     return f"cuda:{rank}" if torch.cuda.is_available() else device
 
 
-def _request(settings: FitSettings, method: Method, options: Options, adapter: Path | None) -> dict[str, Any]:
+def request_of(
+    settings: FitSettings, method: Method, options: Options, adapter: Path | None
+) -> dict[str, Any]:
     """Everything that can change what is learned; JSON-ready."""
     return {
         "harness": __version__,
@@ -161,7 +164,7 @@ def _request(settings: FitSettings, method: Method, options: Options, adapter: P
     }
 
 
-def _same_request(out: Path, request: dict[str, Any]) -> None:
+def same_request(out: Path, request: dict[str, Any]) -> None:
     """Raise UsageError unless the fit in `out` was asked for in the same words."""
     try:
         before = json.loads((out / TRAINING / REQUEST).read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..models import adapters
 from ..results.run_folder import RunFolder
 from . import build_mixture
-from .plan import AGAIN, CONTENT, CURVE, FIGURE, REQUEST, TRAINING, _request, _same_request, _schedule
+from .plan import AGAIN, CONTENT, CURVE, FIGURE, REQUEST, TRAINING, request_of, same_request, schedule_of
 
 if TYPE_CHECKING:
     from ..contracts.fit import TrainingData
@@ -55,7 +55,7 @@ def execute(plan: FitPlan, view: FitView) -> FitResult:
         If the loss is no number any more; checkpoints of before are kept.
     """
     settings, out = plan.settings, plan.settings.out
-    request = _request(settings, plan.method, plan.options, plan.adapter)
+    request = request_of(settings, plan.method, plan.options, plan.adapter)
     first = int(os.environ.get("RANK", "0")) == 0
     if not first:
         if (out / adapters.CARD).exists():  # the first process will see it too, and train nothing
@@ -63,7 +63,7 @@ def execute(plan: FitPlan, view: FitView) -> FitResult:
         return _carry_out(plan, request, view, first)
     with RunFolder(out / TRAINING).open():
         if (out / TRAINING / REQUEST).exists():
-            _same_request(out, request)
+            same_request(out, request)
         if (out / adapters.CARD).exists():
             return FitResult(out, adapters.read_card(out), None)
         with writes(out, AGAIN):
@@ -75,7 +75,7 @@ def _carry_out(plan: FitPlan, request: dict[str, Any], view: FitView, first: boo
     from .._util.environment import environment
 
     settings, out = plan.settings, plan.settings.out
-    schedule = _schedule(settings, view if first else None)
+    schedule = schedule_of(settings, view if first else None)
     data = _data(plan, view)
     if data is not None and first:
         _same_data(out, data.facts)

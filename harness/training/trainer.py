@@ -29,7 +29,7 @@ from .._util.files import write_whole, writes
 from .._util.hashing import digest
 from ..contracts.fit import Example, FitObserver, FitReport, Schedule, TrainingData
 from ..errors import HarnessError, UsageError
-from .checkpoints import WHOLE, _is_whole, last_whole
+from .checkpoints import WHOLE, is_whole, last_whole
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -92,7 +92,7 @@ def train(
     checkpoint = last_whole(schedule.folder)
     with writes(schedule.folder, "make room and run again"):
         for path in schedule.folder.glob("checkpoint-*"):
-            if arguments.should_save and not _is_whole(path):  # torn by a kill
+            if arguments.should_save and not is_whole(path):  # torn by a kill
                 shutil.rmtree(path)
         trainer = _Trainer(
             observer=observer,

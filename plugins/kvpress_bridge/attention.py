@@ -45,7 +45,8 @@ def attend(
     return found
 
 
-def _register() -> None:
+def register() -> None:
+    """Make our attention known to transformers; a second call does nothing."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 

@@ -40,14 +40,14 @@ def installed(name: str) -> Any:
                 require_version(wanted)
             except ImportError as error:
                 raise UsageError(
-                    f"kvpress {_version()} works with {wanted}, not {metadata.version('transformers')}; "
+                    f"kvpress {version()} works with {wanted}, not {metadata.version('transformers')}; "
                     f"in an environment of its own: {PIP}"
                 ) from error
     try:
         import kvpress
     except Exception as error:
         raise UsageError(
-            f"kvpress {_version()} cannot be imported: {type(error).__name__}: {error}"
+            f"kvpress {version()} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -57,7 +57,8 @@ def installed(name: str) -> Any:
     return kvpress
 
 
-def _version() -> str:
+def version() -> str:
+    """The version of the installed kvpress."""
     from importlib import metadata
 
     return metadata.version(PACKAGE)

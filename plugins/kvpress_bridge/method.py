@@ -9,7 +9,7 @@ from typing import ClassVar
 from harness import Method, UsageError
 from harness.errors import unknown_name
 
-from .discovery import ABSTRACT, PACKAGE, REFUSED, _version, installed
+from .discovery import ABSTRACT, PACKAGE, REFUSED, installed, version
 from .press_method import PressMethod
 
 
@@ -57,6 +57,6 @@ def _method(name: str) -> type[Method]:
             "__module__": __name__,
             "Options": press_options(press),
             "press": press,
-            "version": f"{PressMethod.version}+kvpress{_version()}",
+            "version": f"{PressMethod.version}+kvpress{version()}",
         },
     )

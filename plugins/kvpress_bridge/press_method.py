@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, Generation, Method, UsageError
 
-from .attention import ATTENTION, _register, attention, untouched
-from .discovery import _version, installed
+from .attention import ATTENTION, attention, register, untouched
+from .discovery import installed, version
 
 if TYPE_CHECKING:
     from harness.contracts import TokenizedPrompt
@@ -65,7 +65,7 @@ class PressMethod(Method):
         self._seen: list[tuple[float, float]] = []
 
     def facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"press": self.press.__name__, "kvpress": _version()}
+        facts: dict[str, Any] = {"press": self.press.__name__, "kvpress": version()}
         if not self._seen:
             return facts
         claimed, freed = (sum(part) / len(self._seen) for part in zip(*self._seen))
@@ -163,7 +163,7 @@ class PressMethod(Method):
         from harness.inference import decode, feed, stop_reason
 
         network, cache = self.model.network, state.cache
-        _register()
+        register()
         with untouched(network), attention(network, ATTENTION):
             for layer, indices in zip(network.model.layers, state.hidden):
                 layer.self_attn.masked_key_indices = indices

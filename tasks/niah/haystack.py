@@ -99,13 +99,13 @@ class Haystack:
             self._before.append(self._before[-1] + self._counter.words(f" {sentence}"))
 
 
-def _sentence(rng: random.Random) -> str:
+def sentence(rng: random.Random) -> str:
     """A sentence of four random words that tells nothing."""
     adjectives, nouns = sources.word_list("adjective"), sources.word_list("noun")
     first, second = rng.choice(adjectives), rng.choice(nouns)
     return f"The {first} {second} is near the {rng.choice(adjectives)} {rng.choice(nouns)}."
 
 
-def _bag(text: str) -> set[str]:
+def bag_of_words(text: str) -> set[str]:
     """The words of a text, in lower case and without punctuation around them."""
     return {word for raw in text.lower().split() if (word := raw.strip(".,;:!?\"'()[]*“”‘’"))}

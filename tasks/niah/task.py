@@ -17,7 +17,7 @@ from .._grid import checked_depths, checked_lengths, part_means, plain
 from ..ruler import sentences, sources
 from ..ruler.counting import Counter
 from ..ruler.needles import essays
-from .haystack import PLACES, SPARE, Haystack, Needle, _bag, _sentence
+from .haystack import PLACES, SPARE, Haystack, Needle, bag_of_words, sentence
 
 HEAD = "This is a very long story book: <book> "
 TAIL = " </book>.\n Based on the content of the book, Question: {question}\nAnswer:"
@@ -102,8 +102,8 @@ class NeedleGrid(Task):
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """``recall``: share of the answer's distinct words that the prediction has, without case and
         surrounding punctuation; the best over the accepted answers, 0..1."""
-        said = _bag(prediction)
-        shares = [len(words & said) / len(words) for r in sample.references if (words := _bag(r))]
+        said = bag_of_words(prediction)
+        shares = [len(words & said) / len(words) for r in sample.references if (words := bag_of_words(r))]
         return {"recall": max(shares, default=0.0)}
 
     def breakdown(self, scored: Sequence[ScoredSample]) -> dict[str, float]:
@@ -152,7 +152,7 @@ class NeedleGrid(Task):
             position = iter(range(2**62))
             return Haystack(lambda: found[next(position) % len(found)], counter), f"essays, {kind}"
         rng = random.Random(f"{env.seed}/niah-words")
-        return Haystack(lambda: _sentence(rng), counter), "words"
+        return Haystack(lambda: sentence(rng), counter), "words"
 
 
 def _last(haystack: Haystack, counter: Counter, length: int, start: int, needles: Sequence[Needle]) -> int:
