@@ -53,8 +53,12 @@ class RunCommand(MethodCommand):
 @click.option("--seed", type=int, default=42, show_default=True, help="Seed of the tasks' samples.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
-@click.option("--batch-size", type=int, default=1, show_default=True, help="Samples asked together.")
-@click.option("--query-agnostic", is_flag=True, help="Withhold the question from methods that could see it.")
+@click.option("--batch-size", type=int, default=1, show_default=True, help="Samples run together.")
+@click.option(
+    "--query-agnostic",
+    is_flag=True,
+    help="Let no method see the question while it compresses (query-agnostic).",
+)
 @click.option(
     "--share/--no-share",
     default=True,

@@ -117,7 +117,7 @@ def notes(summary: dict[str, Any], plan: RunPlan) -> list[RenderableType]:
         lines.append(Text("note: this method sees the question while it compresses", style="yellow"))
     elif plan.method.sees_question:
         lines.append(
-            Text("note: query-agnostic: the question was withheld while compressing", style="yellow")
+            Text("note: query-agnostic: the method compressed without seeing the question", style="yellow")
         )
     for reason in dict.fromkeys(plan.unavailable.values()):
         names = ", ".join(name for name, why in plan.unavailable.items() if why == reason)

@@ -1,9 +1,9 @@
 """The contract of a method: everything a long-context method has to say to be run, compared and trusted.
 
 A method reads prompts that may be far longer than the model's window and answers them. It implements
-either the two halves `compress` and `generate` (so that one compressed context can serve many questions)
-or, if it cannot work in halves, `compress_and_generate` as a whole. It never measures itself: the runner
-watches the model's forward passes and holds what it saw against what the method declares.
+either `compress` and `generate` (so that one compressed context can serve many questions) or, if it cannot
+keep the two apart, `compress_and_generate`. It never measures itself: the runner watches the model's forward
+passes and holds what it saw against what the method declares.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _silent(what: str) -> Iterator[Callable[[int, int], None]]:
     yield lambda done, total: None
 
 
-class Method(ABC):  # noqa: B024  (either the two halves or the whole must be there, which ABC cannot say)
+class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must be there, which ABC cannot say)
     """A way to read more than the model's window. Subclass it, name it in an entry point, and it runs.
 
     Class attributes
@@ -44,7 +44,7 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
         Changes whenever answers may change; part of the run's hash.
     sees_question
         True if compression depends on the question. Such methods are never ranked unmarked beside
-        query-agnostic ones. One that has the two halves as well can also work without
+        query-agnostic ones. One that has `compress` and `generate` as well can also work without
         (``--query-agnostic``).
     trainable
         True if `fit` works.
@@ -62,9 +62,9 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
     ----------
     announce
         Set by the runner: how to show the user that something long is under way in `prepare`.
-    withheld
-        True once `withhold_question` was called: only the two halves are used, so that nothing before
-        `generate` can depend on the question.
+    query_agnostic
+        True once `make_query_agnostic` was called: only `compress` and `generate` are used, so that nothing
+        before `generate` can depend on the question.
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
@@ -96,16 +96,16 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
         self.model = model
         self.options = options
         self.announce: Announce = _silent
-        self.withheld = False
+        self.query_agnostic = False
 
     @property
     def protocol(self) -> str:
         """``"query-aware"`` if compression sees the question, else ``"query-agnostic"``; kept in each record."""
-        return "query-aware" if self.sees_question and not self.withheld else "query-agnostic"
+        return "query-aware" if self.sees_question and not self.query_agnostic else "query-agnostic"
 
     @property
-    def halves(self) -> bool:
-        """Whether the method has the two halves, so that a context can be compressed without its question."""
+    def two_phase(self) -> bool:
+        """Whether the method has `compress` and `generate`, so that a context is compressed without its question."""
         cls = type(self)
         return cls.compress is not Method.compress and cls.generate is not Method.generate
 
@@ -113,13 +113,13 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
     def shares_contexts(self) -> bool:
         """Whether one compressed context may serve several questions, each answered as if it were alone."""
         whole = type(self).compress_and_generate is not Method.compress_and_generate
-        return self.halves and (self.withheld or not whole)
+        return self.two_phase and (self.query_agnostic or not whole)
 
-    def withhold_question(self) -> None:
+    def make_query_agnostic(self) -> None:
         """From now on work without seeing the question. Raises UsageError if the method cannot."""
-        if self.sees_question and not self.halves:
+        if self.sees_question and not self.two_phase:
             raise UsageError(f"--query-agnostic: {type(self).__name__} cannot compress without the question")
-        self.withheld = True
+        self.query_agnostic = True
 
     def share_key(self, context: int, reserve: int, decoding: Decoding) -> Hashable:
         """What `compress` makes of a context besides its tokens: equal keys, equal states.
@@ -155,7 +155,7 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
         For what is shared by all samples and expensive: a calibration, for instance. Optional.
         """
 
-    def reads(self, tokens: int, decoding: Decoding) -> int:
+    def tokens_to_process(self, tokens: int, decoding: Decoding) -> int:
         """Positions the model computes to read a prompt of `tokens`: for estimates of time, before it is loaded."""
         return tokens
 
@@ -199,7 +199,7 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
     def compress_and_generate(
         self, prompts: Sequence[TokenizedPrompt], decoding: Decoding
     ) -> list[Generation]:
-        """Answer a batch of prompts; one `Generation` each, in order. The default joins the two halves."""
+        """Answer a batch of prompts; one `Generation` each, in order. The default is `compress`, then `generate`."""
         from .phases import phase
 
         with phase("compress"):
@@ -207,10 +207,10 @@ class Method(ABC):  # noqa: B024  (either the two halves or the whole must be th
             states = self.compress([p.head_ids for p in prompts], reserve, decoding)
         return self.generate(states, [p.suffix_ids for p in prompts], decoding)
 
-    def ask(self, prompts: Sequence[TokenizedPrompt], decoding: Decoding) -> list[Generation]:
-        """`compress_and_generate`; where the question is withheld, by the halves only. Not to be overridden."""
-        halves = self.withheld and self.halves
-        whole = (Method if halves else type(self)).compress_and_generate
+    def run(self, prompts: Sequence[TokenizedPrompt], decoding: Decoding) -> list[Generation]:
+        """`compress_and_generate`; query-agnostic: by `compress` and `generate` only. Not to be overridden."""
+        apart = self.query_agnostic and self.two_phase
+        whole = (Method if apart else type(self)).compress_and_generate
         return whole(self, prompts, decoding)
 
     def loglikelihood(

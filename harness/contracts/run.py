@@ -86,7 +86,7 @@ class LoadedRun:
 
     @property
     def sees_question(self) -> bool:
-        """Whether compression saw the question in this run: false too if it was withheld."""
+        """Whether compression saw the question in this run: false too in a query-agnostic run."""
         return self.protocol == "query-aware"
 
     @property

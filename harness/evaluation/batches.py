@@ -10,49 +10,51 @@ from ..contracts.method import Method
 from ..contracts.outputs import Decoding
 
 if TYPE_CHECKING:
-    from .samples import Prepared
+    from .samples import PreparedSample
 
 
 @dataclass
-class Together:
+class SampleBatch:
     """Samples that are asked in one go: a batch, or all questions over one context, compressed once."""
 
-    samples: list[Prepared] = field(default_factory=list)
+    samples: list[PreparedSample] = field(default_factory=list)
     shared: bool = False
 
 
-def together(method: Method, samples: Sequence[Prepared], batch_size: int, share: bool) -> Iterator[Together]:
+def sample_batches(
+    method: Method, samples: Sequence[PreparedSample], batch_size: int, share: bool
+) -> Iterator[SampleBatch]:
     """Put samples of one task together, always in the same way whatever has been finished already.
 
     Questions over one context form a group where the method can serve them from one state without any answer
     being another than it would be alone. All others form batches of up to `batch_size` with one decoding.
     """
-    groups: dict[Any, list[Prepared]] = {}
+    groups: dict[Any, list[PreparedSample]] = {}
     if share and method.shares_contexts:
         for prepared in samples:
             groups.setdefault(_share_key(method, prepared), []).append(prepared)
     several = {id(p): group for group in groups.values() if len(group) > 1 for p in group}
-    batch: list[Prepared] = []
+    batch: list[PreparedSample] = []
     for prepared in samples:
         group = several.get(id(prepared))
         if group is not None:
             if prepared is group[0]:
-                yield Together(group, shared=True)
+                yield SampleBatch(group, shared=True)
             continue
         if batch and (len(batch) == batch_size or _kind(batch[0]) != _kind(prepared)):
-            yield Together(batch)
+            yield SampleBatch(batch)
             batch = []
         batch.append(prepared)
     if batch:
-        yield Together(batch)
+        yield SampleBatch(batch)
 
 
-def _kind(prepared: Prepared) -> tuple[Decoding, bool]:
+def _kind(prepared: PreparedSample) -> tuple[Decoding, bool]:
     """What all samples of a batch have in common: how they are decoded, and whether likelihoods are asked for."""
     return prepared.decoding, bool(prepared.continuations)
 
 
-def _share_key(method: Method, prepared: Prepared) -> Any:
+def _share_key(method: Method, prepared: PreparedSample) -> Any:
     context = prepared.tokens - prepared.question_tokens
     if context == 0:
         return id(prepared)  # nothing that could be shared

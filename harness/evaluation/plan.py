@@ -18,7 +18,7 @@ from ..models import adapters
 from ..models.loading import load as load_model
 from ..models.model import LanguageModel
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
-from .samples import Prepared, collect_samples
+from .samples import PreparedSample, collect_samples
 from .settings import RunSettings, check_values
 
 
@@ -39,7 +39,7 @@ class RunPlan:
     method: Method
     method_origin: str
     tasks: list[Task]
-    samples: list[Prepared]
+    samples: list[PreparedSample]
     identity: dict[str, Any]
     folder: RunFolder
     unavailable: dict[str, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ def plan_run(
     )
     method = plugin.cls(model, options)
     if settings.query_agnostic:
-        method.withhold_question()
+        method.make_query_agnostic()
     adapter = adapters.resolve(settings.adapter, method.default_adapter)
     if adapter is not None:
         method.load(adapter)
@@ -94,7 +94,7 @@ def plan_run(
     return RunPlan(settings, model, method, plugin.origin, asked, samples, identity, folder, unavailable)
 
 
-def who_answers(name: str, method: Method, adapter: Path | None, batch_size: int) -> dict[str, Any]:
+def method_identity(name: str, method: Method, adapter: Path | None, batch_size: int) -> dict[str, Any]:
     """Everything about a method and its model that can change an answer, whoever asks."""
     model = method.model
     return {
@@ -122,10 +122,10 @@ def _identity(
     """
     return {
         "schema": SCHEMA,
-        **who_answers(settings.method, method, adapter, settings.batch_size),
+        **method_identity(settings.method, method, adapter, settings.batch_size),
         "limit": settings.limit if settings.batch_size > 1 else None,
         "share": settings.share if settings.batch_size > 1 else None,
-        "query_agnostic": method.sees_question and method.withheld,
+        "query_agnostic": method.sees_question and method.query_agnostic,
         "truncate": settings.truncate,
         "max_context": settings.max_context,
         "chat": method.model.chat,

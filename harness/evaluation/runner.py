@@ -21,12 +21,12 @@ from ..prompts.rendering import tokenize
 from ..results import shared_run_folder
 from ..results.run_folder import RunFolder, earlier_environments
 from ..results.summary import summarise
-from .batches import Together, together
-from .generate import Asked, Reading, ask, ask_over, read_once
+from .batches import SampleBatch, sample_batches
+from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from
 from .plan import RunPlan, plan_run
 from .run_metadata import dump_prompts, run_content
 from .sample_record import answered, failed, record_head
-from .samples import Prepared, writable
+from .samples import PreparedSample, writable
 from .settings import RunSettings
 from .timeouts import limited
 
@@ -67,7 +67,7 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
     folder = plan.folder
     if plan.settings.join:
         order = [p.key for batch in _batches(plan) for p in batch.samples]
-        folder = plan.folder = shared_run_folder.JoinedFolder(folder.path, order, watcher.sample)
+        folder = plan.folder = shared_run_folder.SharedRunFolder(folder.path, order, watcher.sample)
     with folder.open():
         _start_over_if_failed(folder)
         finished = folder.recover()
@@ -157,14 +157,14 @@ def _summary(plan: RunPlan, records: dict[Key, SampleRecord]) -> dict[str, Any]:
     return summarise(plan.tasks, [p.key for p in plan.samples], records)
 
 
-def _batches(plan: RunPlan) -> Iterator[Together]:
+def _batches(plan: RunPlan) -> Iterator[SampleBatch]:
     """What is asked in one go, task by task."""
     for task in plan.tasks:
         mine = [p for p in plan.samples if p.task is task]
-        yield from together(plan.method, mine, plan.settings.batch_size, plan.settings.share)
+        yield from sample_batches(plan.method, mine, plan.settings.batch_size, plan.settings.share)
 
 
-def _with_preparation(plan: RunPlan, batches: list[Together], watcher: Watcher) -> Iterator[Together]:
+def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watcher) -> Iterator[SampleBatch]:
     """Each batch; before the first of a task the method prepares for all of the task's prompts."""
     watcher.note(f"loading {plan.model.name}")
     _ = plan.model.network
@@ -182,7 +182,7 @@ def _with_preparation(plan: RunPlan, batches: list[Together], watcher: Watcher) 
         yield from plan.folder.claimed(mine)
 
 
-def _run(plan: RunPlan, batch: Together, skip: Mapping[Key, SampleRecord]) -> Iterator[SampleRecord]:
+def _run(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord]) -> Iterator[SampleRecord]:
     """Records of a batch's or a group's unfinished samples, as they are answered."""
     if not batch.shared:
         yield from _run_batch(plan, batch.samples, skip)
@@ -190,34 +190,36 @@ def _run(plan: RunPlan, batch: Together, skip: Mapping[Key, SampleRecord]) -> It
     size = plan.settings.batch_size
     chunks = [batch.samples[i : i + size] for i in range(0, len(batch.samples), size)]
     chunks = [chunk for chunk in chunks if any(p.key not in skip for p in chunk)]
-    reading: Reading | None = None
+    shared: SharedContext | None = None
     # What goes wrong here each sample, asked alone, says itself.
     with contextlib.suppress(Exception), _in_time(plan, len(batch.samples)):
-        reading = read_once(plan.method, [p for chunk in chunks for p in chunk])
-    if reading is None:
+        shared = compress_once(plan.method, [p for chunk in chunks for p in chunk])
+    if shared is None:
         _release(plan)
     for chunk in chunks:
-        yield from _run_batch(plan, chunk, skip, reading)
+        yield from _run_batch(plan, chunk, skip, shared)
 
 
 def _run_batch(
     plan: RunPlan,
-    batch: list[Prepared],
+    batch: list[PreparedSample],
     skip: Mapping[Key, SampleRecord],
-    reading: Reading | None = None,
+    shared: SharedContext | None = None,
 ) -> list[SampleRecord]:
     """Records of a batch's unfinished samples. What fails is tried again sample by sample, sharing nothing."""
     try:
         with _in_time(plan, len(batch)):
-            outputs = ask(plan.method, batch) if reading is None else ask_over(plan.method, reading, batch)
+            outputs = (
+                generate(plan.method, batch) if shared is None else generate_from(plan.method, shared, batch)
+            )
     except MeasurementError:
         raise
     except Exception as error:
         records = [failed(record_head(plan, p), error) for p in batch]
     else:
-        return [_record(plan, p, asked) for p, asked in zip(batch, outputs) if p.key not in skip]
+        return [_record(plan, p, output) for p, output in zip(batch, outputs) if p.key not in skip]
     # Only out here is the error gone, and with it the frames that hold what had filled the memory.
-    if len(batch) == 1 and reading is None:
+    if len(batch) == 1 and shared is None:
         return records
     _release(plan)
     records = []
@@ -227,7 +229,7 @@ def _run_batch(
     return records
 
 
-def _record(plan: RunPlan, prepared: Prepared, output: Asked) -> SampleRecord:
+def _record(plan: RunPlan, prepared: PreparedSample, output: MeasuredOutput) -> SampleRecord:
     """The record of an answered sample. What cannot be scored or written down is a failure of that sample."""
     head = record_head(plan, prepared)
     try:

@@ -11,16 +11,16 @@ from typing import Any
 from ..contracts.outputs import Generation, Scored
 from ..contracts.record import Failure, SampleRecord
 from .choices import cut_at
-from .generate import Asked
+from .generate import MeasuredOutput
 from .plan import RunPlan
-from .samples import Prepared
+from .samples import PreparedSample
 from .timeouts import SampleTimeout
 
 OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator: can't allocate memory", "STATUS_ALLOC_FAILED")
 """What a RuntimeError says when memory ran out."""
 
 
-def record_head(plan: RunPlan, prepared: Prepared) -> SampleRecord:
+def record_head(plan: RunPlan, prepared: PreparedSample) -> SampleRecord:
     """What is known of a sample before it is run."""
     return SampleRecord(
         id=prepared.sample.id,
@@ -35,7 +35,7 @@ def record_head(plan: RunPlan, prepared: Prepared) -> SampleRecord:
     )
 
 
-def answered(head: SampleRecord, prepared: Prepared, output: Asked) -> SampleRecord:
+def answered(head: SampleRecord, prepared: PreparedSample, output: MeasuredOutput) -> SampleRecord:
     """The record of a sample with its answer and scores. Raises whatever the task's scoring raises."""
     given = output.generation
     said = _chosen(prepared, given) if isinstance(given, Scored) else _generated(prepared, given)
@@ -69,7 +69,7 @@ def failed(head: SampleRecord, error: Exception) -> SampleRecord:
     )
 
 
-def _generated(prepared: Prepared, generation: Generation) -> dict[str, Any]:
+def _generated(prepared: PreparedSample, generation: Generation) -> dict[str, Any]:
     """What the record holds of a generated answer."""
     text = cut_at(generation.text, prepared.sample.until)
     return {
@@ -80,7 +80,7 @@ def _generated(prepared: Prepared, generation: Generation) -> dict[str, Any]:
     }
 
 
-def _chosen(prepared: Prepared, scored: Scored) -> dict[str, Any]:
+def _chosen(prepared: PreparedSample, scored: Scored) -> dict[str, Any]:
     """What the record holds where choices were asked for: their likelihoods; the likeliest is the prediction."""
     likelihoods = scored.likelihoods
     best = max(range(len(likelihoods)), key=lambda i: likelihoods[i].logprob)
@@ -93,7 +93,7 @@ def _chosen(prepared: Prepared, scored: Scored) -> dict[str, Any]:
     }
 
 
-def _checked(prepared: Prepared, given: dict[str, float]) -> dict[str, float]:
+def _checked(prepared: PreparedSample, given: dict[str, float]) -> dict[str, float]:
     """The task's scores of one answer, held to the contract: every metric, each 0..1."""
     scores = {k: float(v) for k, v in given.items()}
     for metric in prepared.task.metrics:

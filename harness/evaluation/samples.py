@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Prepared:
+class PreparedSample:
     """A sample ready to be asked: its prompt truncated and rendered.
 
     Attributes
@@ -66,9 +66,9 @@ class Prepared:
 
 def collect_samples(
     tasks: Sequence[Task], method: Method, settings: RunSettings
-) -> tuple[list[Prepared], dict[str, str]]:
+) -> tuple[list[PreparedSample], dict[str, str]]:
     """The samples of all tasks, and why those members of groups that cannot be asked here are left out."""
-    samples: list[Prepared] = []
+    samples: list[PreparedSample] = []
     unavailable: dict[str, str] = {}
     for task in tasks:
         env = task_environment(
@@ -93,7 +93,7 @@ def collect_samples(
     return samples, unavailable
 
 
-def _take(task: Task, env: TaskEnvironment, settings: RunSettings, method: Method) -> list[Prepared]:
+def _take(task: Task, env: TaskEnvironment, settings: RunSettings, method: Method) -> list[PreparedSample]:
     made, ids = [], set()
     for number, sample in enumerate(task.samples(env)):
         if settings.limit is not None and number >= settings.limit:
@@ -107,7 +107,7 @@ def _take(task: Task, env: TaskEnvironment, settings: RunSettings, method: Metho
             raise UsageError(
                 f"task {task.name}: sample {sample.id!r} cannot be written down: {error}"
             ) from None
-        made.append(prepare(task, sample, method, settings))
+        made.append(prepare_sample(task, sample, method, settings))
     return made
 
 
@@ -116,7 +116,7 @@ def writable(content: Any) -> None:
     json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
 
 
-def prepare(task: Task, sample: Sample, method: Method, settings: RunSettings) -> Prepared:
+def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSettings) -> PreparedSample:
     """Truncate and render one sample so that template, prompt and answer fit what the method reads.
 
     Raises
@@ -172,7 +172,7 @@ def prepare(task: Task, sample: Sample, method: Method, settings: RunSettings) -
             )
     decoding = Decoding(new_tokens, sample.min_new_tokens, stop_ids(sample, model))
     context = hashlib.sha256(array("q", ids.head_ids).tobytes()).hexdigest()[:16]
-    return Prepared(
+    return PreparedSample(
         task,
         sample,
         rendered,

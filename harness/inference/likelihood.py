@@ -254,7 +254,7 @@ def by_decoding(
     """
 
     def answer(rows: Sequence[int], decoding: Decoding) -> list[Generation]:
-        return method.ask([prompts[i] for i in rows], decoding)
+        return method.run([prompts[i] for i in rows], decoding)
 
     return score(type(method).__name__, answer, continuations)
 

@@ -20,7 +20,7 @@ from ..contracts.outputs import Decoding, Generation, Likelihood, Scored
 from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..errors import HarnessError, MeasurementError, UsageError, unknown_name
 from ..evaluation.choices import cut_at, tokens_holding
-from ..evaluation.plan import who_answers
+from ..evaluation.plan import method_identity
 from ..inference.likelihood import loglikelihood
 from ..inference.meter import observe
 from ..models import adapters, loading
@@ -165,7 +165,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
         """Everything but the request that can change an answer."""
         return {
             "door": VERSION,
-            **who_answers(method, self.method, adapter, self.batch_size),
+            **method_identity(method, self.method, adapter, self.batch_size),
             "method_file": file_hash,
             "truncate": self.truncate,
             "max_gen_toks": self.max_gen_toks,
@@ -222,7 +222,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
             self.cache_hook.add_partial("generate_until", requests[place].args, answers[place])
 
         def ask(batch: Sequence[_Question]) -> list[Generation]:
-            return self.method.ask([q.prompt for q in batch], batch[0].decoding)
+            return self.method.run([q.prompt for q in batch], batch[0].decoding)
 
         self._ask(questions, ask, keep, disable_tqdm)
         return answers

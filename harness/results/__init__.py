@@ -4,7 +4,7 @@ from .labels import labelled
 from .loading import load_run, load_runs
 from .merging import merged
 from .run_folder import RunFolder
-from .shared_run_folder import JoinedFolder
+from .shared_run_folder import SharedRunFolder
 from .summary import summarise
 
-__all__ = ["JoinedFolder", "RunFolder", "labelled", "load_run", "load_runs", "merged", "summarise"]
+__all__ = ["RunFolder", "SharedRunFolder", "labelled", "load_run", "load_runs", "merged", "summarise"]

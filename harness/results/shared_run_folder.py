@@ -26,7 +26,7 @@ DOOR = ".door"
 """Held for a moment by whoever comes or goes."""
 
 
-class JoinedFolder(RunFolder):
+class SharedRunFolder(RunFolder):
     """A run folder that other processes work on at the same time.
 
     Parameters

@@ -105,7 +105,7 @@ def _seconds(plan: SuitePlan, run: RunPlan, pending: Sequence[Any], prepared: se
         groups.setdefault(p.decoding, []).append(p.tokens)
     read = written = 0
     for decoding, tokens in groups.items():
-        read += sum(run.method.reads(n, decoding) for n in tokens)
+        read += sum(run.method.tokens_to_process(n, decoding) for n in tokens)
         written += decoding.max_new_tokens * len(tokens)
         for what, cost in run.method.prepares(tokens, decoding).items():
             if (run.model.name, what) not in prepared:

@@ -23,7 +23,7 @@ def contract(trial: Trial) -> str:
     for attribute in ("Options", "FitOptions"):
         _declared(attribute, getattr(cls, attribute))
     whole = cls.compress_and_generate is not Method.compress_and_generate
-    if not whole and not trial.halves:
+    if not whole and not trial.two_phase:
         raise Failed("nothing answers; implement compress and generate, or compress_and_generate as a whole")
     own = {name: getattr(cls, name) is not getattr(Method, name) for name in ("fit", "save", "load")}
     if cls.trainable and not all(own.values()):
@@ -33,7 +33,7 @@ def contract(trial: Trial) -> str:
         )
     if own["fit"] and not cls.trainable:
         raise Failed("it implements fit but trainable is False, so nobody can use it; set trainable = True")
-    return f"version {cls.version}; {'in halves' if trial.halves else 'as a whole'}"
+    return f"version {cls.version}; {'compress and generate' if trial.two_phase else 'compress_and_generate'}"
 
 
 def _declared(attribute: str, options: Any) -> None:

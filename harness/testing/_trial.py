@@ -286,8 +286,8 @@ class Trial:
         return one, other
 
     @property
-    def halves(self) -> bool:
-        """Whether the method works in halves."""
+    def two_phase(self) -> bool:
+        """Whether the method has `compress` and `generate`."""
         return self.cls.compress is not Method.compress and self.cls.generate is not Method.generate
 
 

@@ -13,12 +13,12 @@ from ..contracts.method import Method
 from ..errors import UsageError
 from ._answers import answers, batch, declared, decoding, every_sample, order, repeat
 from ._contract import before_weights, contract, limit, options
-from ._halves import halves, question, share_key, shared_state
 from ._leaks import left_in_process, left_on_modules, memory, weights
 from ._learning import fit, save
 from ._likelihoods import as_generated, likelihood
 from ._results import Check, CheckResult, Suite
 from ._trial import Trial, scratch_cache
+from ._two_phase import question, share_key, shared_state, two_phase
 
 if TYPE_CHECKING:
     from ..models.model import LanguageModel
@@ -43,7 +43,12 @@ METHOD_CHECKS: tuple[Check[Trial], ...] = (
     Check("likelihood", "a log-likelihood does not depend on what else is asked", likelihood, ALONE),
     Check("as-generated", "log-likelihoods are those of its own answers", as_generated, ("likelihood",)),
     Check("limit", "context_limit is honoured", limit, ANSWERS),
-    Check("halves", "compress and generate agree with the whole", halves, (*STEADY, "question")),
+    Check(
+        "two-phase",
+        "compress and generate agree with compress_and_generate",
+        two_phase,
+        (*STEADY, "question"),
+    ),
     Check("shared-state", "one state serves two questions and stays intact", shared_state, STEADY),
     Check("share-key", "equal share keys, equal states", share_key, STEADY),
     Check("weights", "parameters are bit for bit what they were", weights, ANSWERS),

@@ -67,7 +67,7 @@ class Beacon(CondensingMethod):
         """The ratios: room for question and answer decides nothing else."""
         return tuple(self._planned(context, reserve, decoding))
 
-    def reads(self, tokens: int, decoding: Decoding) -> int:
+    def tokens_to_process(self, tokens: int, decoding: Decoding) -> int:
         [ratio, *_] = self._ratios(tokens + max(self.options.margin, decoding.max_new_tokens))
         return tokens if ratio == RAW else tokens + tokens // ratio
 

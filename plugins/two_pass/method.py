@@ -45,7 +45,7 @@ class TwoPass(CondensingMethod):
     answer included, are read raw in a single pass. Without an adapter the beacon weights are untrained, and
     the record says so.
 
-    With the question withheld (``--query-agnostic``) the last token of the context stands in for that of the
+    Query-agnostic (``--query-agnostic``) the last token of the context stands in for that of the
     prompt, and question tokens are read like those of an answer. BM25 has nothing to ask with then.
     """
 
@@ -162,7 +162,7 @@ class TwoPass(CondensingMethod):
         while_answering = (total - 1) // interval - intervals
         return Plan(intervals, first, window - interval - while_answering * entries(first, interval))
 
-    def reads(self, tokens: int, decoding: Decoding) -> int:
+    def tokens_to_process(self, tokens: int, decoding: Decoding) -> int:
         first = self.plan(tokens, decoding.max_new_tokens).first
         if first == RAW or self.options.retrieval != "attention":
             return tokens
@@ -191,7 +191,7 @@ class TwoPass(CondensingMethod):
     def prepare(self, prompts: Sequence[TokenizedPrompt], decoding: Decoding) -> None:
         """Load or compute the calibration for every first ratio and number of intervals that will occur."""
         super().prepare(prompts, decoding)
-        later = [len(p.suffix_ids) if self.withheld else 0 for p in prompts]
+        later = [len(p.suffix_ids) if self.query_agnostic else 0 for p in prompts]
         sizes = [(len(p) - n, n + decoding.max_new_tokens) for p, n in zip(prompts, later)]
         for ratio, numbers in sorted(self._needed(sizes).items()):
             self._calibrations[ratio] = self._calibration(ratio, numbers)
@@ -257,12 +257,12 @@ class TwoPass(CondensingMethod):
         }
         return {**super().facts(), "calibration": calibration or None}
 
-    def withhold_question(self) -> None:
+    def make_query_agnostic(self) -> None:
         if self.options.retrieval == "bm25":
             raise UsageError(
                 "--query-agnostic: BM25 ranks by the question; choose --retrieval attention or random"
             )
-        super().withhold_question()
+        super().make_query_agnostic()
 
     def share_key(self, context: int, reserve: int, decoding: Decoding) -> Hashable:
         """The plan: room for question and answer decides nothing else."""

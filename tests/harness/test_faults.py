@@ -163,7 +163,7 @@ def test_a_joined_run_is_the_run_of_one_process(tiny_folder, tmp_path, monkeypat
 OTHER = """
 import sys
 from pathlib import Path
-from harness.results.shared_run_folder import JoinedFolder
+from harness.results.shared_run_folder import SharedRunFolder
 
 class Sample:
     key = ("toy", sys.argv[2])
@@ -171,7 +171,7 @@ class Sample:
 class Batch:
     samples = [Sample()]
 
-folder = JoinedFolder(Path(sys.argv[1]), [])
+folder = SharedRunFolder(Path(sys.argv[1]), [])
 with folder.open():
     folder.recover()
     folder.begin()
@@ -256,7 +256,7 @@ def test_batches_of_other_shapes_share_no_sample(tmp_path):
         def __init__(self, *names):
             self.samples = [type("Sample", (), {"key": ("t", name)})() for name in names]
 
-    folder = shared_run_folder.JoinedFolder(tmp_path, [])
+    folder = shared_run_folder.SharedRunFolder(tmp_path, [])
     with folder.open():
         claims = iter(folder.claimed([Batch("a", "b")]))
         next(claims)

@@ -18,7 +18,7 @@ from harness import Prompt, Sample, UsageError, registry
 from harness.cli import invoke
 from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
-from harness.evaluation.samples import prepare
+from harness.evaluation.samples import prepare_sample
 from harness.evaluation.settings import RunSettings
 from harness.models import adapters
 from harness.plugins.plain import Plain
@@ -566,7 +566,7 @@ def test_the_method_prepares_for_everything_before_the_first_sample(tiny_folder,
 def one(tiny, sample, task=Toy, **changes):
     wanted = RunSettings(**changes)
     method = Plain(tiny, Plain.Options())
-    return prepare(task(Toy.Options(), "toy"), sample, method, wanted)
+    return prepare_sample(task(Toy.Options(), "toy"), sample, method, wanted)
 
 
 words = st.text(alphabet="ab é北\N{SLIGHTLY SMILING FACE}\n.1", max_size=120)

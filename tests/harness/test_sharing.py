@@ -1,4 +1,4 @@
-"""One context, many questions: compressed once, answered as if each were alone; and the question withheld."""
+"""One context, many questions: compressed once, answered as if each were alone; and query-agnostic."""
 
 import dataclasses
 import json
@@ -192,7 +192,7 @@ def test_a_failure_over_a_shared_context_is_the_failure_of_one_question(asked, m
     assert len(records) == 5
 
 
-# --- the question withheld
+# --- query-agnostic
 
 
 def test_what_two_pass_compresses_without_the_question_does_not_depend_on_it(asked):
@@ -228,7 +228,7 @@ def test_nothing_changes_for_a_method_that_never_saw_the_question(asked):
 
 def test_an_answer_goes_on_where_the_context_ends_with_an_interval(tiny):
     method = TwoPass(tiny, TwoPassOptions(interval=32, retrieval="random"))
-    method.withhold_question()
+    method.make_query_agnostic()
     decoding = Decoding(6)
     for length in (255, 256, 257, 288, 290):
         context = [5 + n % 90 for n in range(length)]
@@ -255,12 +255,15 @@ def test_methods_that_cannot_do_without_the_question_say_so(asked, monkeypatch, 
     assert "BM25 ranks by the question" in capsys.readouterr().err
 
 
-def test_the_table_says_what_was_shared_and_withheld(asked, capsys):
+def test_the_table_says_what_was_shared_and_query_agnostic(asked, capsys):
     from harness.console.run_tables import notes
 
     options = {"interval": "32", "retrieval": "random"}
     plan = plan_run(asked(method="two_pass", options=options, query_agnostic=True))
     result = execute(plan, Watcher())
     said = " ".join(str(line) for line in notes(result.summary, plan))
-    assert "3 questions shared compressed contexts" in said and "the question was withheld" in said
+    assert (
+        "3 questions shared compressed contexts" in said
+        and "the method compressed without seeing the question" in said
+    )
     assert dataclasses.asdict(plan.settings)["query_agnostic"] is True

@@ -410,7 +410,7 @@ def test_estimates_know_about_how_much_a_method_computes(method, options, tiny_f
     wanted = asked(tiny_folder, tmp_path, method=method, options=options, task_settings=grid)
     plan = plan_run(wanted)
     [sample] = plan.samples
-    expected = plan.method.reads(sample.tokens, sample.decoding)
+    expected = plan.method.tokens_to_process(sample.tokens, sample.decoding)
     attends = options.get("calibration_contexts") is not None
     assert bool(plan.method.prepares([sample.tokens], sample.decoding)) == attends
     result = execute(plan, Watcher())

@@ -88,7 +88,7 @@ class Keep(harness.Method):
 
 
 class Whole(Keep):
-    """`Keep` without halves, and with nothing to learn."""
+    """`Keep` without compress and generate, and with nothing to learn."""
 
     Options = KeepOptions
     trainable = False
@@ -334,9 +334,9 @@ class Shifting(Keep):
         return super().compress(contexts, reserve, decoding)
 
 
-@breaks("halves")
+@breaks("two-phase")
 class TwoWays(Keep):
-    """Its whole keeps a token more than its halves."""
+    """Its compress_and_generate keeps a token more than compress."""
 
     def compress_and_generate(self, prompts, decoding):
         self.more += 1

@@ -52,7 +52,7 @@ def test_a_file_is_checked_without_installing_it(check, tmp_path, monkeypatch):
     status, out, _ = check(
         "--plugin", file, "mine", "--sinks", 1, "--only", "contract", "--json", model=False
     )
-    assert status == 0 and json.loads(out)["checks"][0]["reason"] == "version 1; in halves"
+    assert status == 0 and json.loads(out)["checks"][0]["reason"] == "version 1; compress and generate"
 
 
 def test_a_task_is_checked_with_its_options(check):

@@ -43,7 +43,7 @@ def test_a_method_that_keeps_to_the_contract_passes(cls):
     assert list(found) == list(CHECKS)
     assert not [r for r in found.values() if not r.ok]
     missing = {r.name for r in found.values() if r.status == "not applicable"}
-    assert missing == (set() if cls is Keep else {"halves", "shared-state", "share-key", "fit", "save"})
+    assert missing == (set() if cls is Keep else {"two-phase", "shared-state", "share-key", "fit", "save"})
     assert all(r.reason for r in found.values() if r.status == "not applicable")
 
 

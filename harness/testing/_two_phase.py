@@ -1,4 +1,4 @@
-"""Checks of methods in halves, and of those that say they do not see the question."""
+"""Checks of methods that have `compress` and `generate`, and of those that say they do not see the question."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CLOSE = 1e-4
 """Largest difference of KV entries that were computed from the same tokens."""
 
 
-def halves(trial: Trial) -> str:
+def two_phase(trial: Trial) -> str:
     """`compress`, then `generate`, give what the whole gives."""
-    _in_halves(trial)
+    _needs_two_phases(trial)
     if trial.cls.sees_question:
-        raise NotApplicable("its whole sees the question, its halves do not")
+        raise NotApplicable("compress_and_generate sees the question, compress and generate do not")
     prompts = trial.prompts
     method = trial.fresh(prompts)
     found = method.generate(_states(trial, method, prompts), [p.suffix_ids for p in prompts], trial.decoding)
@@ -34,11 +34,11 @@ def halves(trial: Trial) -> str:
         if list(generation.token_ids) != seen.tokens:
             raise Failed(
                 "compress and generate, called one after the other, answer otherwise than compress_and_generate; "
-                "do the same in both, or drop the whole and let the harness join the halves"
+                "do the same in both, or drop the whole and let the harness call compress and generate"
             )
         if generation.kv_tokens != seen.generation.kv_tokens:
             raise Failed(
-                f"the halves keep {generation.kv_tokens} KV entries, the whole {seen.generation.kv_tokens}; "
+                f"compress and generate keep {generation.kv_tokens} KV entries, the whole {seen.generation.kv_tokens}; "
                 "let both compress alike"
             )
     return ""
@@ -46,9 +46,9 @@ def halves(trial: Trial) -> str:
 
 def shared_state(trial: Trial) -> str:
     """One compressed context serves two questions and is the same afterwards."""
-    _in_halves(trial)
+    _needs_two_phases(trial)
     one, other = trial.pair
-    method = _withheld(trial, [one, other])
+    method = _made_query_agnostic(trial, [one, other])
     state = _states(trial, method, [one])[0]
     before = frozen(state)
     questions = [one.suffix_ids, other.suffix_ids, one.suffix_ids]
@@ -60,7 +60,7 @@ def shared_state(trial: Trial) -> str:
             "one context can serve many questions"
         )
     for prompt, served in ((one, (found[0], found[2])), (other, (found[1],))):
-        fresh = _withheld(trial, [one, other])
+        fresh = _made_query_agnostic(trial, [one, other])
         [alone] = fresh.generate(_states(trial, fresh, [prompt]), [prompt.suffix_ids], trial.decoding)
         if any(alone.token_ids != generation.token_ids for generation in served):
             raise Failed(
@@ -72,18 +72,18 @@ def shared_state(trial: Trial) -> str:
 
 def question(trial: Trial) -> str:
     """A method that says it does not see the question compresses alike whatever the question is."""
-    if trial.cls.sees_question and not trial.halves:
+    if trial.cls.sees_question and not trial.two_phase:
         raise NotApplicable("it says that it sees the question")
     pair = trial.pair
-    if trial.halves:
-        states = [_states(trial, _withheld(trial, [prompt]), [prompt])[0] for prompt in pair]
+    if trial.two_phase:
+        states = [_states(trial, _made_query_agnostic(trial, [prompt]), [prompt])[0] for prompt in pair]
         if changed := differences(frozen(states[0]), frozen(states[1])):
             raise Failed(
                 f"the compressed context is another for another question: {', '.join(changed[:3])}; set "
                 "sees_question = True, or let compress use the context alone"
             )
     if trial.cls.sees_question:
-        return "the halves alone: the whole says that it sees the question"
+        return "compress and generate alone: the whole says that it sees the question"
     sizes, entries = [], []
     for prompt in pair:
         with _entries(trial) as kept:
@@ -107,12 +107,12 @@ def question(trial: Trial) -> str:
 
 def share_key(trial: Trial) -> str:
     """Equal keys, equal states: what `share_key` leaves out makes no difference to `compress`."""
-    _in_halves(trial)
+    _needs_two_phases(trial)
     prompt = trial.prompts[1]
     reserve, new = len(prompt.suffix_ids), trial.decoding.max_new_tokens
     known: dict[Any, dict[str, str]] = {}
     for room, most in product((reserve, reserve + 9), (new, 3 * new)):
-        method, decoding = _withheld(trial, [prompt]), Decoding(most)
+        method, decoding = _made_query_agnostic(trial, [prompt]), Decoding(most)
         key = method.share_key(len(prompt.head_ids), room, decoding)
         [state] = method.compress([prompt.head_ids], [room], decoding)
         if changed := differences(known.setdefault(key, frozen(state)), frozen(state)):
@@ -123,10 +123,10 @@ def share_key(trial: Trial) -> str:
     return f"{len(known)} keys"
 
 
-def _withheld(trial: Trial, prompts: Sequence[TokenizedPrompt]) -> Method:
+def _made_query_agnostic(trial: Trial, prompts: Sequence[TokenizedPrompt]) -> Method:
     """A fresh method that works without the question."""
     method = trial.fresh(prompts)
-    method.withhold_question()
+    method.make_query_agnostic()
     return method
 
 
@@ -156,9 +156,9 @@ def _entries(trial: Trial) -> Iterator[list[tuple[int, list[Tensor]]]]:
         hook.remove()
 
 
-def _in_halves(trial: Trial) -> None:
-    if not trial.halves:
-        raise NotApplicable("it does not work in halves (no compress and generate)")
+def _needs_two_phases(trial: Trial) -> None:
+    if not trial.two_phase:
+        raise NotApplicable("it has no compress and generate")
 
 
 def _states(trial: Trial, method: Method, prompts: Sequence[TokenizedPrompt]) -> list[Any]:
