@@ -67,7 +67,7 @@ def empty_cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory, tiny_folder) -> Path:
     """The tiny Llama as a float32 GGUF file."""
-    from .harness.loading import write_gguf
+    from .helpers.loading import write_gguf
 
     return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", tiny_folder)
 

@@ -17,7 +17,7 @@ from harness.contracts import SampleRecord
 from harness.evaluation import RunSettings, execute, plan_run
 from harness.results.run_folder import folder_name
 
-from .harness.running import Watcher, one_thread
+from .helpers.running import Watcher, one_thread
 
 EARLIER = Path(__file__).parent / "golden" / "earlier_runs"
 COMMIT = "c6e3aa81f8dfd940e3184ac418654ad3be3ab19f"

@@ -137,7 +137,7 @@ class Training(Making):
     """``harness fit`` of a beacon's weights."""
 
     def words(self, out: Path) -> list[str]:
-        fits = importlib.import_module("tests.harness.fits")
+        fits = importlib.import_module("tests.helpers.fits")
         data = self.bench.base / "texts.jsonl"
         if not data.exists():
             fits.repeating(data)
@@ -154,7 +154,7 @@ class Training(Making):
         return list(fits.fit_words(self.bench.model, data, out, *more))
 
     def contents(self, out: Path) -> dict[str, bytes]:
-        fits = importlib.import_module("tests.harness.fits")
+        fits = importlib.import_module("tests.helpers.fits")
         found = {name: tensor.numpy().tobytes() for name, tensor in fits.tensors(out).items()}
         if (curve := out / "loss.jsonl").exists():
             for line in map(json.loads, curve.read_text().splitlines()):

@@ -149,7 +149,7 @@ def _scripted(asked: Path) -> None:
     """Let a script answer for the model, in its own time: a random model writes nothing usable."""
     from harness.synthesis.generators import ModelGenerator
 
-    script = importlib.import_module("tests.harness.synthesizing").Script()
+    script = importlib.import_module("tests.helpers.synthesizing").Script()
 
     def generate(self: ModelGenerator, requests: Any, seed: int) -> Any:
         time.sleep(0.004)

@@ -8,7 +8,8 @@
 For each fault: the times it was tried; what was lost (samples, items or training steps that were finished once,
 and gone after the fault, or missing in the end); duplicated (in a file twice, or asked again although they were
 finished; steps before the last checkpoint made again); and wrong (another answer, score, status, weight or byte
-than without the fault, or a fault that was not told in one line). `tests/harness/test_faults.py` tries a few of each.
+than without the fault, or a fault that was not told in one line). A few of each are tried by
+`tests/harness/evaluation/test_faults.py`.
 """
 
 from __future__ import annotations

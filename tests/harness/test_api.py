@@ -14,7 +14,7 @@ import harness
 from harness import UsageError
 from harness.cli import invoke
 
-from .running import one_thread
+from ..helpers.running import one_thread
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 

@@ -10,7 +10,7 @@ from harness._util import entry_points
 from harness.plugins.plain import Plain
 from harness.registry import register_file, snake_case
 
-from .running import as_method, with_entry_points
+from ..helpers.running import as_method, with_entry_points
 
 PLUGIN = "from harness import Method\n\n\nclass {name}(Method):\n    '''A method.'''\n"
 

@@ -21,7 +21,7 @@ from harness.plugins.two_pass import calibration
 from harness.plugins.two_pass.method import TwoPass
 from harness.plugins.two_pass.options import TwoPassFitOptions, TwoPassOptions
 
-from ..harness.fits import INTERVAL, fit_words, random_examples, repeating
+from ..helpers.fits import INTERVAL, fit_words, random_examples, repeating
 from .test_lora_experts import random_expert
 
 IDS = random_examples(150)[0].input_ids

@@ -25,7 +25,7 @@ from harness.plugins.kvpress_bridge.discovery import REFUSED
 from harness.plugins.kvpress_bridge.method import KvPress
 from harness.testing.tiny import make_model
 
-from .asking import ask, fingerprint, prompt
+from ..helpers.asking import ask, fingerprint, prompt
 
 needs_kvpress = pytest.mark.skipif(importlib.util.find_spec("kvpress") is None, reason="needs kvpress")
 

@@ -17,7 +17,7 @@ from harness.plugins.beacon.method import Beacon
 from harness.plugins.beacon.projections import MultiHeadBeacon
 from harness.plugins.beacon.training import PartWays
 
-from ..harness.fits import INTERVAL, random_examples, same
+from ..helpers.fits import INTERVAL, random_examples, same
 
 IDS = random_examples(150)[0].input_ids
 

@@ -14,7 +14,7 @@ from harness.plugins.plain import Plain
 from harness.plugins.position_scaling import PositionScaling, PositionScalingOptions
 from harness.testing.tiny import make_model
 
-from .asking import ask, fingerprint, prompt
+from ..helpers.asking import ask, fingerprint, prompt
 
 WINDOW = 256
 

@@ -8,7 +8,7 @@ from harness.inference.likelihood import loglikelihood
 from harness.models import loading
 from harness.plugins.streaming import Streaming, StreamingOptions
 
-from .asking import ask, fingerprint, prompt
+from ..helpers.asking import ask, fingerprint, prompt
 
 SINKS, RECENT = 3, 20
 

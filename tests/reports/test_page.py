@@ -7,8 +7,8 @@ import pytest
 
 from harness.cli import invoke
 
-from . import making
-from .browser import Browser, find
+from ..helpers import making
+from ..helpers.browser import Browser, find
 
 WRONG = "12 \x1b[31mred\x1b[0m <script>alert(1)</script>"
 

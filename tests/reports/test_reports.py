@@ -11,7 +11,7 @@ from harness.documents.tables import Mark
 from harness.results.loading import load_runs
 from harness.results.merging import merged
 
-from . import making
+from ..helpers import making
 
 
 def build(name, *paths, **options):

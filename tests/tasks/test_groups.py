@@ -10,7 +10,7 @@ from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
 from harness.evaluation.settings import RunSettings
 
-from ..harness.running import Watcher
+from ..helpers.running import Watcher
 
 NEED_NO_DATA = {"niah_single_1", "niah_multikey_2", "niah_multikey_3", "vt", "cwe", "fwe"}
 

@@ -14,8 +14,8 @@ from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
 from harness.tasks.lm_eval_bridge import prompts
 
-from ..harness.running import Watcher, run, settings
-from .lm_eval_yaml import COLOURS, write_tasks
+from ..helpers.lm_eval_yaml import COLOURS, write_tasks
+from ..helpers.running import Watcher, run, settings
 
 pytestmark = pytest.mark.usefixtures("no_default_tasks")
 

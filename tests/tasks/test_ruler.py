@@ -448,7 +448,7 @@ def test_weighted_averages():
 
 
 def test_a_run_of_all_thirteen_ends_in_a_verdict():
-    from ..harness.test_summary import record
+    from ..harness.results.test_summary import record
 
     tasks = [task(v) for v in SPECS]
     records = {}

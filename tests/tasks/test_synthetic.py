@@ -13,7 +13,7 @@ from harness.synthesis.run import execute
 from harness.tasks.synthetic import filters, programs, thesis
 from harness.tasks.synthetic.filling import Deck, fill
 
-from ..harness.synthesizing import Quiet, Script, make, run
+from ..helpers.synthesizing import Quiet, Script, make, run
 
 
 def rows(folder):

@@ -6,7 +6,7 @@ import pytest
 
 from harness.cli import invoke
 
-from ..running import as_method, with_entry_points
+from ...helpers.running import as_method, with_entry_points
 from .broken_methods import Keep, OnlyTheFirst
 
 

@@ -1,0 +1,218 @@
+"""Loaded runs: what is on disk and nothing else, under names that tell runs apart; never written to."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from harness import UsageError
+from harness.results.labels import shared_options
+from harness.results.loading import load_run, load_runs, loaded
+
+from ...helpers.records_made import make_run
+
+METRIC = {"passkey": "accuracy"}
+SCORES = {"passkey": [1.0, 0.0, 1.0], "longbench/trec": {"x": 0.5}}
+
+
+def labels(*paths):
+    return [run.label for run in load_runs(paths)]
+
+
+def test_a_run_says_what_it_is(tmp_path):
+    path = make_run(
+        tmp_path,
+        SCORES,
+        method="two_pass",
+        options={"alpha": 3.0, "retrieval": "bm25"},
+        sees_question=True,
+        facts={"warning": "untrained"},
+        metrics={"passkey": "accuracy"},
+        failed={"passkey": ["s9"]},
+        planned={"passkey": 6},
+        status="interrupted",
+    )
+    [run] = load_runs([path])
+    assert (run.method, run.model, run.sees_question) == ("two_pass", "tiny", True)
+    assert run.options == {"alpha": 3.0, "retrieval": "bm25"} and len(run.hash) == 12
+    assert run.warnings == (
+        "the run is marked 'interrupted': the same command goes on from there",
+        "untrained",
+    )
+    assert [(t.name, t.metric, t.planned) for t in run.tasks] == [
+        ("passkey", "accuracy", 6),
+        ("longbench/trec", "score", 1),
+    ]
+    assert (run.planned, run.n_ok, len(run.records)) == (7, 4, 5)
+    assert run.of_task("passkey")["s9"].status == "oom" and run.of_task("nothing") == {}
+    assert run.task("longbench/trec").version == "1" and run.task("nothing") is None
+
+
+def test_a_killed_run_has_no_summary_and_still_knows_its_metric(tmp_path):
+    scores, named = {"passkey": [1.0], "not/installed": [0.2]}, {"passkey": "accuracy"}
+    path = make_run(tmp_path, scores, extra={"summary": {}, "metrics": named})
+    [run] = load_runs([path])
+    assert [t.metric for t in run.tasks] == ["accuracy", "score"]
+
+
+def test_a_killed_run_of_an_earlier_version_has_the_metric_its_records_name_first(tmp_path):
+    [run] = load_runs([make_run(tmp_path, {"passkey": [1.0]}, metrics=METRIC, extra={"summary": {}})])
+    assert [t.metric for t in run.tasks] == ["accuracy"]
+
+
+def test_folders_and_folders_of_folders_each_run_once(tmp_path):
+    first, second = make_run(tmp_path / "runs", SCORES), make_run(tmp_path / "runs", SCORES, seed=1)
+    (tmp_path / "runs" / "other").mkdir()
+    (tmp_path / "runs" / "note.txt").touch()
+    found = load_runs([tmp_path / "runs", first, str(second)])
+    assert sorted(r.source for r in found) == sorted([str(first), str(second)])
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "file"])
+def test_a_path_without_a_run_is_one_line(tmp_path, what):
+    path = tmp_path / what
+    if what != "missing":
+        path.mkdir() if what == "empty" else path.touch()
+    with pytest.raises(UsageError, match=f"{path}") as caught:
+        load_runs([path])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_torn_last_line_is_left_out_and_nothing_is_written(tmp_path):
+    path = make_run(tmp_path, SCORES)
+    samples = path / "samples.jsonl"
+    torn = samples.read_bytes()[:-20]
+    samples.write_bytes(torn)
+    before = sorted((p.name, p.stat().st_mtime_ns) for p in path.iterdir())
+    assert load_run(path).n_ok == 3
+    assert samples.read_bytes() == torn
+    assert sorted((p.name, p.stat().st_mtime_ns) for p in path.iterdir()) == before
+
+
+def test_damage_is_one_line(tmp_path):
+    path = make_run(tmp_path, SCORES)
+    samples, facts = path / "samples.jsonl", path / "run.json"
+    whole, said = samples.read_bytes(), facts.read_text()
+    samples.write_bytes(b"{\n" + whole)
+    with pytest.raises(UsageError, match="line 1 is damaged"):
+        load_run(path)
+    samples.write_bytes(whole)
+    for content, why in (
+        ("{", "damaged"),
+        ("{}", "no 'hash'"),
+        (said.replace('"schema": 1', '"schema": 9', 1), "schema"),
+    ):
+        facts.write_text(content)
+        with pytest.raises(UsageError, match=why):
+            load_run(path)
+
+
+def test_a_sample_that_is_there_twice_counts_once_and_finished(tmp_path):
+    path = make_run(tmp_path, {"passkey": {"a": 1.0}}, failed={"passkey": ["a"]})
+    run = load_run(path)
+    assert (len(run.records), run.n_ok) == (1, 1)
+
+
+# --- labels
+
+
+def test_options_that_differ_are_in_the_label_and_those_given_where_none_can(tmp_path):
+    both = {"alpha": 3.0, "interval": 1024, "deep": True}
+    one = make_run(tmp_path, SCORES, method="two_pass", options=both, given=["alpha"])
+    assert labels(one) == ["two_pass alpha=3"]
+    two = make_run(tmp_path, SCORES, method="two_pass", options={**both, "interval": 256})
+    assert labels(one, two) == ["two_pass interval=1024", "two_pass interval=256"]
+    assert shared_options(load_runs([one, two])) == {"two_pass": "alpha=3"} and not shared_options(
+        load_runs(one)
+    )
+    three = make_run(tmp_path, SCORES, method="two_pass", options={**both, "alpha": None})
+    assert labels(one, two, three) == [
+        "two_pass alpha=3 interval=1024",
+        "two_pass alpha=3 interval=256",
+        "two_pass interval=1024",
+    ], "an option that is not set says nothing"
+    plain = make_run(tmp_path, SCORES)
+    assert labels(one, plain) == ["two_pass alpha=3", "plain"], "another method's options do not matter"
+
+
+def test_what_else_differs_is_in_the_label(tmp_path):
+    paths = [make_run(tmp_path, SCORES, **more) for more in ({}, {"model": "large"}, {"truncate": "left"})]
+    assert labels(*paths) == [
+        "plain on tiny truncate=middle",
+        "plain on large truncate=middle",
+        "plain on tiny truncate=left",
+    ]
+
+
+def test_a_run_from_which_the_question_was_withheld_did_not_see_it(tmp_path):
+    both = [
+        make_run(tmp_path, SCORES, method="seeing", sees_question=True, withheld=w) for w in (False, True)
+    ]
+    runs = load_runs(both)
+    assert [r.sees_question for r in runs] == [True, False]
+    assert [r.label for r in runs] == ["seeing protocol=query-aware", "seeing protocol=query-agnostic"]
+    assert next(runs[1].rows())["protocol"] == "query-agnostic"
+    old = dict(runs[0].content, method={"name": "seeing", "sees_question": True})
+    assert loaded(old, [], "an older run").sees_question
+
+
+def test_runs_alike_share_a_name_only_where_no_cell_of_a_table_is_taken_twice(tmp_path):
+    one = make_run(tmp_path, {"passkey": [1.0]})
+    other = make_run(tmp_path, {"niah": [1.0]})
+    assert labels(one, other) == ["plain", "plain"]
+    again = make_run(tmp_path, {"passkey": [0.0], "niah": [1.0]})
+    found = labels(one, again)
+    assert len(set(found)) == 2 and all(label.startswith("plain #") for label in found)
+
+
+# --- rows
+
+
+def test_rows_are_flat_and_one_a_sample(tmp_path):
+    path = make_run(
+        tmp_path,
+        {"passkey": {"a": {"accuracy": 1.0, "fuzzy": 0.8}}},
+        failed={"passkey": ["b"]},
+        metrics={"passkey": "accuracy"},
+    )
+    ok, failed = load_run(path).rows()
+    assert (ok["task"], ok["id"], ok["score.accuracy"], ok["score.fuzzy"]) == ("passkey", "a", 1.0, 0.8)
+    assert (ok["kv_tokens"], ok["tokens_before"], ok["seconds"], ok["metadata.length"]) == (
+        100,
+        500,
+        1.23456789,
+        500,
+    )
+    assert (failed["status"], failed["error"], failed["kv_tokens"]) == ("oom", "OutOfMemoryError", None)
+    assert not any(isinstance(v, (dict, list)) for row in (ok, failed) for v in row.values())
+
+
+def test_the_references_have_one_hash(tmp_path):
+    record = load_run(make_run(tmp_path, SCORES)).of_task("passkey")["s0"]
+    known = replace(record, references=None, references_hash=record.hash_of_references)
+    assert known.hash_of_references == record.hash_of_references
+    assert replace(record, references=("another",)).hash_of_references != record.hash_of_references
+
+
+# --- speed
+
+
+def test_fifty_thousand_records_are_read_in_a_second_or_two(tmp_path):
+    path = make_run(tmp_path, {"passkey": [0.0]})
+    line = (path / "samples.jsonl").read_text()
+    (path / "samples.jsonl").write_text("".join(line.replace('"s0"', f'"s{i}"') for i in range(50_000)))
+    began = time.process_time()
+    run = load_run(path)
+    seconds = time.process_time() - began
+    print(f"50,000 records: {seconds:.2f} s")
+    assert run.n_ok == 50_000 and seconds < 5  # the bound leaves room for slow machines
+
+
+def test_reading_and_comparing_load_no_model_library():
+    code = (
+        "import sys, harness.comparison.verdicts, harness.results.recorded_baselines; "
+        "sys.exit(bool({'torch', 'scipy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

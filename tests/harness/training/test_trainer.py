@@ -1,0 +1,199 @@
+"""Training stops at numbers that are none, and a fit killed at any moment ends as if it had not been."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from harness.cli import invoke
+from harness.contracts.fit import Schedule
+from harness.models import adapters
+from harness.training.checkpoints import last_whole
+from harness.training.trainer import TrainingError, train
+
+from ...helpers.fits import fit_words, random_examples, repeating, same, tensors
+from ..evaluation.test_kill import kill_when
+
+
+class Toy(torch.nn.Module):
+    """A mean of embeddings; a hook of the test's own spoils the loss or the gradient."""
+
+    def __init__(self, spoil=lambda call, loss: loss):
+        super().__init__()
+        self.table = torch.nn.Embedding(512, 4)
+        self.calls, self.spoil = 0, spoil
+
+    def forward(self, input_ids, labels):
+        self.calls += 1
+        return self.spoil(self.calls, self.table(input_ids).pow(2).mean() + 0.0 * float(torch.rand(())))
+
+
+def schedule(folder, **changes):
+    return Schedule(**{"folder": folder, "batch_size": 2, "max_steps": 6, "save_every": 2, **changes})
+
+
+class Infinite(torch.autograd.Function):
+    """Passes its input on, and an infinite gradient back."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * float("inf")
+
+
+def test_a_gradient_that_is_no_number_stops_before_the_step(tmp_path):
+    module = Toy(lambda call, loss: Infinite.apply(loss) if call == 7 else loss)
+    before = {}
+
+    def note(call, loss):
+        if call == 7:
+            before.update({k: v.clone() for k, v in module.state_dict().items()})
+        return Infinite.apply(loss) if call == 7 else loss
+
+    module.spoil = note
+    with pytest.raises(TrainingError, match=r"gradient's norm is (nan|inf) at step 4; .*checkpoint-2;"):
+        train(module, random_examples(*[8] * 12), schedule(tmp_path), "cpu")
+    assert same(before, module.state_dict())
+
+
+def test_a_first_loss_that_is_no_number_says_there_is_no_checkpoint(tmp_path):
+    with pytest.raises(TrainingError, match="loss is nan at step 1; no checkpoint was written before it"):
+        train(Toy(lambda call, loss: loss * float("nan")), random_examples(8, 8), schedule(tmp_path), "cpu")
+
+
+def test_a_report_counts_every_step_also_those_of_before(tmp_path):
+    data = random_examples(*[8] * 12)
+    whole = train(Toy(), data, schedule(tmp_path / "a"), "cpu")
+    assert (whole.steps, whole.facts["tokens"], len(whole.curve)) == (6, 96, 6)
+    stopped = Toy(lambda call, loss: loss * (float("nan") if call == 9 else 1))
+    with pytest.raises(TrainingError):
+        train(stopped, data, schedule(tmp_path / "b"), "cpu")
+    resumed = train(Toy(), data, schedule(tmp_path / "b"), "cpu")
+    assert (resumed.steps, resumed.facts["tokens"], len(resumed.curve)) == (6, 96, 6)
+    assert len(list((tmp_path / "b").glob("checkpoint-*"))) == 2
+
+
+def test_only_whole_checkpoints_count(tmp_path):
+    train(Toy(), random_examples(*[8] * 12), schedule(tmp_path), "cpu")
+    assert last_whole(tmp_path).name == "checkpoint-6"
+    state = tmp_path / "checkpoint-6" / "optimizer.pt"
+    state.write_bytes(state.read_bytes()[:-1])
+    assert last_whole(tmp_path).name == "checkpoint-4"
+    (tmp_path / "checkpoint-4" / "whole.json").write_text("[]")
+    assert last_whole(tmp_path) is None
+
+
+# --- killed
+
+
+def starts(monkeypatch):
+    """Where every training from now on begins."""
+    from harness.console.progress import FitDisplay
+
+    found = []
+    monkeypatch.setattr(FitDisplay, "start", lambda self, total, done: found.append(done))
+    monkeypatch.setattr(FitDisplay, "step", lambda self, *_: None)
+    return found
+
+
+CASES = [
+    ("beacon", ["--recompute", "--reconstruct", "0.5", "--distill", "--skip-first"], False),
+    ("lora_experts", ["--rank", "4", "--shared-steps", "12"], False),  # killed in the shared phase
+    ("lora_experts", ["--rank", "4", "--shared-steps", "2"], True),  # killed after it
+]
+
+
+@pytest.mark.parametrize(("method", "more", "torn"), CASES)
+def test_a_killed_fit_ends_as_if_it_had_not_been(
+    tiny_folder, tmp_path, forks, monkeypatch, method, more, torn
+):
+    data = repeating(tmp_path / "data.jsonl")
+    wanted = ["--max-steps", 14, "--max-length", 90, "--save-dtype", "float32", *more]
+    words = fit_words(tiny_folder, data, tmp_path / "out", *wanted, method=method)
+    training = tmp_path / "out" / "training"
+    kill_when(forks, words, lambda: (training / "checkpoint-4" / "whole.json").exists(), tmp_path)
+    newest = last_whole(training)
+    if torn:  # as if the power had failed
+        weights = newest / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+    begin, found = last_whole(training), starts(monkeypatch)
+    assert not (tmp_path / "out" / adapters.CARD).exists() and (begin == newest) is not torn
+    assert invoke(words) == 0
+    assert found == [int(begin.name.partition("-")[2])]
+    whole = fit_words(tiny_folder, data, tmp_path / "whole", *wanted, method=method)
+    assert invoke(whole) == 0
+    assert same(tensors(tmp_path / "out"), tensors(tmp_path / "whole"))
+    curves = [(tmp_path / name / "loss.jsonl").read_text().splitlines() for name in ("out", "whole")]
+    assert [json.loads(a)["loss"] for a in curves[0]] == [json.loads(b)["loss"] for b in curves[1]]
+
+
+def test_killed_after_the_last_step_a_fit_makes_no_further_one(tiny_folder, tmp_path, monkeypatch):
+    """`transformers` would: it looks whether it has made enough steps only after one."""
+    words = fit_words(
+        tiny_folder, repeating(tmp_path / "data.jsonl"), tmp_path / "out", method="lora_experts"
+    )
+    words += ["--rank", "4", "--shared-steps", "2", "--max-length", "90", "--save-dtype", "float32"]
+    assert invoke(words) == 0
+    out = tmp_path / "out"
+    whole, curve = tensors(out), (out / "loss.jsonl").read_bytes()
+    for path in [*out.rglob("expert-*/*.safetensors"), out / adapters.CARD, out / "loss.jsonl"]:
+        path.unlink()
+    assert invoke(words) == 0
+    assert same(tensors(out), whole) and (out / "loss.jsonl").read_bytes() == curve
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from harness.results.run_folder import RunFolder
+
+with RunFolder(Path(sys.argv[1])).open():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_on_one_folder(tiny_folder, tmp_path, capsys):
+    data = repeating(tmp_path / "data.jsonl")
+    training = tmp_path / "out" / "training"
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(training)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert first.stdout.readline() == "held\n"
+    assert invoke(fit_words(tiny_folder, data, tmp_path / "out")) == 2
+    first.communicate()
+    err = capsys.readouterr().err
+    assert err == f"harness: another process is working on {training}; wait for it or stop it\n"
+    assert [p.name for p in training.iterdir()] == [".lock"]
+
+
+# --- several processes
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="no torch.distributed")
+@pytest.mark.skipif(os.environ.get("HARNESS_SLOW_TESTS") != "1", reason="HARNESS_SLOW_TESTS=1 runs it")
+@pytest.mark.parametrize("method", ["beacon", "lora_experts"])
+def test_two_processes_share_each_batch(tiny_folder, tmp_path, method):
+    data = repeating(tmp_path / "data.jsonl")
+    words = fit_words(tiny_folder, data, tmp_path / "out", "--batch-size", 4, method=method)
+    # What `accelerate launch` does for GPUs; for several processes of one CPU it would need MPI.
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for expected in ("4 steps, loss", "nothing was done"):
+        done = subprocess.run(
+            [sys.executable, *launch, "-m", "harness", *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            timeout=240,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stdout.count(expected) == 1, done.stdout
+    card = adapters.read_card(tmp_path / "out")
+    assert card["processes"] == 2 and card["steps"] == 4 and tensors(tmp_path / "out")
