@@ -10,8 +10,8 @@ from harness.cli import invoke
 from harness.evaluation.plan import plan_run
 from harness.results.loading import load_runs
 
-from ...helpers.running import one_thread, run, settings
 from ...helpers import making
+from ...helpers.running import one_thread, run, settings
 
 
 @pytest.fixture(scope="module")
