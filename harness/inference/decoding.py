@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from . import likelihood
+from . import forcing
 from .kvcache import stack
 from .stopping import end_token_ids
 
@@ -51,7 +51,7 @@ def decode(
     """
     from transformers import GenerationConfig
 
-    if (scoring := likelihood.current()) is not None:
+    if (scoring := forcing.current()) is not None:
         return scoring.decode(model, rows, last_tokens, decoding, produced, at_most)
     ends = end_token_ids(model, decoding)
     limit = decoding.max_new_tokens - produced

@@ -8,26 +8,23 @@ for the question, and answers are measured as in ``harness run``. Importing this
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
 
 from .. import registry
 from ..contracts.outputs import Decoding, Generation, Likelihood, Scored
-from ..contracts.prompt import Prompt, TokenizedPrompt
-from ..errors import HarnessError, MeasurementError, UsageError, unknown_name
+from ..errors import UsageError, unknown_name
 from ..evaluation.choices import cut_at, tokens_holding
 from ..evaluation.plan import method_identity
 from ..inference.likelihood import loglikelihood
-from ..inference.meter import observe
 from ..models import adapters, loading
 from ..prompts.rendering import by_last_line, tokenize
-from ..prompts.tokenization import continuation_ids, trailing_blanks
 from ..results.run_folder import identity_hash
 from .lm_eval_measured import Measured
+from .lm_eval_requests import Question, Requests
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -43,9 +40,6 @@ ARGUMENTS = (
 )  # fmt: skip
 
 
-A = TypeVar("A", Generation, Scored)
-
-
 def register() -> None:
     """Make lm-eval know the model `NAME`, unless it does already."""
     import lm_eval.models  # noqa: F401  (fills the registry, which takes names only afterwards)
@@ -53,16 +47,6 @@ def register() -> None:
 
     if NAME not in model_registry:
         model_registry.register(NAME, target=f"{__name__}:{HarnessLM.__name__}")
-
-
-@dataclass
-class _Question:
-    """A prompt and what is asked of it; `answers` takes what came back, at these places of the requests."""
-
-    prompt: TokenizedPrompt
-    continuations: tuple[tuple[int, ...], ...]
-    places: list[int]
-    decoding: Decoding
 
 
 class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
@@ -78,7 +62,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
         ``"left"``: of a prompt that is too long for the method the last tokens are kept, as lm-eval does;
         ``"none"``: it is refused.
     batch_size
-        Requests asked together.
+        Requests run together.
     max_gen_toks
         Tokens of an answer where the task names none.
     options
@@ -138,6 +122,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
             self.method.load(folder)
         self.identity = self._identity(method, found.file_hash, folder)
         self.measured = Measured()
+        self.requests = Requests(self.method, self.truncate, self.batch_size, self.measured)
 
     @classmethod
     def create_from_arg_obj(
@@ -171,31 +156,30 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
             "max_gen_toks": self.max_gen_toks,
         }
 
-    # What lm-eval asks of a model.
-
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log-likelihood, whether greedy) of each request's continuation; a shared context is read once."""
-        pairs = [self._encode(*request.args[:2]) for request in requests]
-        questions: dict[tuple[Any, ...], _Question] = {}
+        prefix = self.prefix_token_id
+        pairs = [self.requests.encode(request.args[0], request.args[1], prefix) for request in requests]
+        questions: dict[tuple[Any, ...], Question] = {}
         for place, (prompt, continuation) in enumerate(pairs):
-            prompt = self._fitting(prompt, len(continuation))
+            prompt = self.requests.fitted(prompt, len(continuation))
             question = questions.setdefault(
-                (prompt.ids, prompt.context_end), _Question(prompt, (), [], Decoding(1))
+                (prompt.ids, prompt.context_end), Question(prompt, (), [], Decoding(1))
             )
             question.continuations += (continuation,)
             question.places.append(place)
             question.decoding = Decoding(max(len(c) for c in question.continuations))
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
 
-        def keep(question: _Question, scored: Scored) -> None:
+        def keep(question: Question, scored: Scored) -> None:
             for place, found in zip(question.places, scored.likelihoods):
                 answers[place] = _pair(found)
                 self.cache_hook.add_partial("loglikelihood", requests[place].args, answers[place])
 
-        def ask(batch: Sequence[_Question]) -> list[Scored]:
+        def score(batch: Sequence[Question]) -> list[Scored]:
             return loglikelihood(self.method, [q.prompt for q in batch], [q.continuations for q in batch])
 
-        self._ask(list(questions.values()), ask, keep, disable_tqdm)
+        self.requests.run(list(questions.values()), score, keep, disable_tqdm)
         return answers
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
@@ -210,21 +194,21 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
                 self.measured.say("the task asks for sampling; answers are greedy")
             until = tuple(str(s) for s in known["until"])
             limit = int(known["max_gen_toks"])
-            prompt = self._fitting(tokenize(by_last_line(context), self.language_model), limit)
+            prompt = self.requests.fitted(tokenize(by_last_line(context), self.language_model), limit)
             stop = tokens_holding(self.language_model, until)
-            questions.append(_Question(prompt, (), [place], Decoding(limit, stop_ids=stop)))
+            questions.append(Question(prompt, (), [place], Decoding(limit, stop_ids=stop)))
             stops.append(until)
         answers = [""] * len(requests)
 
-        def keep(question: _Question, generation: Generation) -> None:
+        def keep(question: Question, generation: Generation) -> None:
             [place] = question.places
             answers[place] = cut_at(generation.text, stops[place])
             self.cache_hook.add_partial("generate_until", requests[place].args, answers[place])
 
-        def ask(batch: Sequence[_Question]) -> list[Generation]:
+        def generate(batch: Sequence[Question]) -> list[Generation]:
             return self.method.run([q.prompt for q in batch], batch[0].decoding)
 
-        self._ask(questions, ask, keep, disable_tqdm)
+        self.requests.run(questions, generate, keep, disable_tqdm)
         return answers
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
@@ -293,85 +277,6 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
                 "measured": self.measured.facts(),
             }
         }
-
-    # How it is answered.
-
-    def _encode(self, context: str, continuation: str) -> tuple[TokenizedPrompt, tuple[int, ...]]:
-        """Tokens of a pair exactly as lm-eval's ``hf`` model has them."""
-        if context == "":
-            ids = self.tokenizer(continuation, add_special_tokens=False)["input_ids"]
-            first = self.prefix_token_id
-            begin, rest = ([first], ids) if not ids or ids[0] != first else (ids[:1], ids[1:])
-            prompt = TokenizedPrompt(Prompt("", "", ""), tuple(begin), 0, 0)
-        else:
-            blanks = trailing_blanks(context)
-            bare = context[: len(context) - blanks]
-            special = not bare.startswith(self.tokenizer.decode(self.prefix_token_id))
-            rest = continuation_ids(self.tokenizer, bare, context[len(bare) :] + continuation, special)
-            prompt = tokenize(by_last_line(bare), self.language_model)
-        if not rest:
-            raise UsageError(f"the continuation {continuation!r} has no token of its own after its context")
-        return prompt, tuple(rest)
-
-    def _fitting(self, prompt: TokenizedPrompt, answer: int) -> TokenizedPrompt:
-        """The prompt, cut by the rule if it and an answer of so many tokens are more than the method reads."""
-        room = self.method.context_limit()
-        self.measured.asked += 1
-        if room is None or len(prompt) + answer <= room:
-            return prompt
-        arithmetic = f"{len(prompt)} prompt + {answer} answer tokens are over the {room} that can be read"
-        if self.truncate == "none" or room - answer < 1:
-            raise UsageError(f"{arithmetic}; choose another method or truncate=left")
-        self.measured.truncated += 1
-        self.measured.say(f"{arithmetic}: such prompts keep their last tokens (truncate=left)")
-        cut = len(prompt) - (room - answer)
-        return TokenizedPrompt(
-            prompt.prompt,
-            prompt.ids[cut:],
-            max(0, prompt.context_start - cut),
-            max(0, prompt.context_end - cut),
-        )
-
-    def _ask(
-        self,
-        questions: list[_Question],
-        ask: Callable[[Sequence[_Question]], list[A]],
-        keep: Callable[[_Question, A], None],
-        silent: bool,
-    ) -> None:
-        """Ask in batches of one decoding, the longest prompts first; every answer is measured."""
-        from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        kinds: dict[Decoding, list[_Question]] = {}
-        for question in sorted(questions, key=lambda q: -len(q.prompt)):
-            kinds.setdefault(question.decoding, []).append(question)
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, disable=silent or not console.is_terminal) as bar:
-            row = bar.add_task(f"asking {type(self.method).__name__}", total=len(questions))
-            for decoding, mine in kinds.items():
-                self.method.prepare([q.prompt for q in mine], decoding)
-                for start in range(0, len(mine), self.batch_size):
-                    batch = mine[start : start + self.batch_size]
-                    for question, answer in zip(batch, self._batch(batch, ask)):
-                        keep(question, answer)
-                    bar.advance(row, len(batch))
-
-    def _batch(self, batch: Sequence[_Question], ask: Callable[[Sequence[_Question]], list[A]]) -> list[A]:
-        model = self.language_model
-        try:
-            with observe(model.network, model.device, len(batch)) as meter:
-                answers = ask(batch)
-        except (UsageError, MeasurementError):
-            raise
-        except HarnessError:
-            if len(batch) == 1:
-                raise
-            return [answer for question in batch for answer in self._batch([question], ask)]
-        for row, (question, answer) in enumerate(zip(batch, answers, strict=True)):
-            self.measured.add(answer, meter, row, len(question.prompt))
-        return answers
 
 
 def _cuda() -> bool:

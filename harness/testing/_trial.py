@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-import random
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding, Generation
-from ..contracts.prompt import Prompt, TokenizedPrompt
+from ..contracts.prompt import TokenizedPrompt
 from ..inference.meter import Meter, observe
 from ..options import Options
-from ..prompts.rendering import render, tokenize
+from ._prompts import prompt_from, prompt_of, two_questions
 from ._results import Failed
 from ._snapshot import differences, modules, process, settings, unusual_random_state, weights
 
@@ -46,13 +44,6 @@ IN_A_ROW = (0, 1, 2, 2, 0)
 
 LIMIT_WINDOWS = 2.5
 """A method is asked to read what it says it can, up to so many windows."""
-
-SENTENCE = 16
-"""About so many tokens has a sentence: where the search for a prompt's length begins."""
-
-WORDS = (
-    "grass sky sun river stone bird cloud door lamp road tree boat bell coin fish glass horse king leaf moon"
-)
 
 
 @dataclass
@@ -233,22 +224,7 @@ class Trial:
 
     def prompt(self, tokens: int, seed: int, question: str | None = None) -> TokenizedPrompt:
         """A prompt of nearly (never more than) `tokens` tokens; another `seed` is another text."""
-        draw, words = random.Random(seed), WORDS.split()
-        sentences = [_sentence(draw, words) for _ in range(tokens // 4 + 1)]
-        question = question or self.questions[0]
-        best: TokenizedPrompt | None = None
-        fits, too_many, guess = 0, len(sentences) + 1, tokens // SENTENCE
-        while too_many - fits > 1:
-            guess = min(max(guess, fits + 1), too_many - 1)
-            made = self._tokenized(sentences[:guess], question)
-            if len(made) <= tokens:
-                fits, best = guess, made
-            else:
-                too_many = guess
-            guess += math.floor((tokens - len(made)) * guess / len(made))
-        if best is None:
-            raise Failed(f"a prompt of {tokens} tokens leaves no room for a text; what is context_limit?")
-        return best
+        return prompt_of(self.model, tokens, seed, question or self.questions[0])
 
     @cached_property
     def twins(self) -> tuple[TokenizedPrompt, TokenizedPrompt]:
@@ -258,25 +234,16 @@ class Trial:
         sentences = re.findall(r"[^.]+\.", text)
         assert "".join(sentences) == text and first.question == self.questions[0]
         return (
-            self._tokenized([sentence.strip() for sentence in reversed(sentences)], self.questions[0]),
-            self._tokenized([sentence.strip() for sentence in sentences], self.questions[1]),
+            prompt_from(
+                self.model, [sentence.strip() for sentence in reversed(sentences)], self.questions[0]
+            ),
+            prompt_from(self.model, [sentence.strip() for sentence in sentences], self.questions[1]),
         )
-
-    def _tokenized(self, text: Sequence[str], question: str) -> TokenizedPrompt:
-        raw = Prompt("Read this.\n\n", " ".join(text), f"\n\n{question}", question)
-        return tokenize(render(raw, self.model, chat=True), self.model)
 
     @cached_property
     def questions(self) -> tuple[str, str]:
         """Two questions in different words and of the same number of tokens, at the same place."""
-        sizes: dict[int, str] = {}
-        for word in WORDS.split():
-            question = f"Where is the {word}?"
-            size = len(self.model.tokenizer(question, add_special_tokens=False)["input_ids"])
-            if size in sizes:
-                return sizes[size], question
-            sizes[size] = question
-        raise Failed("no two words of this tokenizer have the same number of tokens; try another --model")
+        return two_questions(self.model.tokenizer)
 
     @cached_property
     def pair(self) -> tuple[TokenizedPrompt, TokenizedPrompt]:
@@ -306,10 +273,6 @@ def _heard(network: Any) -> Iterator[list[Tensor]]:
         yield found
     finally:
         hook.remove()
-
-
-def _sentence(draw: random.Random, words: Sequence[str]) -> str:
-    return f"The {draw.choice(words)} is {draw.randrange(1000)}, the {draw.choice(words)} is not."
 
 
 @contextmanager

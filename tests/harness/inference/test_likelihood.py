@@ -9,7 +9,7 @@ from harness.contracts.prompt import Prompt
 from harness.inference.decoding import decode
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
-from harness.inference.likelihood import forcing, loglikelihood
+from harness.inference.likelihood import loglikelihood
 from harness.inference.meter import observe
 from harness.inference.stopping import stop_reason
 from harness.inference.verification import check
@@ -245,12 +245,12 @@ def test_nothing_to_score_is_refused(tiny):
 
 
 def test_forcing_ends_with_its_block(tiny):
-    from harness.inference import likelihood
+    from harness.inference import forcing
 
     with pytest.raises(RuntimeError), forcing([[[1]]]):
-        assert likelihood.current() is not None
+        assert forcing.current() is not None
         raise RuntimeError
-    assert likelihood.current() is None
+    assert forcing.current() is None
 
 
 def test_continuations_are_what_the_whole_text_has_beyond_the_context(tiny):
