@@ -1,8 +1,9 @@
 """A plugin-based evaluation harness for long-context methods: every number proves itself."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import _moved
+from ._util.lazy import lazily
 from ._version import __version__
 from .contracts.method import Method
 from .contracts.outputs import Decoding, Generation
@@ -36,18 +37,8 @@ __all__ = [
     "run",
 ]
 
-_LATER = {"load_runs": "results.loading", "run": "api"}
-"""Names whose modules are imported when they are first used: `import harness` stays quick."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    found = getattr(import_module(f".{_LATER[name]}", __name__), name)
-    globals()[name] = found
-    return found
+_LATER = {"load_runs": ".results.loading", "run": ".api"}
+__getattr__ = lazily(__name__, _LATER)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,8 +18,8 @@ from ..contracts.prompt import TokenizedPrompt
 from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
 from ..prompts.rendering import tokenize
-from ..results import shared_run_folder
 from ..results.run_folder import RunFolder, earlier_environments
+from ..results.shared_run_folder import SharedRunFolder
 from ..results.summary import summarise
 from .batches import SampleBatch, sample_batches
 from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from
@@ -64,62 +64,82 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
     MeasurementError
         If the method was caught declaring something else than it did; the run is marked as failed.
     """
-    folder = plan.folder
     if plan.settings.join:
         order = [p.key for batch in _batches(plan) for p in batch.samples]
-        folder = plan.folder = shared_run_folder.SharedRunFolder(folder.path, order, watcher.sample)
-    with folder.open():
-        _start_over_if_failed(folder)
-        finished = folder.recover()
+        plan.folder = SharedRunFolder(plan.folder.path, order, watcher.sample)
+    with plan.folder.open():
+        _start_over_if_failed(plan.folder)
+        finished = plan.folder.recover()
         _same_samples(plan, finished)
         pending = [b for b in _batches(plan) if any(p.key not in finished for p in b.samples)]
         done = {t.name: sum(p.key in finished for p in plan.samples if p.task is t) for t in plan.tasks}
         watcher.start({t.name: sum(p.task is t for p in plan.samples) for t in plan.tasks}, done)
         if not pending:
-            with folder.leaving():
+            with plan.folder.leaving():
                 return _finish(plan, finished)
-        content = run_content(plan)
-        if (finished or folder.shared) and (
-            earlier := earlier_environments(folder.read_run() or {}, content["environment"])
-        ):
-            content["earlier_environments"] = earlier
-            watcher.note("part of this run was answered with other versions, hardware or code: see run.json")
-        folder.write_run({**content, "status": "running"})
-        dump_prompts(plan)
-        folder.begin()
-        ran = 0
-        try:
-            plan.method.announce = watcher.announce
-            for batch in _with_preparation(plan, pending, watcher):
-                for record in _run(plan, batch, skip=finished):
-                    folder.append(record)
-                    finished[record.key] = record
-                    watcher.sample(record.task, record)
-                    ran += 1
-        except MeasurementError as error:
-            with folder.leaving():
-                folder.write_run(
-                    {**content, "status": "failed", "error": str(error), "method_facts": plan.method.facts()}
-                )
-            raise
-        except BaseException:
-            # Ctrl-C, or a method that could not prepare: what is finished stays, and counts.
-            with contextlib.suppress(UsageError), folder.leaving():  # the disk may be what failed
-                folder.write_run({**content, "status": "interrupted", "summary": _summary(plan, finished)})
-            raise
-        with folder.leaving():
-            summary = _summary(plan, finished)
-            status = "finished" if not summary["total"]["failed"] else "finished with failures"
-            folder.write_run(
-                {
-                    **content,
-                    "status": status,
-                    "method_facts": plan.method.facts(),
-                    "model": plan.model.facts(),
-                    "summary": summary,
-                }
+        content = _begin(plan, finished, watcher)
+        with _left_in_order(plan, content, finished):
+            ran = _run_pending(plan, pending, finished, watcher)
+        return RunResult(plan.folder, _conclude(plan, content, finished), ran)
+
+
+def _begin(plan: RunPlan, finished: Mapping[Key, SampleRecord], watcher: Watcher) -> dict[str, Any]:
+    """Write down what is about to be run; returns the content of `run.json`, all but its end."""
+    folder, content = plan.folder, run_content(plan)
+    if (finished or folder.shared) and (
+        earlier := earlier_environments(folder.read_run() or {}, content["environment"])
+    ):
+        content["earlier_environments"] = earlier
+        watcher.note("part of this run was answered with other versions, hardware or code: see run.json")
+    folder.write_run({**content, "status": "running"})
+    dump_prompts(plan)
+    folder.begin()
+    return content
+
+
+def _run_pending(
+    plan: RunPlan, pending: list[SampleBatch], finished: dict[Key, SampleRecord], watcher: Watcher
+) -> int:
+    """Run batch by batch, writing each record as it comes; returns how many were run."""
+    ran = 0
+    plan.method.announce = watcher.announce
+    for batch in _with_preparation(plan, pending, watcher):
+        for record in _run(plan, batch, skip=finished):
+            plan.folder.append(record)
+            finished[record.key] = record
+            watcher.sample(record.task, record)
+            ran += 1
+    return ran
+
+
+@contextmanager
+def _left_in_order(
+    plan: RunPlan, content: Mapping[str, Any], finished: dict[Key, SampleRecord]
+) -> Iterator[None]:
+    """If the block is left by an error, `run.json` says what became of the run."""
+    try:
+        yield
+    except MeasurementError as error:
+        with plan.folder.leaving():
+            plan.folder.write_run(
+                {**content, "status": "failed", "error": str(error), "method_facts": plan.method.facts()}
             )
-        return RunResult(folder, summary, ran)
+        raise
+    except BaseException:
+        # Ctrl-C, or a method that could not prepare: what is finished stays, and counts.
+        with contextlib.suppress(UsageError), plan.folder.leaving():  # the disk may be what failed
+            plan.folder.write_run({**content, "status": "interrupted", "summary": _summary(plan, finished)})
+        raise
+
+
+def _conclude(plan: RunPlan, content: Mapping[str, Any], finished: dict[Key, SampleRecord]) -> dict[str, Any]:
+    """Summarise a run that came to its end, and write that down; returns the summary."""
+    with plan.folder.leaving():
+        summary = _summary(plan, finished)
+        status = "finished" if not summary["total"]["failed"] else "finished with failures"
+        end = {"method_facts": plan.method.facts(), "model": plan.model.facts(), "summary": summary}
+        plan.folder.write_run({**content, "status": status, **end})
+    return summary
 
 
 def _finish(plan: RunPlan, finished: dict[Key, SampleRecord]) -> RunResult:

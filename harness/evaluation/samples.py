@@ -7,7 +7,7 @@ import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding
@@ -18,10 +18,11 @@ from ..errors import Unavailable, UsageError
 from ..prompts.rendering import render, tokenize
 from ..prompts.tokenization import token_ids
 from ..prompts.truncation import first_place, truncate
-from .choices import in_tokens, stop_ids
+from .choices import InTokens, in_tokens, stop_ids
 from .task_environment import task_environment
 
 if TYPE_CHECKING:
+    from ..models.model import LanguageModel
     from .settings import RunSettings
 
 
@@ -125,8 +126,54 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
         With the arithmetic, if they cannot.
     """
     model = method.model
-    wrap = {"chat": sample.chat, "answer_prefix": sample.answer_prefix}
-    uncut = in_tokens(sample, render(sample.prompt, model, **wrap), model.tokenizer)  # type: ignore[arg-type]
+    budget = _budget(task, sample, method, settings)
+    limit = budget.limit
+    while True:
+        cut, truncation = truncate(
+            sample.prompt, settings.truncate, limit, model.tokenizer, sample.references
+        )
+        made = budget.uncut if cut is sample.prompt else _rendered(cut, sample, model)
+        place = first_place(made.prompt.context, sample.references)
+        ids = tokenize(made.prompt, model, None if place is None else len(made.prompt.prefix) + place)
+        new_tokens = max(map(len, made.continuations), default=sample.new_tokens)
+        excess = 0 if budget.room is None else len(ids) + new_tokens - budget.room
+        if excess <= 0:
+            break
+        # The two decoded parts joined may tokenise a little longer than the limit: cut that much more.
+        limit = (budget.prompt if limit is None else limit) - excess
+        if limit < 1:
+            raise UsageError(
+                f"task {task.name}: {budget.arithmetic} leave too little of the {budget.room} tokens "
+                f"{settings.method} can read"
+            )
+    return PreparedSample(
+        task=task,
+        sample=sample,
+        rendered=made.prompt,
+        tokens=len(ids),
+        question_tokens=len(ids) - ids.context_end,
+        context_hash=hashlib.sha256(array("q", ids.head_ids).tobytes()).hexdigest()[:16],
+        truncation=truncation,
+        decoding=Decoding(new_tokens, sample.min_new_tokens, stop_ids(sample, model)),
+        answer_token=ids.found,
+        continuations=made.continuations,
+    )
+
+
+class _Budget(NamedTuple):
+    """Tokens there are for a prompt: what the method reads, what the raw prompt has, and what it may keep."""
+
+    uncut: InTokens
+    room: int | None
+    prompt: int
+    limit: int | None
+    arithmetic: str
+
+
+def _budget(task: Task, sample: Sample, method: Method, settings: RunSettings) -> _Budget:
+    """How much of a raw prompt fits beside template and answer; raises UsageError if nothing does."""
+    model = method.model
+    uncut = _rendered(sample.prompt, sample, model)
     new_tokens = max(map(len, uncut.continuations), default=sample.new_tokens)
     bare = len(token_ids(model.tokenizer, sample.prompt.text))
     overhead = max(0, len(tokenize(uncut.prompt, model)) - bare)
@@ -148,39 +195,10 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
             f"{min(limit, bare) + overhead + new_tokens} > {room}, what {settings.method} can read on "
             f"{settings.model}; lower --max-context to {free}"
         )
-    while True:
-        cut, truncation = truncate(
-            sample.prompt, settings.truncate, limit, model.tokenizer, sample.references
-        )
-        if cut is sample.prompt:
-            asked = uncut
-        else:
-            asked = in_tokens(sample, render(cut, model, **wrap), model.tokenizer)  # type: ignore[arg-type]
-        rendered = asked.prompt
-        place = first_place(rendered.context, sample.references)
-        ids = tokenize(rendered, model, None if place is None else len(rendered.prefix) + place)
-        tokens = len(ids)
-        new_tokens = max(map(len, asked.continuations), default=sample.new_tokens)
-        excess = 0 if room is None else tokens + new_tokens - room
-        if excess <= 0:
-            break
-        # Joined halves may tokenise a little longer than the limit: cut that much more.
-        limit = (bare if limit is None else limit) - excess
-        if limit < 1:
-            raise UsageError(
-                f"task {task.name}: {arithmetic} leave too little of the {room} tokens {settings.method} can read"
-            )
-    decoding = Decoding(new_tokens, sample.min_new_tokens, stop_ids(sample, model))
-    context = hashlib.sha256(array("q", ids.head_ids).tobytes()).hexdigest()[:16]
-    return PreparedSample(
-        task,
-        sample,
-        rendered,
-        tokens,
-        tokens - ids.context_end,
-        context,
-        truncation,
-        decoding,
-        ids.found,
-        asked.continuations,
-    )
+    return _Budget(uncut, room, bare, limit, arithmetic)
+
+
+def _rendered(prompt: Prompt, sample: Sample, model: LanguageModel) -> InTokens:
+    """A raw prompt as the model reads it, with the sample's choices in tokens."""
+    whole = render(prompt, model, chat=sample.chat, answer_prefix=sample.answer_prefix)
+    return in_tokens(sample, whole, model.tokenizer)

@@ -1,16 +1,33 @@
 """The engine: KV caches, forward passes, decoding, likelihoods, and the meter that watches them."""
 
+from typing import TYPE_CHECKING
+
+from .._util.lazy import lazily
 from ..contracts.phases import phase
-from .decoding import decode
-from .forward import feed, moved
-from .kvcache import KVCache, stack
-from .likelihood import loglikelihood
-from .meter import Meter, observe
-from .stopping import end_token_ids, stop_reason
+
+if TYPE_CHECKING:
+    from .decoding import decode
+    from .forward import feed, moved
+    from .kvcache import KVCache, stack
+    from .likelihood import loglikelihood
+    from .meter import Meter, observe
+    from .stopping import end_token_ids, stop_reason
 
 # fmt: off
 __all__ = [
-    "KVCache", "Meter", "decode", "end_token_ids", "feed", "loglikelihood", "moved", "observe", "phase",
-    "stack", "stop_reason",
+    "KVCache", "Meter", "decode", "end_token_ids", "feed", "loglikelihood", "moved", "observe", "phase", "stack",
+    "stop_reason",
 ]
 # fmt: on
+
+__getattr__ = lazily(  # most of these import torch
+    __name__,
+    {
+        **dict.fromkeys(("KVCache", "stack"), ".kvcache"),
+        **dict.fromkeys(("Meter", "observe"), ".meter"),
+        **dict.fromkeys(("feed", "moved"), ".forward"),
+        **dict.fromkeys(("end_token_ids", "stop_reason"), ".stopping"),
+        "decode": ".decoding",
+        "loglikelihood": ".likelihood",
+    },
+)

@@ -12,6 +12,8 @@ from .kvcache import stack
 from .stopping import end_token_ids
 
 if TYPE_CHECKING:
+    from transformers import GenerationConfig
+
     from ..contracts.outputs import Decoding
     from ..models.model import LanguageModel
     from .kvcache import KVCache
@@ -49,8 +51,6 @@ def decode(
     list of list of int
         New tokens of each row, up to and including its first end token.
     """
-    from transformers import GenerationConfig
-
     if (scoring := forcing.current()) is not None:
         return scoring.decode(model, rows, last_tokens, decoding, produced, at_most)
     ends = end_token_ids(model, decoding)
@@ -60,28 +60,15 @@ def decode(
     batch = stack(rows)
     device = model.network.device
     mask = batch.padding_mask([1] * len(rows), device)
-    # What is left open here is filled from the model's own generation config, which `models` empties.
-    config = GenerationConfig(
-        max_new_tokens=limit,
-        min_new_tokens=min(limit, max(0, decoding.min_new_tokens - produced)),
-        use_cache=True,
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        temperature=1.0,
-        top_k=50,
-        top_p=1.0,
-        eos_token_id=ends or None,
-        pad_token_id=model.pad_id,
-        bos_token_id=None,
-    )
     # Left-padding the ids to the cache's width makes them as long as the mask, which every transformers
     # 5 release reads as "the whole sequence so far": it then feeds only what the cache does not hold.
     ids = torch.full((len(rows), batch.width + 1), model.pad_id, dtype=torch.long, device=device)
     ids[:, -1] = torch.as_tensor(list(last_tokens), dtype=torch.long, device=device)
     out = model.network.generate(
-        input_ids=ids, attention_mask=mask, past_key_values=batch.cache, generation_config=config
+        input_ids=ids,
+        attention_mask=mask,
+        past_key_values=batch.cache,
+        generation_config=_greedy(model, decoding, produced, limit, ends),
     )
     fresh = out[:, batch.width + 1 :].tolist()
     answers = []
@@ -92,3 +79,26 @@ def decode(
     return [
         batch.row(i, steps).slice(0, n + len(a)) for i, (n, a) in enumerate(zip(batch.lengths, answers))
     ], answers
+
+
+def _greedy(
+    model: LanguageModel, decoding: Decoding, produced: int, limit: int, ends: Sequence[int]
+) -> GenerationConfig:
+    """Greedy decoding of at most `limit` tokens. Every setting is given: transformers fills gaps from the model."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        max_new_tokens=limit,
+        min_new_tokens=min(limit, max(0, decoding.min_new_tokens - produced)),
+        use_cache=True,
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        temperature=1.0,
+        top_k=50,
+        top_p=1.0,
+        eos_token_id=list(ends) or None,
+        pad_token_id=model.pad_id,
+        bos_token_id=None,
+    )

@@ -66,24 +66,14 @@ def load(
         One line: the name is unknown, cannot be fetched, or is of another family; its weights are pickled
         or quantised; an option is out of range; the cache cannot be written.
     """
-    if chat not in CHATS:
-        raise unknown_name("value of --chat", chat, CHATS)
-    if dtype not in ("auto", *DTYPES):
-        raise unknown_name("value of --dtype", dtype, ("auto", *DTYPES))
-    if context_length is not None and context_length < 1:
-        raise UsageError(f"--context-length {context_length}: must be at least 1")
+    _check_flags(chat, dtype, context_length)
     device = _device(device)
     import transformers  # noqa: F401  (imported first, so that it can be told to be quiet)
 
     hush_libraries()
     source = _find(name, offline, trust_remote_code, notify or log.info)
     config = _config(source.folder, name, trust_remote_code)
-    native = int(config.max_position_embeddings)
-    if context_length is not None and context_length > native:
-        raise UsageError(
-            f"--context-length {context_length}: {name} was made for {native} tokens; "
-            "the length can only be made smaller"
-        )
+    _only_shorter(context_length, config, name)
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     return LanguageModel(
@@ -96,6 +86,26 @@ def load(
         chat=chat,
         trust_remote_code=trust_remote_code,
     )
+
+
+def _check_flags(chat: str, dtype: str, context_length: int | None) -> None:
+    """Refuse words and numbers that no model can have."""
+    if chat not in CHATS:
+        raise unknown_name("value of --chat", chat, CHATS)
+    if dtype not in ("auto", *DTYPES):
+        raise unknown_name("value of --dtype", dtype, ("auto", *DTYPES))
+    if context_length is not None and context_length < 1:
+        raise UsageError(f"--context-length {context_length}: must be at least 1")
+
+
+def _only_shorter(context_length: int | None, config: PretrainedConfig, name: str) -> None:
+    """Refuse a window larger than the model's own."""
+    native = int(config.max_position_embeddings)
+    if context_length is not None and context_length > native:
+        raise UsageError(
+            f"--context-length {context_length}: {name} was made for {native} tokens; "
+            "the length can only be made smaller"
+        )
 
 
 @dataclass(frozen=True)

@@ -85,13 +85,9 @@ def build(
     """
     if not 1 <= min_length <= max_length:
         raise UsageError(f"lengths from {min_length} to {max_length} tokens: none can be both; change one")
-    if not specs:
-        raise UsageError("no training data given")
     if chat and not model.has_chat_template:
         raise UsageError(f"model {model.name} has no chat template: do without it")
-    sources = [parse_spec(spec) for spec in specs]
-    if offline and (remote := next((s for s in sources if isinstance(s, HubRows)), None)):
-        raise UsageError(f"{remote.given}: on the Hub, and nothing may be fetched; give a file of JSON lines")
+    sources = _sources(specs, offline)
     settings = {
         "min_length": min_length,
         "max_length": max_length,
@@ -111,6 +107,16 @@ def build(
     for fact, spec in zip(mixture.facts["sources"], specs):
         fact["given"] = spec
     return mixture
+
+
+def _sources(specs: Sequence[str], offline: bool) -> list[Source]:
+    """The sources that are named; raises UsageError for none, and for one that would have to be fetched."""
+    if not specs:
+        raise UsageError("no training data given")
+    sources = [parse_spec(spec) for spec in specs]
+    if offline and (remote := next((s for s in sources if isinstance(s, HubRows)), None)):
+        raise UsageError(f"{remote.given}: on the Hub, and nothing may be fetched; give a file of JSON lines")
+    return sources
 
 
 def _key(sources: Sequence[Source], settings: dict[str, Any]) -> str:

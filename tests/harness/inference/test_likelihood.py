@@ -7,6 +7,7 @@ from harness import Decoding, Generation, HarnessError, Method, UsageError
 from harness.contracts.phases import phase
 from harness.contracts.prompt import Prompt
 from harness.inference.decoding import decode
+from harness.inference.forcing import current, forcing
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
 from harness.inference.likelihood import loglikelihood
@@ -245,12 +246,10 @@ def test_nothing_to_score_is_refused(tiny):
 
 
 def test_forcing_ends_with_its_block(tiny):
-    from harness.inference import forcing
-
     with pytest.raises(RuntimeError), forcing([[[1]]]):
-        assert forcing.current() is not None
+        assert current() is not None
         raise RuntimeError
-    assert forcing.current() is None
+    assert current() is None
 
 
 def test_continuations_are_what_the_whole_text_has_beyond_the_context(tiny):

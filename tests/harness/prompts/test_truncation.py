@@ -42,7 +42,7 @@ def test_what_fits_is_left_as_it_is(tiny, rule, limit):
     kept, facts = cut(tiny, PROMPT, rule, limit)
     tokens = count(tiny.tokenizer, PROMPT.text)
     assert kept is PROMPT
-    assert facts.to_json() == {
+    assert vars(facts) == {
         "rule": rule,
         "limit": limit,
         "tokens_before": tokens,
@@ -107,7 +107,7 @@ class Replacing:
 def test_a_text_that_was_cut_says_so_even_if_it_has_as_many_tokens():
     kept, facts = truncate(Prompt("", "abcd", ""), "right", 3, Replacing())
     assert kept.text == "abc?" and facts.tokens_after == facts.tokens_before == 4
-    assert facts.truncated and facts.to_json()["truncated"] is True
+    assert facts.truncated and facts.truncated is True
 
 
 def test_context_end_cuts_nothing_but_the_end_of_the_context(tiny):
