@@ -23,14 +23,12 @@ from harness.options import Options
 
 from .coding import Coding, code_question
 from .contexts import in_order, key, passages_of, shuffled
+from .expert_stages import PairStages, answer_request
 from .filling import Deck, pick
-from .filters import about, content_words, prose
-from .pairs import answered, both_of, fact_a, fact_b, fixed_question, needs_both, noun_of, paired, text_of
+from .filters import about, prose
+from .pairs import answered, noun_of, paired, text_of
 from .prompts import (
-    ANSWER,
     ASKED,
-    FACT_A,
-    FACT_B,
     GENRES,
     LINKED_A,
     LINKED_B,
@@ -38,7 +36,6 @@ from .prompts import (
     LOGIC_QA,
     PASSAGE,
     QA,
-    SIMDIFF,
     SIMILAR_A,
     SIMILAR_B,
     SUMMARY,
@@ -91,6 +88,7 @@ class Experts(Recipe):
         special = max(4, round(items * o.pairs))
         qa = {"question": " ", "answer": " "}
         short = int(o.qa_tokens * 0.4)
+        pairs = PairStages(special, o.pair_tokens, o.qa_tokens, o.summary_tokens)
         return [
             Stage(
                 "passage", items, int(o.passage_tokens * 0.9), self._ask_passage, self._passage, {"text": ""}
@@ -98,13 +96,12 @@ class Experts(Recipe):
             Stage("question", items, short, self._ask_question, self._question),
             Stage("qa", items, short, self._ask_qa, self._qa, qa),
             Stage("summary", items, o.summary_tokens // 2, self._ask_summary, self._summary, {"text": " "}),
-            *self._two("similar", special, SIMILAR_A, SIMILAR_B),
-            self._compared(special),
-            *self._two("linked", special, LINKED_A, LINKED_B),
-            *self._asked("linked", special, LINKED_QA),
-            Stage("logic_a", special, 30, self._ask_fact_a, fact_a, {"text": ""}),
-            Stage("logic_b", special, 30, self._ask_fact_b, fact_b, {"text": ""}),
-            *self._asked("logic", special, LOGIC_QA),
+            *pairs.two("similar", SIMILAR_A, SIMILAR_B),
+            pairs.compared(),
+            *pairs.two("linked", LINKED_A, LINKED_B),
+            *pairs.questions("linked", LINKED_QA),
+            *pairs.facts(),
+            *pairs.questions("logic", LOGIC_QA),
             *Coding(special, seed, lambda pool, index: noun_of(pool, "code", index)).stages(),
         ]
 
@@ -145,21 +142,12 @@ class Experts(Recipe):
         return paired(answer, text_of(pool, "passage", index))
 
     def _ask_qa(self, index: int, pool: Items) -> Request | dict[str, Any] | None:
-        return self._ask_answer("qa", index, pool, "question", text_of(pool, "passage", index))
+        return answer_request(
+            "qa", index, pool, "question", text_of(pool, "passage", index), self.options.qa_tokens
+        )
 
     def _qa(self, index: int, pool: Items, answer: Answer) -> dict[str, Any] | Dropped:
         return answered(answer, pool.record("question", index), text_of(pool, "passage", index))
-
-    def _ask_answer(
-        self, key: str, index: int, pool: Items, asked_by: str, text: str
-    ) -> Request | dict[str, Any] | None:
-        asked = pool.record(asked_by, index)
-        if asked is None:
-            return None
-        if asked["answer"]:
-            return {key: asked[key] for key in ("question", "answer", "origin") if key in asked}
-        prompt = ANSWER.format(text=text, question=asked["question"])
-        return Request(f"{key} {index}", prompt, self.options.qa_tokens, 0.1, 10)
 
     def _ask_summary(self, index: int, pool: Items) -> Request | None:
         passage = pool.record("passage", index)
@@ -171,114 +159,6 @@ class Experts(Recipe):
     def _summary(self, index: int, pool: Items, answer: Answer) -> dict[str, Any] | Dropped:
         text = about(answer, text_of(pool, "passage", index), 8, ("Summary",))
         return text if isinstance(text, Dropped) else {"text": " ".join(text.split())}
-
-    # --- pairs
-
-    def _two(self, family: str, size: int, first: str, second: str) -> list[Stage]:
-        tokens = self.options.pair_tokens
-
-        def ask_a(index: int, pool: Items) -> Request:
-            return Request(
-                f"{family}_a {index}", first.format(noun=noun_of(pool, family, index)), tokens, 0.7, 50
-            )
-
-        def judge_a(index: int, pool: Items, answer: Answer) -> dict[str, Any] | Dropped:
-            text = prose(answer, 20, ("Title",))
-            return text if isinstance(text, Dropped) else {"noun": noun_of(pool, family, index), "text": text}
-
-        def ask_b(index: int, pool: Items) -> Request | None:
-            other = pool.record(f"{family}_a", index)
-            if other is None:
-                return None
-            prompt = second.format(noun=other["noun"], text=other["text"])
-            return Request(f"{family}_b {index}", prompt, tokens, 0.7, 50)
-
-        def judge_b(index: int, pool: Items, answer: Answer) -> dict[str, Any] | Dropped:
-            text = prose(answer, 20, ("Title",))
-            if isinstance(text, Dropped):
-                return text
-            mine, theirs = content_words(text), content_words(text_of(pool, f"{family}_a", index))
-            if mine == theirs:
-                return Dropped("identical")
-            if len(mine & theirs) < 3:
-                return Dropped("unrelated")
-            return {"noun": noun_of(pool, family, index), "text": text}
-
-        expected = int(tokens * 0.7)
-        return [
-            Stage(f"{family}_a", size, expected, ask_a, judge_a, {"text": ""}),
-            Stage(f"{family}_b", size, expected, ask_b, judge_b, {"text": ""}),
-        ]
-
-    def _compared(self, size: int) -> Stage:
-        def ask(index: int, pool: Items) -> Request | None:
-            second = pool.record("similar_b", index)
-            if second is None:
-                return None
-            prompt = SIMDIFF.format(
-                first=text_of(pool, "similar_a", index), second=second["text"], noun=second["noun"]
-            )
-            return Request(f"sim_diff {index}", prompt, self.options.summary_tokens, 0.1, 10)
-
-        def judge(index: int, pool: Items, answer: Answer) -> dict[str, Any] | Dropped:
-            text = prose(answer, 12)
-            if isinstance(text, Dropped):
-                return text
-            both = content_words(both_of(pool, "similar", index))
-            return {"text": text} if len(content_words(text) & both) >= 3 else Dropped("unanswerable")
-
-        return Stage("sim_diff", size, int(self.options.summary_tokens * 0.8), ask, judge)
-
-    def _asked(self, family: str, size: int, prompt: str) -> list[Stage]:
-        """A question that needs both texts of a pair, and its answer.
-
-        Two facts always have one: where the model's own will not do, it is asked in a fixed form.
-        """
-        tokens = self.options.qa_tokens
-
-        def otherwise(index: int, pool: Items, found: dict[str, Any] | Dropped) -> dict[str, Any] | Dropped:
-            return fixed_question(index, pool) if family == "logic" and isinstance(found, Dropped) else found
-
-        def ask(index: int, pool: Items) -> Request | None:
-            first, second = pool.record(f"{family}_a", index), pool.record(f"{family}_b", index)
-            if first is None or second is None:
-                return None
-            words = {"first": first["text"], "second": second["text"]}
-            words |= {"start": first.get("start", ""), "end": second.get("end", "")}
-            return Request(f"{family}_question {index}", prompt.format(**words), tokens, 0.1, 10)
-
-        def judge(index: int, pool: Items, answer: Answer) -> dict[str, Any] | Dropped:
-            return otherwise(index, pool, paired(answer, both_of(pool, family, index)))
-
-        def ask_answer(index: int, pool: Items) -> Request | dict[str, Any] | None:
-            both = both_of(pool, family, index)
-            found = self._ask_answer(f"{family}_qa", index, pool, f"{family}_question", both)
-            # An answer that came with its question is judged here like one that was asked for.
-            if isinstance(found, dict) and not needs_both(pool, family, index, found):
-                fixed = otherwise(index, pool, Dropped("one passage is enough"))
-                return None if isinstance(fixed, Dropped) else fixed
-            return found
-
-        def judge_answer(index: int, pool: Items, answer: Answer) -> dict[str, Any] | Dropped:
-            found = answered(answer, pool.record(f"{family}_question", index), both_of(pool, family, index))
-            if not isinstance(found, Dropped) and not needs_both(pool, family, index, found):
-                found = Dropped("one passage is enough")
-            return otherwise(index, pool, found)
-
-        short = int(tokens * 0.4)
-        return [
-            Stage(f"{family}_question", size, short, ask, judge),
-            Stage(f"{family}_qa", size, short, ask_answer, judge_answer, {"question": " ", "answer": " "}),
-        ]
-
-    def _ask_fact_a(self, index: int, pool: Items) -> Request:
-        return Request(f"logic_a {index}", FACT_A.format(noun=noun_of(pool, "logic", index)), 56, 0.7, 50)
-
-    def _ask_fact_b(self, index: int, pool: Items) -> Request | None:
-        first = pool.record("logic_a", index)
-        if first is None:
-            return None
-        return Request(f"logic_b {index}", FACT_B.format(middle=first["end"]), 56, 0.7, 50)
 
     # --- samples
 
