@@ -349,3 +349,12 @@ def test_machines_and_hosts_are_seen(line):
 )
 def test_other_paths_are_not(line):
     assert not MACHINE.search(line)
+
+
+def test_every_file_that_a_page_names_is_there():
+    """Paths from the repository's root, in the README, CONTRIBUTING.md and docs."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    path = re.compile(r"`((?:harness|plugins|tasks|reports|baselines|tests|tools)/[\w./-]*)`")
+    named = {(page.name, name) for page in pages for name in path.findall(page.read_text("utf-8"))}
+    assert len(named) > 40
+    assert [(page, name) for page, name in sorted(named) if not (ROOT / name).exists()] == []
