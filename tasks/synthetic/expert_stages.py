@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harness.contracts import Answer, Dropped, Items, Request, Stage
+from harness.contracts import Answer, Request
+from harness.contracts.recipe import Dropped, Items, Stage
 
 from .filters import content_words, prose
 from .pairs import answered, both_of, fact_a, fact_b, fixed_question, needs_both, noun_of, paired, text_of
