@@ -16,8 +16,9 @@ import torch
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
 from harness.models.loading import load
-from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.projections import MultiHeadBeacon
+from harness.plugins.beacon.reading import Reading
 
 seconds: dict[str, float] = defaultdict(float)
 

@@ -26,7 +26,8 @@ from harness.models import adapters
 from harness.models.loading import load
 from harness.models.model import LanguageModel
 from harness.plugins.beacon.checkpoint import read_weights, untrained
-from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.engine import ActivationBeacon
+from harness.plugins.beacon.reading import Reading
 from harness.stats.bootstrap import bootstrap
 
 NONE, FULL = "no memory", "whole context"

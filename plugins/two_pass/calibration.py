@@ -116,17 +116,17 @@ def calibrate(
     """
     import torch
 
-    from ..beacon.engine import Reading
+    from ..beacon.reading import Reading
     from .relevance import BeaconAttention
 
     wanted = sorted(set(numbers))
     seen: dict[int, list[list[float]]] = {n: [] for n in wanted}
     for number in range(contexts):
-        ids, asked = context(model, (wanted[-1] + 1) * engine.interval, number, source)
+        ids, asked = context(model, engine.end_of(wanted[-1] + 1), number, source)
         state = Reading()
         with torch.no_grad():
             for n in wanted:
-                start, stop = len(state.ratios) * engine.interval, n * engine.interval
+                start, stop = engine.end_of(len(state.ratios)), engine.end_of(n)
                 state = engine.read([state], [ids[start:stop]], lambda row, window: ratio)[0]
                 # The draw depends on n alone, so that numbers computed together or apart are the same.
                 room = np.random.default_rng([number, n, TEXT_VERSION]).integers(

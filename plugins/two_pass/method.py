@@ -18,7 +18,8 @@ from harness.models import adapters
 
 from ..beacon.adapter_card import Kind
 from ..beacon.base import CondensingMethod
-from ..beacon.ratios import RAW, capacity, check_interval, entries, parse_ratio, smallest_ratio
+from ..beacon.form import settle
+from ..beacon.ratios import RAW, capacity, entries, parse_ratio, smallest_ratio
 from .allocation import Plan, allocate, allocate_top, positive_scores, z_scores
 from .options import TwoPassFitOptions, TwoPassOptions
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from harness.contracts.fit import Schedule, TrainingData
     from harness.models.model import LanguageModel
 
-    from ..beacon.engine import ChooseRatio, Reading
+    from ..beacon.reading import ChooseRatio, Reading
     from .calibration import Calibration
 
 OWN = "two_pass"
@@ -62,14 +63,19 @@ class TwoPass(CondensingMethod):
         super().__init__(model, options)
         self._first = None if options.first_ratio is None else parse_ratio(options.first_ratio)
         self._relevant = parse_ratio(options.relevant_ratio)
-        used = [r for r in (self._first, self._relevant if options.top_k else None) if r is not None]
-        check_interval(model, options.interval, used)
+        if options.interval is not None:  # else the adapter's has to be known first
+            self.check_form()
         self._calibrations: dict[int, Calibration] = {}
         self._fitted: dict[int, Calibration] = {}
 
     @property
     def kind(self) -> Kind:
         return self.options.compressor
+
+    @property
+    def asked_ratios(self) -> Sequence[int]:
+        used = (self._first, self._relevant if self.options.top_k else None)
+        return [r for r in used if r is not None]
 
     @property
     def adapter_methods(self) -> tuple[str, ...]:
@@ -88,7 +94,7 @@ class TwoPass(CondensingMethod):
                 raise UsageError(
                     f"--adapter {folder}: calibrated for --compressor {card.get('compressor')}, not {self.kind}"
                 )
-            self._adapter = None
+            self._adapter, self.options = None, settle(self._given, None)
             self.forget()
             if (folder / COMPRESSOR).is_dir():
                 super().load(folder / COMPRESSOR)
@@ -97,8 +103,7 @@ class TwoPass(CondensingMethod):
                     (folder / name).read_text(encoding="utf-8"), folder / name
                 )
                 self._fitted[made.key["ratio"]] = made
-        asked = [r for r in (self._first, self._relevant if self.options.top_k else None) if r]
-        if lacking := [r for r in asked if r > 1 and r not in self.usable()]:
+        if lacking := [r for r in self.asked_ratios if r > 1 and r not in self.usable()]:
             there = ", ".join(str(r) for r in self.usable() if r != RAW)
             raise UsageError(f"--adapter {folder}: it has no expert for ratio {lacking[0]}, only for {there}")
 
@@ -126,16 +131,13 @@ class TwoPass(CondensingMethod):
         """Numbers of intervals to calibrate for, by the ratio the first pass would have."""
         wanted: dict[int, set[int]] = {}
         for number in options.numbers_of(options.intervals):
-            tokens = (number + 1) * self.options.interval
+            tokens = self.sinks + (number + 1) * self.interval
             limit = self.context_limit()
             if limit is not None and tokens > limit:
                 raise UsageError(
                     f"--intervals: {number} intervals are {tokens} tokens, but at most {limit} can be read"
                 )
-            condensing = [r for r in self.usable() if r != RAW]
-            ratio = self._first or smallest_ratio(
-                tokens, self.model.context_length, self.options.interval, condensing
-            )
+            ratio = self._first_ratio(tokens)
             wanted.setdefault(ratio, set()).add(number)
         return wanted
 
@@ -148,20 +150,26 @@ class TwoPass(CondensingMethod):
         )
 
     def context_limit(self) -> int | None:
+        self.check_form()
         ratio = self._first or max(self.usable())
-        return capacity(ratio, self.model.context_length, self.options.interval)
+        return capacity(ratio, self.model.context_length, self.interval, self.sinks)
+
+    def _first_ratio(self, tokens: int) -> int:
+        """Ratio of the first pass over so many tokens, prompt and answer, that do not fit as they are."""
+        condensing = [r for r in self.usable() if r != RAW]
+        window = self.model.context_length
+        return self._first or smallest_ratio(tokens, window, self.interval, condensing, self.sinks)
 
     def plan(self, tokens: int, new_tokens: int) -> Plan:
         """How a prompt of `tokens`, to be answered in at most `new_tokens`, will be read."""
-        window, interval = self.model.context_length, self.options.interval
-        total = tokens + new_tokens
-        intervals = max(0, tokens - 1) // interval
-        if total <= window:
-            return Plan(intervals, RAW, window - interval)
-        condensing = [r for r in self.usable() if r != RAW]
-        first = self._first or smallest_ratio(total, window, interval, condensing)
-        while_answering = (total - 1) // interval - intervals
-        return Plan(intervals, first, window - interval - while_answering * entries(first, interval))
+        interval, total = self.interval, tokens + new_tokens
+        intervals = max(0, tokens - 1 - self.sinks) // interval
+        budget = self.model.context_length - self.sinks - interval
+        if total <= self.model.context_length:
+            return Plan(intervals, RAW, budget)
+        first = self._first_ratio(total)
+        while_answering = max(0, total - 1 - self.sinks) // interval - intervals
+        return Plan(intervals, first, budget - while_answering * entries(first, interval))
 
     def reads(self, tokens: int, decoding: Decoding) -> int:
         first = self.plan(tokens, decoding.max_new_tokens).first
@@ -176,7 +184,7 @@ class TwoPass(CondensingMethod):
             known = self._known(ratio, numbers, key)
             if missing := numbers - set(known.mean if known else ()):
                 # One reading of the longest context; beside it, for each number, half an interval.
-                read = self.options.interval * (max(missing) + len(missing) // 2)
+                read = self.interval * (max(missing) + len(missing) // 2)
                 found[f"{key} {sorted(missing)}"] = read * self.options.calibration_contexts
         return found
 
@@ -241,7 +249,7 @@ class TwoPass(CondensingMethod):
             "dtype": self.model.dtype,
             "device": self.model.device.partition(":")[0],
             "beacon_weights": self.adapter_hash,
-            "interval": self.options.interval,
+            **self.options.model_dump(include={"interval", "start", "sinks"}),
             "ratio": ratio,
             "contexts": contexts,
         }
@@ -303,7 +311,7 @@ class TwoPass(CondensingMethod):
         plans = [self.plan(len(p), decoding.max_new_tokens) for p in prompts]
         with torch.no_grad():
             with phase("compress"):
-                closed = [plan.intervals * self.options.interval for plan in plans]
+                closed = [self.engine.end_of(plan.intervals) for plan in plans]
                 states, choices = self._condense(prompts, plans, closed)
             with phase("prefill"):
                 rest = [p.ids[n:-1] for p, n in zip(prompts, closed)]
@@ -315,7 +323,7 @@ class TwoPass(CondensingMethod):
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], read: Sequence[int]
     ) -> tuple[list[Reading], list[dict[str, Any]]]:
         """Choose a ratio for each interval and read the first `read` tokens of each prompt by them."""
-        from ..beacon.engine import Reading
+        from ..beacon.reading import Reading
 
         choices = self._choose(prompts, plans)
         chosen = [choice.pop("chosen") for choice in choices]
@@ -351,14 +359,13 @@ class TwoPass(CondensingMethod):
         return choices
 
     def _allocate(self, z: Sequence[float], plan: Plan) -> list[int]:
-        interval = self.options.interval
         top_k, highest = self.options.top_k, max(TRAINED_UP_TO, plan.first)
         if top_k is not None:
             highest = max(highest, self._relevant)
         ratios = [r for r in self.usable() if r <= highest]
         if top_k is not None:
-            return allocate_top(z, top_k, self._relevant, plan.budget, interval, ratios)
-        return allocate(positive_scores(z).tolist(), self.options.alpha, plan.budget, interval, ratios)
+            return allocate_top(z, top_k, self._relevant, plan.budget, self.interval, ratios)
+        return allocate(positive_scores(z).tolist(), self.options.alpha, plan.budget, self.interval, ratios)
 
     def _relevance(
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]
@@ -380,14 +387,14 @@ class TwoPass(CondensingMethod):
             if self.options.retrieval == "random":
                 relevance = random(plan.intervals, self.options.retrieval_seed, prompt.ids)
             else:
-                documents = texts(prompt, plan.intervals, self.options.interval, self.model.tokenizer)
+                documents = texts(prompt, plan.intervals, self.engine, self.model.tokenizer)
                 relevance = bm25(documents, prompt.prompt.question or prompt.prompt.suffix)
             scored.append((relevance, standardise(relevance)))
         return scored
 
     def _attention(self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]) -> list[list[float]]:
         """The first pass: everything at one ratio, then what the last token attends to."""
-        from ..beacon.engine import Reading
+        from ..beacon.reading import Reading
         from .relevance import BeaconAttention
 
         ids = [p.ids[:-1] for p in prompts]

@@ -8,10 +8,11 @@ from pydantic import Field, field_validator, model_validator
 
 from harness import Options
 
+from ..beacon.options import CondensingOptions
 from ..beacon.ratios import parse_ratio
 
 
-class TwoPassOptions(Options):
+class TwoPassOptions(CondensingOptions):
     """Options of `TwoPass`."""
 
     alpha: float = Field(3.0, gt=0, le=100, description="exponent of the relevance: higher trusts it more")
@@ -26,7 +27,6 @@ class TwoPassOptions(Options):
         None,
         description="ratio of the first pass: 2, 4 ... 1024; default: the lowest under which the prompt fits",
     )
-    interval: int = Field(1024, ge=2, description="raw tokens condensed together (the paper's window)")
     compressor: Literal["beacon", "lora_experts"] = Field(
         "lora_experts", description="what condenses; the thesis used beacon, the default model ships experts"
     )
