@@ -152,9 +152,10 @@ def _row(
     text: str, encoded: Any, tokenizer: Any, size: int, facts: int, rng: random.Random
 ) -> dict[str, Any]:
     planted = [fact(rng) for _ in range(facts)]
-    room = size - sum(
-        len(tokenizer(" " + f.sentence, add_special_tokens=False)["input_ids"]) for f in planted
-    )
+    sizes = [len(tokenizer(f" {f.sentence}", add_special_tokens=False)["input_ids"]) for f in planted]
+    while planted and sum(sizes) > size // 2:  # short windows, or a tokenizer of short tokens
+        planted.pop(), sizes.pop()
+    room = size - sum(sizes)
     offsets = encoded["offset_mapping"]
     begin = rng.randrange(len(offsets) - room - _CONTINUED)
     end = begin + room
