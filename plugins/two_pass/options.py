@@ -25,7 +25,8 @@ class TwoPassOptions(CondensingOptions):
     relevant_ratio: str = Field("2", description="ratio of the --top-k intervals: raw, 1, 2, 4 ... 1024")
     first_ratio: str | None = Field(
         None,
-        description="ratio of the first pass: 2, 4 ... 1024; default: the lowest under which the prompt fits",
+        description="ratio of the first pass: 2, 4 ... 1024; default: the lowest under which the prompt fits, "
+        "8 at least with --start last",
     )
     compressor: Literal["beacon", "lora_experts"] = Field(
         "lora_experts", description="what condenses; the thesis used beacon, the default model ships experts"

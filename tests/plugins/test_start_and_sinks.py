@@ -19,6 +19,7 @@ from harness.plugins.beacon.options import BeaconOptions
 from harness.plugins.beacon.projections import MultiHeadBeacon
 from harness.plugins.beacon.ratios import capacity, smallest_ratio, usable
 from harness.plugins.beacon.reading import Reading
+from harness.plugins.two_pass import calibrated
 from harness.plugins.two_pass.method import TwoPass
 from harness.plugins.two_pass.options import TwoPassOptions
 from harness.plugins.two_pass.relevance import BeaconAttention, texts
@@ -305,3 +306,45 @@ def test_no_lesson_in_a_text_of_one_window(tiny, length):
     own = engine(tiny)
     assert (losses.lesson(own, IDS[:length], IDS[:length]) is None) == (length < 35)
     assert losses.lesson(own, IDS[:60], [-100] * 60) is None
+
+
+# --- two_pass: the first pass, and calibrations
+
+
+def test_the_first_pass_condenses_by_eight_at_least_where_beacons_start_last(tiny):
+    paper, ours = TwoPass(tiny, options(TwoPass)), TwoPass(tiny, options(TwoPass, start="last", sinks=1))
+    assert (paper.plan(300, 6).first, ours.plan(300, 6).first) == (2, 8)
+    assert ours.plan(2500, 6).first == 16
+    assert TwoPass(tiny, options(TwoPass, start="last", first_ratio="2")).plan(300, 6).first == 2
+
+
+def test_experts_of_low_ratios_alone_are_taken_as_they_are(tiny, tmp_path):
+    weights = Experts({r: random_expert(tiny, r) for r in (2, 4)})
+    facts = {"start": "last", "sinks": 1, "interval": INTERVAL}
+    checkpoint.write_weights(tmp_path, weights, tiny, facts, torch.float32)
+    method = TwoPass(tiny, TwoPassOptions())
+    method.load(tmp_path)
+    assert method.plan(300, 6).first == 2
+
+
+@pytest.mark.parametrize("sinks", [0, 2])
+def test_a_calibration_says_what_it_was_made_for_and_is_read_so(tiny, tmp_path, empty_cache, sinks):
+    made = TwoPass(tiny, options(TwoPass, start="last", sinks=sinks))
+    made.fit(None, None, TwoPass.FitOptions(intervals="8-9", contexts=2))
+    made.save(tmp_path / "out", {})
+    used = TwoPass(tiny, TwoPassOptions())
+    used.load(tmp_path / "out")
+    assert (used.interval, used.start, used.sinks) == (INTERVAL, "last", sinks)
+    assert used._calibration(8, {8, 9}).content_hash == made._fitted[8].content_hash
+    assert not list(empty_cache.rglob("*.json")), "none was computed anew"
+    assert all(len(made._fitted[8].mean[n]) == n for n in (8, 9))
+
+
+def test_a_calibration_of_many_contexts_serves_whoever_asks_for_fewer(tiny, empty_cache, monkeypatch):
+    monkeypatch.setattr(calibrated, "SHIPPED_CONTEXTS", 3)
+    many = TwoPass(tiny, options(TwoPass, start="last", sinks=1, calibration_contexts=3))
+    kept = many._calibration(8, {8, 9})
+    few = TwoPass(tiny, options(TwoPass, start="last", sinks=1))
+    assert few._calibration(8, {9}).content_hash == kept.content_hash and kept.contexts == 3
+    assert few._calibration(8, {8, 10}).contexts == 2, "it lacks one of the numbers"
+    assert few._calibration(8, {10}).contexts == 2 and few._calibration(8, {8}).contexts == 3
