@@ -8,7 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 
 from harness import Options, UsageError
 
-from .form import PAPERS_SINKS, PAPERS_START, Start
+from .form import PAPERS_INTERVAL, PAPERS_SINKS, PAPERS_START, Start
 from .ratios import parse_ratio
 
 
@@ -31,6 +31,8 @@ class CondensingOptions(Options):
     def _as_before_there_was_a_choice(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without start and sinks where they are the paper's: a run of before keeps its hash."""
         values: dict[str, Any] = handler(self)
+        if "interval" in values and values["interval"] is None:
+            values["interval"] = PAPERS_INTERVAL
         papers = {"start": PAPERS_START, "sinks": PAPERS_SINKS}
         return {n: v for n, v in values.items() if n not in papers or v not in (None, papers[n])}
 
