@@ -49,7 +49,10 @@ def test_the_table_of_losses(tiny, tmp_path):
     assert [len(v) for v in found["untrained"].values()] == [2, 2]
     facts = {"continuation": 63, "interval": 32, "model": "tiny", "texts": texts, "ratios": [2, 8]}
     table = losses.table({**facts, "losses": found})
-    assert "2 texts not trained on (2 technical)" in table and table.count("| untrained |") == table.count("| ours |") == 2
+    assert (
+        "2 texts not trained on (2 technical)" in table
+        and table.count("| untrained |") == table.count("| ours |") == 2
+    )
     losses.draw({**facts, "losses": found}, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
 

@@ -25,7 +25,9 @@ def main(folder: Path) -> None:
         for name in adapters.read_card(folder)["files"]
     ]
     if other := [c for c in found if c.key["beacon_weights"] != experts]:
-        raise SystemExit(f"{folder}: calibrated for other weights than ship ({other[0].key['beacon_weights']})")
+        raise SystemExit(
+            f"{folder}: calibrated for other weights than ship ({other[0].key['beacon_weights']})"
+        )
     for made in found:
         write_whole(target / made.name, made.to_json())
     for path in target.glob("*.json"):

@@ -14,7 +14,7 @@ from harness import Options as BaseOptions
 from harness.contracts.phases import phase
 
 from ..beacon.ratios import RAW
-from .allocation import Plan, allocate, allocate_top, positive_scores, z_scores
+from .allocation import Plan, allocate, allocate_top, positive_scores, smooth_z_scores, z_scores
 from .calibrated import CalibratedMethod
 from .options import TwoPassOptions
 
@@ -46,6 +46,12 @@ class TwoPass(CalibratedMethod):
     sees_question = True
     version = "3"
     options: TwoPassOptions
+
+    @property
+    def smooth(self) -> bool:
+        """Whether attention is standardised by a smoothed calibration."""
+        asked = self.options.standardise
+        return self.start == "last" if asked is None else asked == "smooth"
 
     def reads(self, tokens: int, decoding: Decoding) -> int:
         first = self.plan(tokens, decoding.max_new_tokens).first
@@ -132,8 +138,9 @@ class TwoPass(CalibratedMethod):
                 choices.append({"first_ratio": None, "chosen": [plan.first] * plan.intervals})
                 continue
             relevance, (mean, std) = found[i]
-            z = z_scores(relevance, mean, std).tolist()
             attended = self.options.retrieval == "attention"
+            standardised = smooth_z_scores if attended and self.smooth else z_scores
+            z = standardised(relevance, mean, std).tolist()
             choices.append(
                 {
                     "first_ratio": plan.first if attended else None,

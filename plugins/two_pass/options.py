@@ -31,6 +31,11 @@ class TwoPassOptions(CondensingOptions):
     compressor: Literal["beacon", "lora_experts"] = Field(
         "lora_experts", description="what condenses; the thesis used beacon, the default model ships experts"
     )
+    standardise: Literal["thesis", "smooth"] | None = Field(
+        None,
+        description="how attention is held against its calibration: interval by interval as in the thesis, or "
+        "smoothed over neighbours (ours); default: smooth with --start last, else thesis",
+    )
     calibration_contexts: int = Field(
         8, ge=2, description="contexts a missing calibration is computed from (the thesis: 50)"
     )

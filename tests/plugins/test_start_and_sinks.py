@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from harness.plugins.beacon.projections import MultiHeadBeacon
 from harness.plugins.beacon.ratios import capacity, smallest_ratio, usable
 from harness.plugins.beacon.reading import Reading
 from harness.plugins.two_pass import calibrated
+from harness.plugins.two_pass.allocation import smooth_z_scores, z_scores
 from harness.plugins.two_pass.method import TwoPass
 from harness.plugins.two_pass.options import TwoPassOptions
 from harness.plugins.two_pass.relevance import BeaconAttention, texts
@@ -348,3 +350,25 @@ def test_a_calibration_of_many_contexts_serves_whoever_asks_for_fewer(tiny, empt
     assert few._calibration(8, {9}).content_hash == kept.content_hash and kept.contexts == 3
     assert few._calibration(8, {8, 10}).contexts == 2, "it lacks one of the numbers"
     assert few._calibration(8, {10}).contexts == 2 and few._calibration(8, {8}).contexts == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "smooth"),
+    [
+        ({}, False),
+        ({"start": "last"}, True),
+        ({"standardise": "smooth"}, True),
+        ({"start": "last", "standardise": "thesis"}, False),
+    ],
+)
+def test_which_rule_standardises(tiny, more, smooth):
+    method = TwoPass(tiny, options(TwoPass, **more))
+    one = prompt(tiny, 150)
+    method.prepare([one], Decoding(6))
+    (answer,), _ = ask(method, [one])
+    details, plan = answer.details, method.plan(len(one), 6)
+    made = method._calibration(plan.first, {plan.intervals})
+    moments = details["relevance"], made.mean[plan.intervals], made.std[plan.intervals]
+    expected = (smooth_z_scores if smooth else z_scores)(*moments)
+    assert details["z"] == pytest.approx(expected.tolist())
+    assert not np.allclose(smooth_z_scores(*moments), z_scores(*moments))
