@@ -34,7 +34,7 @@ ship=$root/baselines/adapters/smollm2/lora_experts
 rm -rf "$ship" && mkdir -p "$ship"
 cp -r adapters/experts/{adapter.json,loss.jsonl,loss.png,expert-*} "$ship"
 cp corpus/sources.json "$ship/../corpus.json"
-harness fit -m two_pass --adapter "$ship" --dtype bfloat16 --intervals "${INTERVALS:-2-64}" --contexts 24 \
+harness fit -m two_pass --adapter "$ship" --dtype bfloat16 --intervals "${INTERVALS:-2-64}" --contexts 16 \
     --out adapters/two_pass
 python "$root/tools/ship_calibration.py" adapters/two_pass
 

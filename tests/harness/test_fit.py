@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from harness.cli import invoke
 from harness.models import adapters, loading, model
-from harness.plugins.beacon.engine import ActivationBeacon
+from harness.plugins.beacon import training
 
 from .fits import fit_words, repeating, tensors
 from .running import as_method
@@ -101,16 +101,18 @@ def test_data_that_changed_while_a_fit_was_interrupted(tiny_folder, tmp_path, ca
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_stops_the_fit(words, tmp_path, capfd, monkeypatch, value):
-    real, calls = ActivationBeacon.loss, [0]
+@pytest.mark.parametrize("more", [(), ("--objective", "distill", "--start", "last", "--sinks", 1)])
+def test_a_loss_that_is_no_number_stops_the_fit(words, tmp_path, capfd, monkeypatch, value, more):
+    name = "distillation_loss" if more else "next_token_loss"
+    real, calls = getattr(training, name), [0]
 
-    def loss(self, *args, **kwargs):
+    def loss(*args, **kwargs):
         calls[0] += 1
-        total, count = real(self, *args, **kwargs)
-        return (total * value if calls[0] == 6 else total), count  # in the third step of two
+        first, second = real(*args, **kwargs)
+        return (first * value if calls[0] == 6 else first), second  # in the third step of two
 
-    monkeypatch.setattr(ActivationBeacon, "loss", loss)
-    line = refused(capfd, words(), status=1)
+    monkeypatch.setattr(training, name, loss)
+    line = refused(capfd, words(*more), status=1)
     assert f"the loss is {value} at step 3; the last good checkpoint is {tmp_path}/out/training/che" in line
     assert "checkpoint-2; try a lower --learning-rate" in line
     assert not (tmp_path / "out" / adapters.CARD).exists()

@@ -137,7 +137,7 @@ def test_the_first_interval_is_compared_with_itself_alone():
 
 
 def test_a_few_contexts_are_enough_to_find_what_stands_out():
-    """Three times the natural attention is found better under a calibration of three contexts than by the thesis rule."""
+    """Three times the natural attention is found better under a calibration of three contexts than by the thesis."""
     rng = np.random.default_rng(0)
     found = {"thesis": 0, "smooth": 0}
     for _ in range(200):
