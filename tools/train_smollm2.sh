@@ -34,10 +34,10 @@ ship=$root/baselines/adapters/smollm2/lora_experts
 rm -rf "$ship" && mkdir -p "$ship"
 cp -r adapters/experts/{adapter.json,loss.jsonl,loss.png,expert-*} "$ship"
 cp corpus/sources.json "$ship/../corpus.json"
-harness fit -m two_pass --adapter "$ship" --dtype bfloat16 --intervals "${INTERVALS:-2-64}" --contexts 16 \
+harness fit -m two_pass --adapter "$ship" --dtype bfloat16 --intervals "${INTERVALS:-2-64}" --contexts 12 \
     --out adapters/two_pass
 python "$root/tools/ship_calibration.py" adapters/two_pass
 
 # Loss after a condensed context, on texts and sentences that were held out.
 python "$root/tools/memory_loss.py" --texts corpus/heldout.jsonl --weights lora_experts="$ship" --each 24 \
-    --dtype bfloat16 --out "$root/baselines/smollm2/memory"
+    --dtype bfloat16 --out "$root/baselines/smollm2/interval-256"

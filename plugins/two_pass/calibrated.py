@@ -28,7 +28,7 @@ OWN = "two_pass"
 COMPRESSOR = "compressor"
 """Folder of a fitted adapter that holds the compressor's adapter."""
 
-SHIPPED_CONTEXTS = 16
+SHIPPED_CONTEXTS = 12
 """Contexts of the calibrations that ship; the thesis used 50."""
 
 LEAST_FIRST = 8

@@ -118,6 +118,18 @@ def test_a_loss_that_is_no_number_stops_the_fit(words, tmp_path, capfd, monkeypa
     assert not (tmp_path / "out" / adapters.CARD).exists()
 
 
+def test_distilling_needs_no_chat_template(folder, tmp_path, capsys):
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    data = repeating(tmp_path / "data.jsonl")
+    more = ["--objective", "distill", "--start", "last", "--sinks", 1, "--max-steps", 1, "--json"]
+    assert invoke(fit_words(folder, data, tmp_path / "out", *more)) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert (card["start"], card["sinks"], card["fit_options"]["objective"]) == ("last", 1, "distill")
+
+
 # --- refusals before the model's weights are read
 
 
