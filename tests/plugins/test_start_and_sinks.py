@@ -264,6 +264,28 @@ def test_what_a_fit_saves_is_read_as_it_was_trained(tiny, tmp_path):
     assert not embedding.any(), "beside the last token's embedding the learned one begins at zero"
 
 
+# --- next-token loss
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("start", ["end", "last"])
+def test_the_loss_is_that_of_reading_by_the_engine(tiny, start, recompute):
+    weights = Experts({r: random_expert(tiny, r) for r in (2, 8)})
+    own, ids, ratios = engine(tiny, start, 3, weights), IDS[:120], [2, 8, 2]
+    with torch.no_grad():
+        hidden = []
+        own.read([Reading()], [ids], lambda row, window: ratios[window], lambda row, at, h: hidden.append(h))
+        logits = tiny.network.lm_head(torch.cat(hidden)[:-1])
+        each = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none")
+    found, count = losses.next_token_loss(own, ids, ids, ratios, recompute=recompute)
+    torch.testing.assert_close(found, each.sum(), atol=1e-3, rtol=1e-5)
+    later, fewer = losses.next_token_loss(own, ids, ids, ratios, skip_first=True, recompute=recompute)
+    torch.testing.assert_close(later, each[35:].sum(), atol=1e-3, rtol=1e-5)
+    assert (count, fewer) == (119, 119 - 35)
+    found.backward()
+    assert weights.expert(8).beacon_embedding.grad.abs().sum() > 0
+
+
 # --- distillation
 
 
