@@ -47,7 +47,14 @@ def test_the_table_of_losses(tiny, tmp_path):
     assert found["ours"].pop("1") == pytest.approx(found[losses.FULL]["0"], abs=1e-4)
     assert found["untrained"].pop("1") != pytest.approx(found[losses.FULL]["0"], abs=1e-4)
     assert [len(v) for v in found["untrained"].values()] == [2, 2]
-    facts = {"continuation": 63, "interval": 32, "model": "tiny", "texts": texts, "ratios": [2, 8]}
+    facts = {
+        "continuation": 63,
+        "interval": 32,
+        "windows": 1,
+        "model": "tiny",
+        "texts": texts,
+        "ratios": [2, 8],
+    }
     table = losses.table({**facts, "losses": found})
     assert (
         "2 texts not trained on (2 technical)" in table

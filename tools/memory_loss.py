@@ -2,7 +2,7 @@
 
 python tools/memory_loss.py --texts heldout.jsonl --weights trained=adapters/experts --out baselines/smollm2
 
-Each text gives a context of one interval after `--sinks` tokens, condensed by each ratio, and a continuation,
+Each text gives a context of `--windows` intervals after `--sinks` tokens, condensed by each ratio, and a continuation,
 whose next-token loss is measured: after the condensed context, after nothing (bound), after the context as it is
 (bound). Each adapter is read in the form it was trained for, an untrained memory in the paper's and in ours.
 """
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, required=True, help='JSON lines with "text" and "kind"')
     parser.add_argument("--each", type=int, default=8, help="texts of each kind")
     parser.add_argument("--interval", type=int, default=256)
+    parser.add_argument("--windows", type=int, default=1, help="intervals of the context, each condensed")
     parser.add_argument("--sinks", type=int, default=1, help="of an untrained memory in our form")
     parser.add_argument("--continuation", type=int, default=64)
     parser.add_argument("--ratios", default="2,4,8,16,32,64,128")
@@ -65,14 +66,15 @@ def main() -> None:
         form = replace(trained_form(Path(folder)), interval=args.interval)
         memories[name] = read_weights(card["method"], Path(folder), model), form
         cards[name] = {k: card.get(k) for k in ("method", "steps", "loss", "start", "sinks", "train_ratios")}
-    before = args.interval + max(form.sinks for _, form in memories.values())
+    before = args.windows * args.interval + max(form.sinks for _, form in memories.values())
     texts = list(choose(args.texts, model, before + args.continuation, args.each))
     ratios = [int(r) for r in args.ratios.split(",")]
-    losses = measure(model, texts, memories, ratios, before)
+    losses = measure(model, texts, memories, ratios, before, args.windows)
     found = {
         "model": model.name,
         "model_hash": model.content_hash,
         "interval": args.interval,
+        "windows": args.windows,
         "continuation": args.continuation,
         "texts": [{k: t[k] for k in ("source", "kind")} for t in texts],
         "ratios": ratios,
@@ -113,6 +115,7 @@ def measure(
     memories: dict[str, tuple[Any, Form]],
     ratios: list[int],
     before: int,
+    windows: int = 1,
 ) -> dict[str, Any]:
     """Mean loss (nats per token) of each text: ``{name: {ratio: [text 0, text 1 ...]}}``; bounds have ratio 0.
 
@@ -133,7 +136,7 @@ def measure(
         losses[FULL]["0"].append(after(raw, rest))
         for name, (own, form) in memories.items():
             engine = ActivationBeacon(network, own, form.interval, form.start, form.sinks)
-            read = context[before - engine.end_of(1) :]
+            read = context[before - engine.end_of(windows) :]
             for ratio in ratios:
                 (state,) = engine.read([Reading()], [read], lambda row, window, r=ratio: r)
                 losses[name][str(ratio)].append(after(state.cache, rest))
@@ -152,8 +155,9 @@ def table(found: dict[str, Any]) -> str:
     losses, ratios = found["losses"], found["ratios"]
     kinds = [t["kind"] for t in found["texts"]]
     counted = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
+    context = f"{found['windows']} times {found['interval']}" if found["windows"] > 1 else found["interval"]
     lines = [
-        f"Next-token loss (nats) of {found['continuation']} tokens after a context of {found['interval']} tokens",
+        f"Next-token loss (nats) of {found['continuation']} tokens after a context of {context} tokens",
         f"condensed by each ratio; {found['model']}, {len(kinds)} texts not trained on ({counted}); mean and 95 %",
         "bootstrap interval over texts.",
         "",
