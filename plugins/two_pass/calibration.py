@@ -34,7 +34,7 @@ class Calibration:
     Attributes
     ----------
     key
-        What the numbers depend on: model, beacon weights, interval, ratio, text.
+        What the numbers depend on: model, beacon weights, interval, start, sinks, ratio, text.
     contexts
         How many contexts they were computed on.
     mean, std
@@ -53,8 +53,11 @@ class Calibration:
         return hashlib.sha256(rows.encode()).hexdigest()[:12]
 
     def serves(self, key: dict[str, Any], numbers: set[int]) -> bool:
-        """Whether it holds all `numbers` for that key, its text aside: who names a fitted one wants that one."""
-        aside = ("text", "contexts")
+        """Whether it holds all `numbers` for that key, its text aside: who names a fitted one wants that one.
+
+        Earlier versions put the type and the device into the key.
+        """
+        aside = ("text", "contexts", "dtype", "device")
         mine, asked = ({n: v for n, v in k.items() if n not in aside} for k in (self.key, key))
         return mine == asked and numbers <= set(self.mean)
 

@@ -360,6 +360,8 @@ def test_a_calibration_says_what_it_was_made_for_and_is_read_so(tiny, tmp_path, 
     used.load(tmp_path / "out")
     assert (used.interval, used.start, used.sinks) == (INTERVAL, "last", sinks)
     assert used._calibration(8, {8, 9}).content_hash == made._fitted[8].content_hash
+    used._fitted[8].key |= {"dtype": "bfloat16", "device": "cuda"}  # as earlier versions wrote it
+    assert used._calibration(8, {8}).content_hash == made._fitted[8].content_hash
     assert not list(empty_cache.rglob("*.json")), "none was computed anew"
     assert all(len(made._fitted[8].mean[n]) == n for n in (8, 9))
 
