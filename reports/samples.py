@@ -106,18 +106,19 @@ def strip(run: LoadedRun, record: SampleRecord, title: str) -> Strip | None:
     if not ratios or not isinstance(size, int) or not isinstance(total, int):
         return None
     relevance, z = details.get("relevance") or [], details.get("z") or []
+    sinks = int(run.options.get("sinks") or 0)  # the first box holds them too
     stretches = [
         Stretch(
-            i * size,
-            (i + 1) * size,
-            size if ratio == 0 else max(1, size // ratio),
+            sinks + i * size if i else 0,
+            sinks + (i + 1) * size,
+            (size if ratio == 0 else max(1, size // ratio)) + (0 if i else sinks),
             int(ratio),
             relevance[i] if i < len(relevance) else None,
             z[i] if i < len(z) else None,
         )
         for i, ratio in enumerate(ratios)
     ]
-    end = len(ratios) * size
+    end = sinks + len(ratios) * size
     if end < total:
         stretches.append(Stretch(end, total, total - end, None))
     answer, estimated = _answer(record)

@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from harness import Decoding
 from harness.inference.forward import moved
 from harness.models import attention
-from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.engine import ActivationBeacon
+from harness.plugins.beacon.losses import next_token_loss
 from harness.plugins.beacon.projections import MultiHeadBeacon
+from harness.plugins.beacon.reading import Reading
 
 ROOT = Path(__file__).resolve().parent.parent
 BESIDE = ROOT.parent / "shared" / "golden" / "beacon_v1"
@@ -209,7 +211,7 @@ def test_training_loss_and_gradients(case):
     case = Case(case)
     for tensor in case.beacons.values():
         tensor.requires_grad_()
-    total, valid = case.engine().loss(case.ids, case.tensors["labels"][0].tolist(), case.ratios)
+    total, valid = next_token_loss(case.engine(), case.ids, case.tensors["labels"][0].tolist(), case.ratios)
     loss = total / valid
     loss.backward()
     assert valid == case.facts["valid_tokens"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.plugins.beacon.checkpoint import untrained
+from harness.plugins.beacon.form import Form
 
 TOOLS = Path(__file__).resolve().parent.parent / "tools"
 
@@ -36,12 +37,29 @@ def test_the_table_of_losses(tiny, tmp_path):
     texts = [
         {"kind": "technical", "source": "a/b", "ids": [7 + (i * n) % 300 for i in range(96)]} for n in (3, 5)
     ]
-    found = losses.measure(tiny, texts, {"untrained": untrained(tiny)}, [2, 8], 64)
-    assert set(found) == {losses.NONE, losses.FULL, "untrained"}
+    memories = {
+        "untrained": (untrained(tiny), Form(32)),
+        "ours": (untrained(tiny, "last"), Form(32, "last", 1)),
+    }
+    found = losses.measure(tiny, texts, memories, [2, 8, 1], 33)
+    assert set(found) == {losses.NONE, losses.FULL, "untrained", "ours"}
+    # Nothing condensed and begun as the last token: the raw entries themselves, so the bound.
+    assert found["ours"].pop("1") == pytest.approx(found[losses.FULL]["0"], abs=1e-4)
+    assert found["untrained"].pop("1") != pytest.approx(found[losses.FULL]["0"], abs=1e-4)
     assert [len(v) for v in found["untrained"].values()] == [2, 2]
-    facts = {"continuation": 32, "interval": 64, "model": "tiny", "texts": texts, "ratios": [2, 8]}
+    facts = {
+        "continuation": 63,
+        "interval": 32,
+        "windows": 1,
+        "model": "tiny",
+        "texts": texts,
+        "ratios": [2, 8],
+    }
     table = losses.table({**facts, "losses": found})
-    assert "2 texts not trained on (2 technical)" in table and table.count("| untrained |") == 2
+    assert (
+        "2 texts not trained on (2 technical)" in table
+        and table.count("| untrained |") == table.count("| ours |") == 2
+    )
     losses.draw({**facts, "losses": found}, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 5000
 

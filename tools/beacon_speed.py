@@ -15,8 +15,9 @@ import torch
 
 from harness.inference import KVCache, feed
 from harness.models import load
-from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.projections import MultiHeadBeacon
+from harness.plugins.beacon.reading import Reading
 
 seconds: dict[str, float] = defaultdict(float)
 

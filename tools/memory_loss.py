@@ -2,8 +2,9 @@
 
 python tools/memory_loss.py --texts heldout.jsonl --weights trained=adapters/experts --out baselines/smollm2
 
-Each text gives a context of one interval, condensed by each ratio, and a continuation, whose next-token loss
-is measured: after the condensed context, after nothing (bound), after the context as it is (bound).
+Each text gives a context of `--windows` intervals after `--sinks` tokens, condensed by each ratio, and a continuation,
+whose next-token loss is measured: after the condensed context, after nothing (bound), after the context as it is
+(bound). Each adapter is read in the form it was trained for, an untrained memory in the paper's and in ours.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from harness._util.environment import environment
 from harness.inference import KVCache, feed
 from harness.models import LanguageModel, adapters, load
 from harness.plugins.beacon.checkpoint import read_weights, untrained
-from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.engine import ActivationBeacon
+from harness.plugins.beacon.form import Form, trained_form
+from harness.plugins.beacon.reading import Reading
 from harness.stats.bootstrap import bootstrap
 
 NONE, FULL = "no memory", "whole context"
@@ -35,28 +39,39 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--texts", type=Path, required=True, help='JSON lines with "text" and "kind"')
     parser.add_argument("--each", type=int, default=8, help="texts of each kind")
-    parser.add_argument("--interval", type=int, default=1024)
-    parser.add_argument("--continuation", type=int, default=512)
-    parser.add_argument("--ratios", default="2,4,8,16,32,128")
+    parser.add_argument("--interval", type=int, default=256)
+    parser.add_argument("--windows", type=int, default=1, help="intervals of the context, each condensed")
+    parser.add_argument("--sinks", type=int, default=1, help="of an untrained memory in our form")
+    parser.add_argument("--continuation", type=int, default=64)
+    parser.add_argument("--ratios", default="2,4,8,16,32,64,128")
+    parser.add_argument("--dtype", default="auto")
     parser.add_argument("--weights", action="append", default=[], metavar="NAME=ADAPTER")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    model = load(args.model)
-    texts = list(choose(args.texts, model, args.interval + args.continuation, args.each))
-    ratios = [int(r) for r in args.ratios.split(",")]
-    weights: dict[str, Any] = {"untrained": untrained(model)}
+    model = load(args.model, dtype=args.dtype)
+    # The bounds are of one text for all: as many tokens before the continuation as the longest form reads.
+    ours = Form(args.interval, "last", args.sinks)
+    memories: dict[str, tuple[Any, Form]] = {
+        "untrained, the paper's start": (untrained(model), Form(args.interval)),
+        "untrained, start last": (untrained(model, "last"), ours),
+    }
     cards = {}
     for named in args.weights:
         name, _, folder = named.partition("=")
         card = adapters.read_card(Path(folder))
         adapters.check(Path(folder), (card["method"],), model)
-        weights[name] = read_weights(card["method"], Path(folder), model)
-        cards[name] = {k: card.get(k) for k in ("method", "steps", "loss", "interval", "train_ratios")}
-    losses = measure(model, texts, weights, ratios, args.interval)
+        form = replace(trained_form(Path(folder)), interval=args.interval)
+        memories[name] = read_weights(card["method"], Path(folder), model), form
+        cards[name] = {k: card.get(k) for k in ("method", "steps", "loss", "start", "sinks", "train_ratios")}
+    before = args.windows * args.interval + max(form.sinks for _, form in memories.values())
+    texts = list(choose(args.texts, model, before + args.continuation, args.each))
+    ratios = [int(r) for r in args.ratios.split(",")]
+    losses = measure(model, texts, memories, ratios, before, args.windows)
     found = {
         "model": model.name,
         "model_hash": model.content_hash,
         "interval": args.interval,
+        "windows": args.windows,
         "continuation": args.continuation,
         "texts": [{k: t[k] for k in ("source", "kind")} for t in texts],
         "ratios": ratios,
@@ -94,11 +109,16 @@ def choose(path: Path, model: LanguageModel, tokens: int, each: int) -> Iterator
 def measure(
     model: LanguageModel,
     texts: list[dict[str, Any]],
-    weights: dict[str, Any],
+    memories: dict[str, tuple[Any, Form]],
     ratios: list[int],
-    interval: int,
+    before: int,
+    windows: int = 1,
 ) -> dict[str, Any]:
-    """Mean loss (nats per token) of each text: ``{name: {ratio: [text 0, text 1 ...]}}``; bounds have ratio 0."""
+    """Mean loss (nats per token) of each text: ``{name: {ratio: [text 0, text 1 ...]}}``; bounds have ratio 0.
+
+    `before` tokens of each text come before what is measured; a form with fewer sinks than others condenses
+    the last of them, so that what is condensed always ends where the continuation begins.
+    """
     network = model.network
 
     def after(cache: KVCache, ids: list[int]) -> float:
@@ -107,15 +127,16 @@ def measure(
 
     losses: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for text in texts:
-        context, rest = text["ids"][:interval], text["ids"][interval:]
+        context, rest = text["ids"][:before], text["ids"][before:]
         (raw,), _ = feed(network, [KVCache()], [context])
         losses[NONE]["0"].append(after(KVCache(), rest))
         losses[FULL]["0"].append(after(raw, rest))
-        for name, own in weights.items():
-            engine = ActivationBeacon(network, own, interval)
+        for name, (own, form) in memories.items():
+            engine = ActivationBeacon(network, own, form.interval, form.start, form.sinks)
+            read = context[before - engine.end_of(windows) :]
             for ratio in ratios:
-                condensed = engine.condense([Reading(raw, 0, interval)], ratio)[0]
-                losses[name][str(ratio)].append(after(condensed.cache, rest))
+                (state,) = engine.read([Reading()], [read], lambda row, window, r=ratio: r)
+                losses[name][str(ratio)].append(after(state.cache, rest))
         print(text["kind"], text["source"], flush=True)
     return losses
 
@@ -131,8 +152,9 @@ def table(found: dict[str, Any]) -> str:
     losses, ratios = found["losses"], found["ratios"]
     kinds = [t["kind"] for t in found["texts"]]
     counted = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
+    context = f"{found['windows']} times {found['interval']}" if found["windows"] > 1 else found["interval"]
     lines = [
-        f"Next-token loss (nats) of {found['continuation']} tokens after a context of {found['interval']} tokens",
+        f"Next-token loss (nats) of {found['continuation']} tokens after a context of {context} tokens",
         f"condensed by each ratio; {found['model']}, {len(kinds)} texts not trained on ({counted}); mean and 95 %",
         "bootstrap interval over texts.",
         "",

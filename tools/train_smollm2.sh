@@ -1,42 +1,43 @@
 #!/usr/bin/env bash
-# Makes what ships for the default model: its training data, both kinds of adapters, the tables of losses.
+# Makes what ships for the default model: data, experts, calibration, and the table of losses.
 #
 #   tools/train_smollm2.sh FOLDER          (FOLDER: where data and adapters are made)
 #
-# Every line is an ordinary command that goes on where it stopped, so this may be interrupted and typed again.
-# The sizes are those of two CPU cores (about two hours); with a GPU raise STEPS, the lengths and the interval.
+# Every line is an ordinary command that goes on where it stopped, so this may be interrupted and typed again; the
+# training itself keeps a checkpoint every 20 steps. The sizes are those of one CPU core with AMX (about forty
+# minutes). On a GPU the same command takes the GPU: raise STEPS (SHARED is two thirds of it), ROWS and BATCH, as in
+#
+#   STEPS=6000 ROWS=60000 BATCH=16 tools/train_smollm2.sh FOLDER
+#
+# and run it in pieces of any length with `timeout 600 tools/train_smollm2.sh FOLDER`, as often as it takes.
 set -euo pipefail
 work=${1:?usage: tools/train_smollm2.sh FOLDER}
-steps=${STEPS:-170}
+steps=${STEPS:-300}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-mkdir -p "$work"
+mkdir -p "$work"/{recall,adapters}
 cd "$work" # so that cards name files as they are called here
 
-# Freely licensed text, the stand-in for RedPajama, and what the model writes itself.
+# Freely licensed text, and rows out of it that only a memory of the text before can answer.
 [ -e corpus/sources.json ] || python "$root/tools/debian_text.py" --out corpus
-harness synth --recipe thesis --count 40 --out synth/thesis
-harness synth --recipe experts --count 60 --items 32 --out synth/experts
+[ -e recall/train.jsonl ] || python "$root/tools/recall_rows.py" --texts corpus/train.jsonl --count "${ROWS:-4000}" \
+    --windows 1,1,1,1,2 --interval 256 --sinks 1 --out recall/train.jsonl
 
-# On two cores the papers' interval of 1,024 would allow too few steps: a quarter of it learns the same task.
-learn=(--data corpus/train.jsonl --split-documents --min-length 1024 --max-length 1024 --interval 256
-    --train-ratios 2,4,8,16,32,64,128 --beacon-token $'\n' --skip-first --batch-size 2 --save-every 20)
-harness fit -m lora_experts "${learn[@]}" --rank 8 --learning-rate 2e-3 --warmup-steps 8 \
-    --max-steps "$steps" --shared-steps $((steps * 12 / 17)) --out adapters/experts
-harness fit -m beacon "${learn[@]}" --learning-rate 3e-4 --warmup-steps 5 \
-    --max-steps $((steps * 3 / 17)) --out adapters/beacon
+# Experts for ratios 2 to 256, which are all that an interval of 256 tokens allows: at 256 one entry an interval is
+# left, under which two million tokens fit the window, so that 512 and 1,024 would have nothing to do.
+harness fit -m lora_experts --data recall/train.jsonl --min-length 64 --max-length 1024 --dtype bfloat16 \
+    --interval 256 --start last --sinks 1 --objective distill --draws 2 --train-ratios 2,4,8,16,32,64,128,256 \
+    --rank 8 --batch-size "${BATCH:-2}" --learning-rate 1e-3 --warmup-steps 10 --trainer adam_beta2=0.98 \
+    --max-steps "$steps" --shared-steps "${SHARED:-$((steps * 2 / 3))}" --save-every 20 --out adapters/experts
 
-# Loss after the condensed context, with the interval of the training and with the default one.
-for interval in 256 1024; do
-    python "$root/tools/memory_loss.py" --texts corpus/heldout.jsonl --interval $interval --continuation 256 \
-        --weights lora_experts=adapters/experts --weights beacon=adapters/beacon \
-        --out "$root/baselines/smollm2/interval-$interval"
-done
-
-# What ships: the experts without their checkpoints, and the calibration the main job then asks for.
+# What ships: the experts without their checkpoints, and the calibration that texts of 1 to 2 windows ask for.
 ship=$root/baselines/adapters/smollm2/lora_experts
 rm -rf "$ship" && mkdir -p "$ship"
 cp -r adapters/experts/{adapter.json,loss.jsonl,loss.png,expert-*} "$ship"
-harness run --method two_pass --alpha 3 --out runs
-for file in $(grep -ho '[0-9a-f]\{24\}\.json' runs/two_pass-smollm2-*/run.json | sort -u); do
-    cp "${HARNESS_CACHE:-$HOME/.cache/long-context-harness}/calibrations/$file" "$root/baselines/calibrations/"
-done
+cp corpus/sources.json "$ship/../corpus.json"
+harness fit -m two_pass --adapter "$ship" --dtype bfloat16 --intervals "${INTERVALS:-2-64}" --contexts 12 \
+    --out adapters/two_pass
+python "$root/tools/ship_calibration.py" adapters/two_pass
+
+# Loss after a condensed context, on texts and sentences that were held out.
+python "$root/tools/memory_loss.py" --texts corpus/heldout.jsonl --weights lora_experts="$ship" --each 24 \
+    --dtype bfloat16 --out "$root/baselines/smollm2/interval-256"

@@ -11,8 +11,9 @@ from harness import Decoding, Generation, Method, Options, TokenizedPrompt, Usag
 from harness.models import adapters
 
 from .adapter_card import EXPERT_RATIOS, LORA_RANK, Kind, trained_ratios
+from .form import settle
 from .options import BeaconFitOptions
-from .ratios import RAW, usable
+from .ratios import RAW, check_interval, usable
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from harness.contracts import FitReport, Schedule, TrainingData
     from harness.models import LanguageModel
 
-    from .engine import ActivationBeacon, ChooseRatio, Reading
+    from .engine import ActivationBeacon
+    from .form import Start
+    from .reading import ChooseRatio, Reading
 
 
 class CondensingMethod(Method):
@@ -31,7 +34,8 @@ class CondensingMethod(Method):
     fit_trial: ClassVar[Mapping[str, Any]] = {"save_dtype": "float32"}
 
     def __init__(self, model: LanguageModel, options: Any) -> None:
-        super().__init__(model, options)
+        super().__init__(model, settle(options, None))
+        self._given = options  # what it leaves open is the adapter's to say
         self._adapter: Path | None = None
         self._learned: dict[str, Any] = {}  # what a fit adds to the card
         self._save_dtype = "float32"
@@ -46,13 +50,38 @@ class CondensingMethod(Method):
         """Methods whose adapters can be loaded."""
         return (self.kind,)
 
+    @property
+    def asked_ratios(self) -> Sequence[int]:
+        """Ratios the user named, which have to divide the interval."""
+        return ()
+
+    @property
+    def interval(self) -> int:
+        """Raw tokens condensed together."""
+        return int(self.options.interval)  # type: ignore[attr-defined]
+
+    @property
+    def sinks(self) -> int:
+        """First tokens that are never condensed."""
+        return int(self.options.sinks)  # type: ignore[attr-defined]
+
+    @property
+    def start(self) -> Start:
+        """What a beacon is fed."""
+        start: Start = self.options.start  # type: ignore[attr-defined]
+        return start
+
+    def check_form(self) -> None:
+        """Refuse an interval that window or ratios do not allow. Raises UsageError."""
+        check_interval(self.model, self.interval, self.asked_ratios, self.sinks)
+
     @cached_property
     def weights(self) -> Any:
         """The beacon weights: the adapter's, or untrained ones, which are the model's own projections."""
         from . import checkpoint
 
         if self._adapter is None:
-            return checkpoint.untrained(self.model)
+            return checkpoint.untrained(self.model, self.start)
         return checkpoint.read_weights(self.kind, self._adapter, self.model)
 
     @cached_property
@@ -60,7 +89,7 @@ class CondensingMethod(Method):
         """The engine over the model and the weights."""
         from .engine import ActivationBeacon
 
-        return ActivationBeacon(self.model.network, self.weights, self.options.interval)  # type: ignore[attr-defined]
+        return ActivationBeacon(self.model.network, self.weights, self.interval, self.start, self.sinks)
 
     @property
     def adapter_hash(self) -> str | None:
@@ -69,24 +98,30 @@ class CondensingMethod(Method):
 
     def usable(self) -> tuple[int, ...]:
         """Ratios that divide the interval and that the weights know."""
-        found = usable(self.options.interval)  # type: ignore[attr-defined]
+        found = usable(self.interval)
         if self._adapter is None:
             return found
         known = trained_ratios(self.kind, self._adapter)
         return tuple(r for r in found if r == RAW or known is None or r in known)
 
     def facts(self) -> dict[str, Any]:
+        if self._adapter is None and self.start == "last":
+            return {
+                "beacon_weights": "untrained",
+                "warning": "beacon weights are untrained: the memory is the raw entries of every r-th token",
+            }
         if self._adapter is None:
             return {
                 "beacon_weights": "untrained",
                 "warning": "beacon weights are untrained copies of the model's own",
             }
         card = adapters.read_card(self._adapter)
-        names = ("base_model", "steps", "loss", "interval", "train_ratios")
-        interval = self.options.interval  # type: ignore[attr-defined]
+        names = ("base_model", "steps", "loss", "interval", "start", "sinks", "train_ratios")
         warning = None
-        if card.get("interval") not in (None, interval):
-            warning = f"the weights were trained with intervals of {card['interval']} tokens, not {interval}"
+        if card.get("interval") not in (None, self.interval):
+            warning = (
+                f"the weights were trained with intervals of {card['interval']} tokens, not {self.interval}"
+            )
         return {
             "beacon_weights": "trained",
             "adapter": {"folder": str(self._adapter), **{name: card.get(name) for name in names}},
@@ -103,8 +138,10 @@ class CondensingMethod(Method):
     def load(self, folder: Path) -> None:
         adapters.check(folder, self.adapter_methods, self.model)
         trained_ratios(self.kind, folder)
+        self.options = settle(self._given, folder)
         self._adapter = folder
         self.forget()
+        self.check_form()
 
     def forget(self) -> None:
         """Drop what was made with the weights of before."""
@@ -118,7 +155,7 @@ class CondensingMethod(Method):
 
         if self._adapter is not None:
             return checkpoint.read_weights(self.kind, self._adapter, self.model, learn=True), []
-        return MultiHeadBeacon(self.model.network, learn=True), []
+        return MultiHeadBeacon(self.model.network, learn=True, start=self.start), []
 
     def _begin_from(self, token: str | None, weights: Any) -> None:
         """Let every beacon embedding begin from that of a token, in place of the end token's."""
@@ -136,7 +173,9 @@ class CondensingMethod(Method):
                     parameter.copy_(row.view_as(parameter))
 
     def check_fit(self, options: Any) -> None:
-        options.ratios(self.options.interval)  # type: ignore[attr-defined]
+        options.ratios(self.interval)
+        if options.beacon_token is not None and self.start == "last":
+            raise UsageError("--beacon-token is for --start end: with last a beacon begins as its last token")
 
     def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
         import torch
@@ -144,9 +183,8 @@ class CondensingMethod(Method):
         from .training import check_data, fit_beacons
 
         assert data is not None
-        interval: int = self.options.interval  # type: ignore[attr-defined]
-        ratios = options.ratios(interval)
-        check_data(self.model, data, interval, options)
+        ratios = options.ratios(self.interval)
+        check_data(self.model, data, self.interval, self.sinks, options)
         torch.manual_seed(schedule.seed)  # new weights are drawn before the trainer seeds anything
         weights, callbacks = self.learnable(options)
         if self._adapter is None:
@@ -155,7 +193,7 @@ class CondensingMethod(Method):
         self.weights = weights  # takes the place of the cached property until `forget`
         report = fit_beacons(self.model, self.engine, ratios, data, schedule, options, callbacks)
         self._learned = {
-            "interval": interval,
+            "interval": self.interval,
             "train_ratios": ratios,
             "steps": report.steps,
             "loss": report.loss,
@@ -179,7 +217,8 @@ class CondensingMethod(Method):
         from .checkpoint import write_weights
 
         dtype = torch.bfloat16 if self._save_dtype == "bfloat16" else torch.float32
-        write_weights(folder, self.weights, self.model, {**facts, **self._learned}, dtype)
+        form = {"start": self.start, "sinks": self.sinks}
+        write_weights(folder, self.weights, self.model, {**facts, **form, **self._learned}, dtype)
 
     def answer(
         self,

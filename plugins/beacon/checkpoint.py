@@ -14,6 +14,7 @@ from harness import UsageError
 from harness.models import adapters
 
 from .adapter_card import Kind, trained_ratios
+from .form import PAPERS_START, Start
 from .lora_projections import EMBEDDING, Expert, LoraExperts, places
 from .projections import PROJECTIONS, MultiHeadBeacon
 
@@ -52,14 +53,16 @@ def read_weights(kind: Kind, folder: Path, model: LanguageModel, *, learn: bool 
     return experts.requires_grad_(learn)
 
 
-def untrained(model: LanguageModel) -> MultiHeadBeacon:
+def untrained(model: LanguageModel, start: Start = PAPERS_START) -> MultiHeadBeacon:
     """The state before training, which is the same for both kinds: the model's own projections."""
-    return MultiHeadBeacon(model.network)
+    return MultiHeadBeacon(model.network, start=start)
 
 
-def new_experts(model: LanguageModel, ratios: Sequence[int], rank: int, alpha: float) -> LoraExperts:
+def new_experts(
+    model: LanguageModel, ratios: Sequence[int], rank: int, alpha: float, start: Start = PAPERS_START
+) -> LoraExperts:
     """Experts that add nothing yet, one a ratio."""
-    return LoraExperts({r: Expert(model.network, rank, alpha) for r in ratios})
+    return LoraExperts({r: Expert(model.network, rank, alpha, start=start) for r in ratios})
 
 
 def write_weights(

@@ -84,9 +84,9 @@ class LoraExperts(Beacon):
         from .lora_projections import Expert
         from .training import PartWays
 
-        wanted = options.ratios(self.options.interval)
+        wanted = options.ratios(self.interval)
         if self._adapter is None:
-            experts = checkpoint.new_experts(self.model, wanted, options.rank, options.lora_alpha)
+            experts = checkpoint.new_experts(self.model, wanted, options.rank, options.lora_alpha, self.start)
         else:
             experts = self._trained(self._adapter, options)
             for ratio in sorted(set(wanted) - set(experts.ratios)):  # from its nearest neighbour on

@@ -18,7 +18,8 @@ from torch.nn import Parameter
 
 from harness import UsageError
 
-from .projections import PROJECTIONS, end_embedding
+from .form import PAPERS_START, Start
+from .projections import PROJECTIONS, first_embedding
 
 EMBEDDING = "beacon_embedding"
 
@@ -43,8 +44,10 @@ class Expert(torch.nn.Module):
         Of the decomposition; alpha / rank scales what it adds.
     tensors
         ``beacon_embedding`` ``[hidden]`` and, for each place, ``<place>.lora_A.weight`` ``[rank, inputs]`` and
-        ``<place>.lora_B.weight`` ``[outputs, rank]``. None: before training (A random, B zero, the end token's
-        embedding), which adds nothing.
+        ``<place>.lora_B.weight`` ``[outputs, rank]``. None: before training (A random, B zero, the embedding of
+        that start), which adds nothing.
+    start
+        What the beacons are fed: it decides what their embedding is before training.
 
     Raises
     ------
@@ -53,15 +56,20 @@ class Expert(torch.nn.Module):
     """
 
     def __init__(
-        self, network: Any, rank: int, alpha: float, tensors: Mapping[str, Tensor] | None = None
+        self,
+        network: Any,
+        rank: int,
+        alpha: float,
+        tensors: Mapping[str, Tensor] | None = None,
+        start: Start = PAPERS_START,
     ) -> None:
         super().__init__()
         self.rank, self.alpha = rank, alpha
         device = network.device
-        start = end_embedding(network) if tensors is None else tensors.get(EMBEDDING)
-        if start is None or start.shape != (network.config.hidden_size,):
+        embedding = first_embedding(network, start) if tensors is None else tensors.get(EMBEDDING)
+        if embedding is None or embedding.shape != (network.config.hidden_size,):
             raise UsageError(f"the expert's {EMBEDDING} is missing or of another width than the model's")
-        self.beacon_embedding = Parameter(start.detach().to(device, torch.float32).clone())
+        self.beacon_embedding = Parameter(embedding.detach().to(device, torch.float32).clone())
         self.a, self.b = torch.nn.ParameterDict(), torch.nn.ParameterDict()
         known = {EMBEDDING}
         for place, (inputs, outputs) in places(network).items():

@@ -14,12 +14,12 @@ from harness import Decoding, Generation, Options, UsageError
 
 from .base import CondensingMethod
 from .options import BeaconOptions
-from .ratios import RAW, capacity, check_interval, parse_ratio, smallest_ratio, usable
+from .ratios import RAW, capacity, parse_ratio, smallest_ratio, usable
 
 if TYPE_CHECKING:
     from harness.models import LanguageModel
 
-    from .engine import ChooseRatio, Reading
+    from .reading import ChooseRatio, Reading
 
 
 class Beacon(CondensingMethod):
@@ -27,6 +27,10 @@ class Beacon(CondensingMethod):
 
     Only the memory and the raw entries of the open interval are kept: ``M + R`` entries a layer. Without an
     adapter the beacon weights are untrained copies of the model's own, and the record says so.
+
+    Two options are ours and not the paper's: ``start`` (what a beacon is fed) and ``sinks`` (first tokens that
+    stay raw in front of the memory); both are the paper's unless asked for or an adapter was trained with
+    others. Reasons and measurements stand beside them in `form.Start` and `engine`.
     """
 
     Options: ClassVar[type[Options]] = BeaconOptions
@@ -37,7 +41,12 @@ class Beacon(CondensingMethod):
         self._listed = (
             None if options.ratio == "adapt" else [parse_ratio(r) for r in options.ratio.split(",")]
         )
-        check_interval(model, options.interval, self._listed or usable(options.interval))
+        if options.interval is not None:  # else the adapter's has to be known first
+            self.check_form()
+
+    @property
+    def asked_ratios(self) -> Sequence[int]:
+        return self._listed or usable(self.interval)
 
     def load(self, folder: Path) -> None:
         super().load(folder)
@@ -49,15 +58,16 @@ class Beacon(CondensingMethod):
             )
 
     def context_limit(self) -> int | None:
+        self.check_form()
         ratios = [max(self.usable())] if self._listed is None else self._listed
-        return capacity(ratios, self.model.context_length, self.options.interval)
+        return capacity(ratios, self.model.context_length, self.interval, self.sinks)
 
     def _ratios(self, tokens: int) -> list[int]:
         """The ratio of each interval, the last repeated, for so many `tokens`, prompt and answer."""
         if self._listed is not None:
             return self._listed
         window = self.model.context_length
-        return [smallest_ratio(tokens, window, self.options.interval, self.usable())]
+        return [smallest_ratio(tokens, window, self.interval, self.usable(), self.sinks)]
 
     def _planned(self, context: int, reserve: int, decoding: Decoding) -> list[int]:
         """The ratios for so many tokens of context and of question, and the answer's room."""
@@ -77,7 +87,7 @@ class Beacon(CondensingMethod):
         """Each state is (reading, the ratios it uses, tokens read)."""
         import torch
 
-        from .engine import Reading
+        from .reading import Reading
 
         plans = [self._planned(len(c), r, decoding) for c, r in zip(contexts, reserve)]
         with torch.no_grad():

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from harness import Options, UsageError
 
+from .form import PAPERS_INTERVAL, PAPERS_SINKS, PAPERS_START, Start
 from .ratios import parse_ratio
 
 
-class BeaconOptions(Options):
+class CondensingOptions(Options):
+    """What every method that condenses by beacons can be asked; what is None is settled by `form.settle`."""
+
+    interval: int | None = Field(
+        None, ge=2, description="raw tokens condensed together; default: the adapter's, else the paper's 1024"
+    )
+    start: Start | None = Field(
+        None,
+        description="what a beacon is fed: end (the paper's) or last (the last token it stands for, ours); "
+        "default: the adapter's, else end",
+    )
+    sinks: int | None = Field(
+        None, ge=0, description="first tokens that are never condensed; default: the adapter's, else 0"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before_there_was_a_choice(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without start and sinks where they are the paper's: a run of before keeps its hash."""
+        values: dict[str, Any] = handler(self)
+        if "interval" in values and values["interval"] is None:
+            values["interval"] = PAPERS_INTERVAL
+        papers = {"start": PAPERS_START, "sinks": PAPERS_SINKS}
+        return {n: v for n, v in values.items() if n not in papers or v not in (None, papers[n])}
+
+
+class BeaconOptions(CondensingOptions):
     """Options of `Beacon`."""
 
-    interval: int = Field(1024, ge=2, description="raw tokens condensed together (the paper's window)")
     ratio: str = Field(
         "adapt",
         description="tokens per beacon: raw, 1, 2, 4 ... 1024, or adapt (the lowest under which everything "
@@ -40,8 +65,14 @@ class BeaconFitOptions(Options):
     skip_first: bool = Field(
         False, description="leave each sequence's first window out of the loss: it depends on no memory"
     )
-    distill: bool = Field(
-        False, description="learn the model's own predictions over the uncompressed text, not the text"
+    objective: Literal["next-token", "distill"] = Field(
+        "next-token",
+        description="next-token (the papers'): predict the text; distill (ours): predict what the model "
+        "itself does over the uncompressed text, and attend alike",
+    )
+    distill: bool = Field(False, description="the same as --objective distill")
+    draws: int = Field(
+        1, ge=1, le=64, description="with distill: how often each sequence is condensed, by ratios drawn anew"
     )
     reconstruct: float = Field(
         0.0, ge=0, le=1, description="share of sequences turned into: half the text, then the same half again"
@@ -61,6 +92,18 @@ class BeaconFitOptions(Options):
             if parse_ratio(part) < 2:
                 raise ValueError(f"{part.strip()!r} condenses nothing; choose from 2, 4 ... 1024")
         return value
+
+    @model_validator(mode="after")
+    def _one_objective(self) -> BeaconFitOptions:
+        if self.distill and "objective" in self.model_fields_set and self.objective != "distill":
+            raise ValueError(f"--distill and --objective {self.objective} contradict each other; give one")
+        if self.distill:
+            object.__setattr__(self, "objective", "distill")
+        if self.objective == "distill" and self.recompute:
+            raise ValueError("--recompute belongs to --objective next-token; leave it out")
+        if self.objective != "distill" and self.draws > 1:
+            raise ValueError("--draws belongs to --objective distill")
+        return self
 
     def ratios(self, interval: int) -> list[int]:
         """The ratios to train, ascending. Raises UsageError for one that does not divide the interval."""

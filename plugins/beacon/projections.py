@@ -11,6 +11,8 @@ from torch.func import functional_call
 
 from harness import UsageError
 
+from .form import PAPERS_START, Start
+
 EMBEDDING = "model.beacon_embed_tokens.weight"
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -40,9 +42,11 @@ class MultiHeadBeacon(torch.nn.Module):
     tensors
         By the official checkpoint's names (``model.beacon_embed_tokens.weight``,
         ``model.layers.0.self_attn.beacon_q_proj.weight`` …). None: the state before training, which is the
-        end token's embedding and the base model's own projections; that copies nothing.
+        embedding of that start and the base model's own projections; that copies nothing.
     learn
         Make everything a float32 parameter that can be trained, whatever the base model's type.
+    start
+        What the beacons are fed: it decides what their embedding is before training.
 
     Raises
     ------
@@ -51,13 +55,18 @@ class MultiHeadBeacon(torch.nn.Module):
     """
 
     def __init__(
-        self, network: Any, tensors: Mapping[str, Tensor] | None = None, *, learn: bool = False
+        self,
+        network: Any,
+        tensors: Mapping[str, Tensor] | None = None,
+        *,
+        learn: bool = False,
+        start: Start = PAPERS_START,
     ) -> None:
         super().__init__()
         self.trained = tensors is not None
         self._projections: dict[str, Tensor] = {}
         # In a dictionary: as an attribute a parameter would be registered, and saved, a second time.
-        self._embedding = {EMBEDDING: end_embedding(network)}
+        self._embedding = {EMBEDDING: first_embedding(network, start)}
         self._like: Tensor = network.model.embed_tokens.weight.new_empty(0)
         places = {name: p.shape for name, p in network.model.named_parameters()}
         for name, tensor in (tensors or {}).items():
@@ -97,8 +106,11 @@ class MultiHeadBeacon(torch.nn.Module):
         return found
 
 
-def end_embedding(network: Any) -> Tensor:
-    """The embedding ``[hidden]`` of the model's end token: what a beacon's is before training."""
+def first_embedding(network: Any, start: Start) -> Tensor:
+    """A beacon's learned embedding ``[hidden]`` before training: the end token's, or zero beside the last token's."""
+    if start == "last":
+        zero: Tensor = network.model.embed_tokens.weight.new_zeros(network.config.hidden_size)
+        return zero
     eos = network.config.eos_token_id
     row: Tensor = network.model.embed_tokens.weight[eos[0] if isinstance(eos, list) else eos or 0]
     return row

@@ -30,11 +30,12 @@ def usable(interval: int) -> tuple[int, ...]:
     return tuple(r for r in RATIOS if r == RAW or (r != 1 and interval % r == 0))
 
 
-def check_interval(model: LanguageModel, interval: int, ratios: Sequence[int]) -> None:
-    """Refuse an interval that the window cannot hold or that a ratio does not divide."""
-    if interval >= model.context_length:
+def check_interval(model: LanguageModel, interval: int, ratios: Sequence[int], sinks: int = 0) -> None:
+    """Refuse an interval that the window cannot hold, sinks included, or that a ratio does not divide."""
+    if interval + sinks >= model.context_length:
+        and_sinks = f" and --sinks {sinks} together" if sinks else ""
         raise UsageError(
-            f"--interval {interval} must be smaller than the window of {model.context_length} tokens"
+            f"--interval {interval}{and_sinks} must be smaller than the window of {model.context_length} tokens"
         )
     for ratio in ratios:
         if ratio != RAW and interval % ratio:
@@ -46,28 +47,28 @@ def entries(ratio: int, interval: int) -> int:
     return interval if ratio == RAW else interval // ratio
 
 
-def capacity(ratios: int | Sequence[int], window: int, interval: int) -> int:
-    """Tokens that fit a model of `window` positions, every full interval condensed.
+def capacity(ratios: int | Sequence[int], window: int, interval: int, sinks: int = 0) -> int:
+    """Tokens that fit a model of `window` positions, every full interval after the sinks condensed.
 
-    One interval of positions is kept for the raw tokens of the open interval; for one ratio r this is the
-    paper's ``(window - interval) * r + interval``, in whole intervals. With all intervals raw it is the
-    window itself. Of a sequence of ratios the last is repeated.
+    One interval of positions is kept for the raw tokens of the open interval; for one ratio r and no sinks
+    this is the paper's ``(window - interval) * r + interval``, in whole intervals. With all intervals raw it is
+    the window itself. Of a sequence of ratios the last is repeated.
     """
     listed = [ratios] if isinstance(ratios, int) else list(ratios)
     if not any(listed):
         return window
-    budget, last = window - interval, entries(listed[-1], interval)
+    budget, last = window - sinks - interval, entries(listed[-1], interval)
     spent = 0
     for number, ratio in enumerate(listed):
         spent += entries(ratio, interval)
         if spent > budget:
-            return (number + 1) * interval
-    return (len(listed) + (budget - spent) // last + 1) * interval
+            return sinks + (number + 1) * interval
+    return sinks + (len(listed) + (budget - spent) // last + 1) * interval
 
 
-def smallest_ratio(tokens: int, window: int, interval: int, ratios: Sequence[int]) -> int:
+def smallest_ratio(tokens: int, window: int, interval: int, ratios: Sequence[int], sinks: int = 0) -> int:
     """The lowest of `ratios` under which `tokens` fit (raw being lowest); the highest if none does."""
     for ratio in sorted(ratios):
-        if capacity(ratio, window, interval) >= tokens:
+        if capacity(ratio, window, interval, sinks) >= tokens:
             return ratio
     return max(ratios)

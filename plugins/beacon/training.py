@@ -15,10 +15,10 @@ from transformers import TrainerCallback
 
 from harness import UsageError
 from harness.contracts import FitReport, Schedule, TrainingData
-from harness.inference import KVCache, feed
 from harness.training.trainer import train
 
 from .engine import ActivationBeacon
+from .losses import distillation_loss, lesson, next_token_loss
 
 if TYPE_CHECKING:
     from harness.models import LanguageModel
@@ -49,28 +49,47 @@ class BeaconTraining(torch.nn.Module):
         self.options = options
 
     def forward(self, input_ids: Tensor, labels: Tensor) -> Tensor:
-        """``input_ids``, ``labels`` ``[tokens]``; returns the mean cost in nats per predicted token."""
-        options, interval = self.options, self.engine.interval
+        """``input_ids``, ``labels`` ``[tokens]``; returns the mean cost in nats per predicted token.
+
+        With the objective ``distill`` the cost is the divergence from the model's own predictions plus the
+        relative squared distance of attention outputs, averaged over the draws of ratios.
+        """
+        options, engine = self.options, self.engine
         ids, wanted = input_ids.tolist(), labels.tolist()
         if options.reconstruct and float(torch.rand(())) < options.reconstruct:
-            ids, wanted = _again(ids, interval)
-        # From torch's global generator: its state is in the checkpoints, so a resumed fit draws the same.
-        drawn = torch.randint(len(self.ratios), (len(ids) // interval,)).tolist()
-        teacher = None
-        if options.distill:
-            with torch.no_grad():
-                teacher = feed(self.engine.network, [KVCache()], [ids])[1][0]
-        total, count = self.engine.loss(
-            ids,
-            wanted,
-            [self.ratios[d] for d in drawn],
-            skip_first=options.skip_first,
-            teacher=teacher,
-            recompute=options.recompute,
-        )
-        if not total.requires_grad:  # shorter than a window and a token: worth nothing, but no error either
-            total = total + 0.0 * self.weights.embedding(self.ratios[0]).sum()
-        return total / max(1, count)
+            ids, wanted = _again(ids, engine.interval)
+        if options.objective == "distill":
+            cost = self._distilled(ids, wanted)
+        else:
+            total, count = next_token_loss(
+                engine,
+                ids,
+                wanted,
+                self._drawn(len(ids)),
+                skip_first=options.skip_first,
+                recompute=options.recompute,
+            )
+            cost = total / max(1, count)
+        if not cost.requires_grad:  # shorter than a window and a token: worth nothing, but no error either
+            cost = cost + 0.0 * self.weights.embedding(self.ratios[0]).sum()
+        return cost
+
+    def _drawn(self, tokens: int) -> list[int]:
+        """A ratio for each full window of so many tokens.
+
+        From torch's global generator: its state is in the checkpoints, so a resumed fit draws the same.
+        """
+        windows = max(0, tokens - self.engine.sinks) // self.engine.interval
+        return [self.ratios[d] for d in torch.randint(len(self.ratios), (windows,)).tolist()]
+
+    def _distilled(self, ids: list[int], wanted: list[int]) -> Tensor:
+        """The model reads the sequence raw once, and after that once for each draw of ratios."""
+        drawn = [self._drawn(len(ids)) for _ in range(self.options.draws)]
+        told = lesson(self.engine, ids, wanted)
+        if told is None:
+            return torch.zeros((), device=self.engine.network.device)
+        costs = [sum(distillation_loss(self.engine, told, ratios)) for ratios in drawn]
+        return torch.stack([torch.as_tensor(c) for c in costs]).mean()
 
 
 def _again(ids: list[int], interval: int) -> tuple[list[int], list[int]]:
@@ -118,22 +137,26 @@ def fit_beacons(
     return train(module, data, schedule, str(model.network.device), schedule.observer, callbacks)
 
 
-def check_data(model: LanguageModel, data: TrainingData, interval: int, options: BeaconFitOptions) -> None:
+def check_data(
+    model: LanguageModel, data: TrainingData, interval: int, sinks: int, options: BeaconFitOptions
+) -> None:
     """Refuse data that nothing could be learned from; needs none of the model's weights.
 
     Raises
     ------
     UsageError
-        If no example is longer than a window (nothing would be condensed), or one is too long for a teacher.
+        If no example is longer than a window (nothing would be condensed), or one is too long for the model to
+        read uncompressed where it is to learn from that.
     """
     longest = max(data.lengths, default=0)
-    if longest <= interval + 1:
+    if longest <= sinks + interval + 1:
+        after = f" after {sinks} sinks" if sinks else ""
         raise UsageError(
-            f"the longest example has {longest} tokens, but the interval is {interval}: nothing would "
+            f"the longest example has {longest} tokens, but the interval is {interval}{after}: nothing would "
             "be condensed; lower --interval or give longer data"
         )
-    if options.distill and longest > model.context_length:
+    if options.objective == "distill" and longest > model.context_length:
         raise UsageError(
-            f"--distill compares with the uncompressed text, but the longest example ({longest} tokens) is "
-            f"longer than the window of {model.context_length}; lower --max-length"
+            f"--objective distill compares with the uncompressed text, but the longest example ({longest} tokens) "
+            f"is longer than the window of {model.context_length}; lower --max-length"
         )

@@ -20,6 +20,10 @@ CLAMP = 3.0
 """z-scores are clamped to ± this many standard deviations."""
 
 
+NEIGHBOURS = 2
+"""Intervals to either side that `smooth_z_scores` averages over."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is known about a prompt before anything is read.
@@ -47,6 +51,33 @@ def z_scores(relevance: Sequence[float], mean: Sequence[float], std: Sequence[fl
     x, m, s = (np.asarray(v, dtype=np.float64) for v in (relevance, mean, std))
     varied = s > 1e-12
     return np.divide(x - m, s, out=np.zeros_like(x), where=varied)
+
+
+def smooth_z_scores(
+    relevance: Sequence[float], mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.float64]:
+    """Standardise by a calibration whose noise is smoothed away (ours).
+
+    Few contexts leave the deviation of a single interval a matter of luck, and one that came out small takes the
+    budget whatever the text says. Attention is a share, so it is compared as a logarithm; the expected logarithm
+    is a mean over an interval and its neighbours (`NEIGHBOURS` to either side; the first, which has the
+    instructions, for itself), the deviation one for all intervals. Mean and deviation of logarithms are those of
+    the log-normal distribution with the calibration's moments.
+
+    Measured on SmolLM2-135M-Instruct, passkeys in 13 intervals, untrained beacons, first pass at ratio 8: the
+    key's interval stays raw in 76, 96 and 100 of 100 cases with a calibration of 6, 12 and 18 contexts of three
+    kinds by the thesis's rule, in 91, 100 and 100 by this one; with contexts of another kind than the passkey's
+    alone (documentation) in 62 and 100 of 100 (6 contexts).
+    """
+    x, m, s = (np.asarray(v, dtype=np.float64) for v in (relevance, mean, std))
+    if not (s > 1e-12).any():
+        return np.zeros_like(x)
+    spread = np.log1p((s / m) ** 2)
+    expected = np.log(m) - spread / 2
+    smooth = expected.copy()
+    for i in range(1, len(smooth)):
+        smooth[i] = expected[max(1, i - NEIGHBOURS) : i + NEIGHBOURS + 1].mean()
+    return np.asarray((np.log(np.maximum(x, 1e-30)) - smooth) / np.sqrt(spread).mean())
 
 
 def positive_scores(z: Sequence[float]) -> NDArray[np.float64]:

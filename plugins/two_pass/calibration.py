@@ -34,7 +34,7 @@ class Calibration:
     Attributes
     ----------
     key
-        What the numbers depend on: model, beacon weights, interval, ratio, text.
+        What the numbers depend on: model, beacon weights, interval, start, sinks, ratio, text.
     contexts
         How many contexts they were computed on.
     mean, std
@@ -53,8 +53,11 @@ class Calibration:
         return hashlib.sha256(rows.encode()).hexdigest()[:12]
 
     def serves(self, key: dict[str, Any], numbers: set[int]) -> bool:
-        """Whether it holds all `numbers` for that key, its text aside: who names a fitted one wants that one."""
-        aside = ("text", "contexts")
+        """Whether it holds all `numbers` for that key, its text aside: who names a fitted one wants that one.
+
+        Earlier versions put the type and the device into the key.
+        """
+        aside = ("text", "contexts", "dtype", "device")
         mine, asked = ({n: v for n, v in k.items() if n not in aside} for k in (self.key, key))
         return mine == asked and numbers <= set(self.mean)
 
@@ -116,17 +119,17 @@ def calibrate(
     """
     import torch
 
-    from ..beacon.engine import Reading
+    from ..beacon.reading import Reading
     from .relevance import BeaconAttention
 
     wanted = sorted(set(numbers))
     seen: dict[int, list[list[float]]] = {n: [] for n in wanted}
     for number in range(contexts):
-        ids, asked = context(model, (wanted[-1] + 1) * engine.interval, number, source)
+        ids, asked = context(model, engine.end_of(wanted[-1] + 1), number, source)
         state = Reading()
         with torch.no_grad():
             for n in wanted:
-                start, stop = len(state.ratios) * engine.interval, n * engine.interval
+                start, stop = engine.end_of(len(state.ratios)), engine.end_of(n)
                 state = engine.read([state], [ids[start:stop]], lambda row, window: ratio)[0]
                 # The draw depends on n alone, so that numbers computed together or apart are the same.
                 room = np.random.default_rng([number, n, TEXT_VERSION]).integers(

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from harness.models import LanguageModel
 
 
-TEXT_VERSION = 1
-"""Changes whenever `sentences` or `calibrate` would give other numbers."""
+TEXT_VERSION = 2
+"""Changes whenever `paragraphs` or `calibrate` would give other numbers."""
+
+KINDS = ("sentences", "repeated", "records", "talk")
+"""What contexts are made of, one kind after the other. A calibration on plain sentences alone is too narrow:
+text that repeats itself, as many a haystack does, spreads attention otherwise, and its z-scores saturate."""
 
 
 _FORMS = (
@@ -29,10 +33,17 @@ _FORMS = (
     "In the year {y} the {p} bought a {n} and sold its {a} {m}.",
     "The {m} of the {p} is {a}, and its {n} is older than {y}.",
 )
+_RECORDS = ("{n}; {a}; {p}; {y}", "{y} - {n} ({p}), {a}", "- {p}: {n}, {m}, {y}")
+_TALK = (
+    '"Where did you see the {n}?" - "In the {p}, beside the {m}."',
+    '"The {m} is {a}," said the one. "No, the {n} is," said the other.',
+    '"Since {y} nobody has asked me about the {n} of the {p}."',
+    '"Is a {a} {n} worth a {m}?" - "Not in the {p}."',
+)
 _QUESTIONS = (
     "What is said about the {n}?",
     "Where was the {n} kept?",
-    "What is the {n} in the text above?",
+    "What was told about this {n}?",
     "Which {m} belongs to the {n}?",
 )
 
@@ -45,11 +56,31 @@ def sentences(seed: int) -> Iterator[str]:
         yield _fill(_FORMS[int(rng.integers(len(_FORMS)))], rng, adjectives, nouns)
 
 
+def paragraphs(seed: int) -> Iterator[str]:
+    """Endless paragraphs of one kind of text, the kind and the words decided by the seed."""
+    adjectives, nouns = _words()
+    rng = np.random.default_rng([seed, TEXT_VERSION, 2])
+    kind, source = KINDS[seed % len(KINDS)], sentences(seed)
+    if kind == "repeated":
+        piece = " ".join(next(source) for _ in range(int(rng.integers(2, 8))))
+        while True:
+            yield piece
+    forms = {"records": _RECORDS, "talk": _TALK}.get(kind)
+    while True:
+        if forms is None:
+            yield " ".join(next(source) for _ in range(50))
+        else:
+            form = forms[int(rng.integers(len(forms)))]
+            yield _fill(form, rng, adjectives, nouns)
+
+
 @cache
 def text_fingerprint() -> str:
     """Hash of a piece of the text: it changes with the forms and with the installed word lists."""
-    source = sentences(0)
-    piece = [question(0), *(next(source) for _ in range(500))]
+    piece = [question(0)]
+    for seed in range(len(KINDS)):
+        source = paragraphs(seed)
+        piece += [next(source) for _ in range(100)]
     return f"{TEXT_VERSION}-" + hashlib.sha256(json.dumps(piece).encode()).hexdigest()[:12]
 
 
@@ -113,9 +144,9 @@ def context(
 
 def _plain_text(model: LanguageModel, tokens: int, seed: int) -> str:
     parts: list[str] = []
-    endless, size = sentences(seed), 0
+    endless, size = paragraphs(seed), 0
     while size <= tokens:
-        part = " ".join(next(endless) for _ in range(50))
+        part = next(endless)
         parts.append(part)
         size += len(model.tokenizer(part, add_special_tokens=False)["input_ids"])
     return "\n".join(parts)

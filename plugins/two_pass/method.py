@@ -6,37 +6,26 @@ May 2024), section 3.2; the top-k variant is Table 4.4's ablation. It costs near
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, Generation, Prompt, TokenizedPrompt, UsageError
 from harness import Options as BaseOptions
-from harness.contracts import FitReport, phase
-from harness.models import adapters
+from harness.contracts import phase
 
-from ..beacon.adapter_card import Kind
-from ..beacon.base import CondensingMethod
-from ..beacon.ratios import RAW, capacity, check_interval, entries, parse_ratio, smallest_ratio
-from .allocation import Plan, allocate, allocate_top, positive_scores, z_scores
-from .options import TwoPassFitOptions, TwoPassOptions
+from ..beacon.ratios import RAW
+from .allocation import Plan, allocate, allocate_top, positive_scores, smooth_z_scores, z_scores
+from .calibrated import CalibratedMethod
+from .options import TwoPassOptions
 
 if TYPE_CHECKING:
-    from harness.contracts import Schedule, TrainingData
-    from harness.models import LanguageModel
-
-    from ..beacon.engine import ChooseRatio, Reading
-    from .calibration import Calibration
-
-OWN = "two_pass"
-COMPRESSOR = "compressor"
-"""Folder of a fitted adapter that holds the compressor's adapter."""
+    from ..beacon.reading import ChooseRatio, Reading
 
 TRAINED_UP_TO = 128
 """Highest ratio of the papers' training; allocation goes beyond it only where the first pass must."""
 
 
-class TwoPass(CondensingMethod):
+class TwoPass(CalibratedMethod):
     """Relevance of each interval to the question, then Activation Beacon with a ratio for each.
 
     Relevance by attention is the mean over layers, heads and an interval's beacons of the last prompt
@@ -45,217 +34,30 @@ class TwoPass(CondensingMethod):
     answer included, are read raw in a single pass. Without an adapter the beacon weights are untrained, and
     the record says so.
 
+    Sinks (ours) belong to no interval: they get no relevance, whatever they are attended to. What is left of the
+    first interval then needs no rule of its own: on SmolLM2-135M-Instruct its z-score over passkeys is about
+    0.4 where it was 10, with calibration text of several kinds.
+
     Query-agnostic (``--query-agnostic``) the last token of the context stands in for that of the
     prompt, and question tokens are read like those of an answer. BM25 has nothing to ask with then.
     """
 
     Options: ClassVar[type[BaseOptions]] = TwoPassOptions
-    FitOptions: ClassVar[type[BaseOptions]] = TwoPassFitOptions
-    fit_trial: ClassVar[Mapping[str, Any]] = {"intervals": "1-3", "contexts": 2}
-    needs_data = False
     sees_question = True
-    version = "2"
+    version = "3"
     options: TwoPassOptions
 
-    def __init__(self, model: LanguageModel, options: TwoPassOptions) -> None:
-        super().__init__(model, options)
-        self._first = None if options.first_ratio is None else parse_ratio(options.first_ratio)
-        self._relevant = parse_ratio(options.relevant_ratio)
-        used = [r for r in (self._first, self._relevant if options.top_k else None) if r is not None]
-        check_interval(model, options.interval, used)
-        self._calibrations: dict[int, Calibration] = {}
-        self._fitted: dict[int, Calibration] = {}
-
     @property
-    def kind(self) -> Kind:
-        return self.options.compressor
-
-    @property
-    def adapter_methods(self) -> tuple[str, ...]:
-        return (OWN, self.kind)
-
-    def load(self, folder: Path) -> None:
-        """An adapter of the compressor, or what `save` wrote: calibrations, and the compressor's adapter within."""
-        from . import calibration
-
-        card = adapters.check(folder, self.adapter_methods, self.model)
-        self._calibrations, self._fitted = {}, {}
-        if card["method"] != OWN:
-            super().load(folder)
-        else:
-            if card.get("compressor") != self.kind:
-                raise UsageError(
-                    f"--adapter {folder}: calibrated for --compressor {card.get('compressor')}, not {self.kind}"
-                )
-            self._adapter = None
-            self.forget()
-            if (folder / COMPRESSOR).is_dir():
-                super().load(folder / COMPRESSOR)
-            for name in card["files"]:
-                made = calibration.Calibration.from_json(
-                    (folder / name).read_text(encoding="utf-8"), folder / name
-                )
-                self._fitted[made.key["ratio"]] = made
-        asked = [r for r in (self._first, self._relevant if self.options.top_k else None) if r]
-        if lacking := [r for r in asked if r > 1 and r not in self.usable()]:
-            there = ", ".join(str(r) for r in self.usable() if r != RAW)
-            raise UsageError(f"--adapter {folder}: it has no expert for ratio {lacking[0]}, only for {there}")
-
-    def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
-        """Measure the natural attention for each number of intervals, each under the ratio it would be read by."""
-        from . import calibration, calibration_text
-
-        source = None if data is None else calibration_text.DataContexts(data, schedule.seed)
-        for ratio, numbers in sorted(self._wanted(options).items()):
-            key = self._key(ratio, options.contexts, None if source is None else source.fingerprint)
-            with self.announce(
-                f"calibrating ratio {ratio} for {len(numbers)} numbers of intervals"
-            ) as progress:
-                self._fitted[ratio] = calibration.calibrate(
-                    self.model, self.engine, key, ratio, sorted(numbers), options.contexts, progress, source
-                )
-        measured = {str(r): sorted(c.mean) for r, c in self._fitted.items()}
-        self._learned = {"calibrated": measured, "contexts": options.contexts}
-        return FitReport(0, None, facts=self._learned)
-
-    def check_fit(self, options: Any) -> None:
-        self._wanted(options)
-
-    def _wanted(self, options: TwoPassFitOptions) -> dict[int, set[int]]:
-        """Numbers of intervals to calibrate for, by the ratio the first pass would have."""
-        wanted: dict[int, set[int]] = {}
-        for number in options.numbers_of(options.intervals):
-            tokens = (number + 1) * self.options.interval
-            limit = self.context_limit()
-            if limit is not None and tokens > limit:
-                raise UsageError(
-                    f"--intervals: {number} intervals are {tokens} tokens, but at most {limit} can be read"
-                )
-            condensing = [r for r in self.usable() if r != RAW]
-            ratio = self._first or smallest_ratio(
-                tokens, self.model.context_length, self.options.interval, condensing
-            )
-            wanted.setdefault(ratio, set()).add(number)
-        return wanted
-
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
-        if self._adapter is not None:
-            adapters.copy(self._adapter, folder / COMPRESSOR)
-        texts = {f"calibration-{ratio}.json": c.to_json() for ratio, c in self._fitted.items()}
-        adapters.write(
-            folder, OWN, self.model, {}, {**facts, **self._learned, "compressor": self.kind}, texts
-        )
-
-    def context_limit(self) -> int | None:
-        ratio = self._first or max(self.usable())
-        return capacity(ratio, self.model.context_length, self.options.interval)
-
-    def plan(self, tokens: int, new_tokens: int) -> Plan:
-        """How a prompt of `tokens`, to be answered in at most `new_tokens`, will be read."""
-        window, interval = self.model.context_length, self.options.interval
-        total = tokens + new_tokens
-        intervals = max(0, tokens - 1) // interval
-        if total <= window:
-            return Plan(intervals, RAW, window - interval)
-        condensing = [r for r in self.usable() if r != RAW]
-        first = self._first or smallest_ratio(total, window, interval, condensing)
-        while_answering = (total - 1) // interval - intervals
-        return Plan(intervals, first, window - interval - while_answering * entries(first, interval))
+    def smooth(self) -> bool:
+        """Whether attention is standardised by a smoothed calibration."""
+        asked = self.options.standardise
+        return self.start == "last" if asked is None else asked == "smooth"
 
     def tokens_to_process(self, tokens: int, decoding: Decoding) -> int:
         first = self.plan(tokens, decoding.max_new_tokens).first
         if first == RAW or self.options.retrieval != "attention":
             return tokens
         return 2 * tokens + tokens // first
-
-    def prepares(self, tokens: Sequence[int], decoding: Decoding) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for ratio, numbers in self._needed([(n, decoding.max_new_tokens) for n in tokens]).items():
-            key = self._key(ratio, self.options.calibration_contexts, None)
-            known = self._known(ratio, numbers, key)
-            if missing := numbers - set(known.mean if known else ()):
-                # One reading of the longest context; beside it, for each number, half an interval.
-                read = self.options.interval * (max(missing) + len(missing) // 2)
-                found[f"{key} {sorted(missing)}"] = read * self.options.calibration_contexts
-        return found
-
-    def _needed(self, sizes: Sequence[tuple[int, int]]) -> dict[int, set[int]]:
-        """Numbers of intervals there will be, by the first pass's ratio, for so many tokens read and still to come."""
-        needed: dict[int, set[int]] = {}
-        for total, after in sizes if self.options.retrieval == "attention" else ():
-            plan = self.plan(total, after)
-            if plan.first != RAW and plan.intervals:
-                needed.setdefault(plan.first, set()).add(plan.intervals)
-        return needed
-
-    def prepare(self, prompts: Sequence[TokenizedPrompt], decoding: Decoding) -> None:
-        """Load or compute the calibration for every first ratio and number of intervals that will occur."""
-        super().prepare(prompts, decoding)
-        later = [len(p.suffix_ids) if self.query_agnostic else 0 for p in prompts]
-        sizes = [(len(p) - n, n + decoding.max_new_tokens) for p, n in zip(prompts, later)]
-        for ratio, numbers in sorted(self._needed(sizes).items()):
-            self._calibrations[ratio] = self._calibration(ratio, numbers)
-
-    def _calibration(self, ratio: int, numbers: set[int]) -> Calibration:
-        from . import calibration
-
-        key = self._key(ratio, self.options.calibration_contexts, None)
-        known = self._known(ratio, numbers, key)
-        missing = numbers - set(known.mean if known else ())
-        if known and not missing:
-            return known
-        with self.announce(f"calibrating ratio {ratio} for {sorted(missing)} intervals") as progress:
-            made = calibration.calibrate(
-                self.model,
-                self.engine,
-                key,
-                ratio,
-                sorted(missing),
-                self.options.calibration_contexts,
-                progress,
-            )
-        if known:
-            made.mean, made.std = {**known.mean, **made.mean}, {**known.std, **made.std}
-        calibration.store(made)
-        return made
-
-    def _known(self, ratio: int, numbers: set[int], key: dict[str, Any]) -> Calibration | None:
-        """The calibration there is for a ratio: the adapter's if it serves all `numbers`, else one made before."""
-        from . import calibration
-
-        fitted = self._fitted.get(ratio)
-        if fitted is not None and fitted.serves(self._key(ratio, fitted.contexts, None), numbers):
-            return fitted
-        known = self._calibrations.get(ratio)
-        return known if known is not None and known.key == key else calibration.load(key)
-
-    def _key(self, ratio: int, contexts: int, text: str | None) -> dict[str, Any]:
-        """What a calibration's numbers depend on; `text` names data of the user's own."""
-        from . import calibration_text
-
-        return {
-            "text": text or calibration_text.text_fingerprint(),
-            "model": self.model.content_hash,
-            "tokenizer": self.model.tokenizer_hash,
-            "dtype": self.model.dtype,
-            "device": self.model.device.partition(":")[0],
-            "beacon_weights": self.adapter_hash,
-            "interval": self.options.interval,
-            "ratio": ratio,
-            "contexts": contexts,
-        }
-
-    def facts(self) -> dict[str, Any]:
-        calibration = {
-            str(ratio): {
-                "file": c.name,
-                "contexts": c.contexts,
-                "intervals": sorted(c.mean),
-                "hash": c.content_hash,
-            }
-            for ratio, c in self._calibrations.items()
-        }
-        return {**super().facts(), "calibration": calibration or None}
 
     def make_query_agnostic(self) -> None:
         if self.options.retrieval == "bm25":
@@ -302,7 +104,7 @@ class TwoPass(CondensingMethod):
         plans = [self.plan(len(p), decoding.max_new_tokens) for p in prompts]
         with torch.no_grad():
             with phase("compress"):
-                closed = [plan.intervals * self.options.interval for plan in plans]
+                closed = [self.engine.end_of(plan.intervals) for plan in plans]
                 states, choices = self._condense(prompts, plans, closed)
             with phase("prefill"):
                 rest = [p.ids[n:-1] for p, n in zip(prompts, closed)]
@@ -314,7 +116,7 @@ class TwoPass(CondensingMethod):
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], read: Sequence[int]
     ) -> tuple[list[Reading], list[dict[str, Any]]]:
         """Choose a ratio for each interval and read the first `read` tokens of each prompt by them."""
-        from ..beacon.engine import Reading
+        from ..beacon.reading import Reading
 
         choices = self._choose(prompts, plans)
         chosen = [choice.pop("chosen") for choice in choices]
@@ -336,8 +138,9 @@ class TwoPass(CondensingMethod):
                 choices.append({"first_ratio": None, "chosen": [plan.first] * plan.intervals})
                 continue
             relevance, (mean, std) = found[i]
-            z = z_scores(relevance, mean, std).tolist()
             attended = self.options.retrieval == "attention"
+            standardised = smooth_z_scores if attended and self.smooth else z_scores
+            z = standardised(relevance, mean, std).tolist()
             choices.append(
                 {
                     "first_ratio": plan.first if attended else None,
@@ -350,14 +153,13 @@ class TwoPass(CondensingMethod):
         return choices
 
     def _allocate(self, z: Sequence[float], plan: Plan) -> list[int]:
-        interval = self.options.interval
         top_k, highest = self.options.top_k, max(TRAINED_UP_TO, plan.first)
         if top_k is not None:
             highest = max(highest, self._relevant)
         ratios = [r for r in self.usable() if r <= highest]
         if top_k is not None:
-            return allocate_top(z, top_k, self._relevant, plan.budget, interval, ratios)
-        return allocate(positive_scores(z).tolist(), self.options.alpha, plan.budget, interval, ratios)
+            return allocate_top(z, top_k, self._relevant, plan.budget, self.interval, ratios)
+        return allocate(positive_scores(z).tolist(), self.options.alpha, plan.budget, self.interval, ratios)
 
     def _relevance(
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]
@@ -379,14 +181,14 @@ class TwoPass(CondensingMethod):
             if self.options.retrieval == "random":
                 relevance = random(plan.intervals, self.options.retrieval_seed, prompt.ids)
             else:
-                documents = texts(prompt, plan.intervals, self.options.interval, self.model.tokenizer)
+                documents = texts(prompt, plan.intervals, self.engine, self.model.tokenizer)
                 relevance = bm25(documents, prompt.prompt.question or prompt.prompt.suffix)
             scored.append((relevance, standardise(relevance)))
         return scored
 
     def _attention(self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]) -> list[list[float]]:
         """The first pass: everything at one ratio, then what the last token attends to."""
-        from ..beacon.engine import Reading
+        from ..beacon.reading import Reading
         from .relevance import BeaconAttention
 
         ids = [p.ids[:-1] for p in prompts]

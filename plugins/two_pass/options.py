@@ -8,10 +8,11 @@ from pydantic import Field, field_validator, model_validator
 
 from harness import Options
 
+from ..beacon.options import CondensingOptions
 from ..beacon.ratios import parse_ratio
 
 
-class TwoPassOptions(Options):
+class TwoPassOptions(CondensingOptions):
     """Options of `TwoPass`."""
 
     alpha: float = Field(3.0, gt=0, le=100, description="exponent of the relevance: higher trusts it more")
@@ -24,11 +25,16 @@ class TwoPassOptions(Options):
     relevant_ratio: str = Field("2", description="ratio of the --top-k intervals: raw, 1, 2, 4 ... 1024")
     first_ratio: str | None = Field(
         None,
-        description="ratio of the first pass: 2, 4 ... 1024; default: the lowest under which the prompt fits",
+        description="ratio of the first pass: 2, 4 ... 1024; default: the lowest under which the prompt fits, "
+        "8 at least with --start last",
     )
-    interval: int = Field(1024, ge=2, description="raw tokens condensed together (the paper's window)")
     compressor: Literal["beacon", "lora_experts"] = Field(
         "lora_experts", description="what condenses; the thesis used beacon, the default model ships experts"
+    )
+    standardise: Literal["thesis", "smooth"] | None = Field(
+        None,
+        description="how attention is held against its calibration: interval by interval as in the thesis, or "
+        "smoothed over neighbours (ours); default: smooth with --start last, else thesis",
     )
     calibration_contexts: int = Field(
         8, ge=2, description="contexts a missing calibration is computed from (the thesis: 50)"

@@ -10,16 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..beacon.engine import Reading
+from ..beacon.reading import Reading
 
 if TYPE_CHECKING:
     from harness import TokenizedPrompt
+
+    from ..beacon.engine import ActivationBeacon
 
 _WORD = re.compile(r"\w+")
 
 
 class BeaconAttention:
     """An attention probe: what the last token attends to, summed over each interval's memory entries.
+
+    Sinks belong to no interval, so what they get counts for none.
 
     Pass it to a forward pass as ``attention_probe`` (see `harness.models.attention`); it costs one query row a
     layer, never a full attention matrix.
@@ -42,7 +46,7 @@ class BeaconAttention:
         scores = (grouped @ key.transpose(2, 3)).float() * scaling
         for row, reading in enumerate(self.readings):
             own = scores[row, ..., key.shape[2] - len(reading.cache) - 1 :]
-            heads_mean = own.softmax(-1).flatten(0, 1).mean(0)[: reading.memory].double().cpu()
+            heads_mean = own.softmax(-1).flatten(0, 1).mean(0)[reading.sinks : reading.memory].double().cpu()
             parts = torch.split(heads_mean, list(reading.counts))
             self._sums[row] += torch.stack([part.mean() for part in parts])
         self._layers += 1
@@ -81,10 +85,12 @@ def standardise(relevance: Sequence[float]) -> tuple[list[float], list[float]]:
     return [float(values.mean())] * len(values), [float(values.std())] * len(values)
 
 
-def texts(prompt: TokenizedPrompt, intervals: int, interval: int, tokenizer: Any) -> list[str]:
+def texts(prompt: TokenizedPrompt, intervals: int, engine: ActivationBeacon, tokenizer: Any) -> list[str]:
     """What each interval holds of the context: instruction and question often repeat the query's words."""
     found = []
-    for start in range(0, intervals * interval, interval):
-        ids = prompt.ids[max(start, prompt.context_start) : min(start + interval, prompt.context_end)]
+    for number in range(1, intervals + 1):
+        stop = engine.end_of(number)
+        start = max(stop - engine.interval, prompt.context_start)
+        ids = prompt.ids[start : min(stop, prompt.context_end)]
         found.append(str(tokenizer.decode(ids, skip_special_tokens=True)))
     return found

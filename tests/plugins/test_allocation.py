@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from harness import UsageError
 from harness.plugins.beacon.ratios import RATIOS, entries
-from harness.plugins.two_pass.allocation import allocate, allocate_top, positive_scores, targets, z_scores
+from harness.plugins.two_pass.allocation import (
+    allocate,
+    allocate_top,
+    positive_scores,
+    smooth_z_scores,
+    targets,
+    z_scores,
+)
 
 # The thesis's example, section 3.2: seven intervals of 1,024 tokens, window 4,096.
 ATTENTION = (0.2178, 0.1436, 0.2178, 0.0757, 0.1079, 0.1299, 0.1118)
@@ -98,3 +105,47 @@ def test_top_k_never_over_budget(relevance, k, ratio, budget):
     assert sum(entries(r, 1024) for r in chosen) <= budget
     lightest = min(range(len(relevance)), key=lambda i: (-relevance[i], i))
     assert all(entries(chosen[lightest], 1024) >= entries(r, 1024) for r in chosen)
+
+
+# --- standardised by a smoothed calibration
+
+
+def natural(count, contexts, rng):
+    """Shares of attention over intervals of no interest: high at both ends, every context another."""
+    curve = 1 + 2 * np.abs(np.linspace(-1, 1, count)) ** 2
+    drawn = curve * np.exp(0.3 * rng.standard_normal((contexts, count)))
+    return drawn / drawn.sum(1, keepdims=True)
+
+
+def test_attention_as_the_calibration_expects_is_of_no_interest():
+    mean = np.full(12, 1 / 12)
+    z = smooth_z_scores(mean, mean, np.full(12, 0.01))
+    assert np.abs(z).max() < 0.1, "but for the difference between a mean and a median"
+    twice = smooth_z_scores([1 / 12] * 5 + [2 / 12] + [1 / 12] * 6, mean, np.full(12, 0.01))
+    assert twice.argmax() == 5 and twice[5] == pytest.approx(np.log(2) / 0.12, rel=0.05)
+
+
+def test_a_lone_interval_is_neutral_and_nothing_is_infinite():
+    assert smooth_z_scores([1.0], [1.0], [0.0]).tolist() == [0.0]
+    assert np.isfinite(smooth_z_scores([0.0, 1.0], [0.5, 0.5], [0.1, 0.1])).all()
+
+
+def test_the_first_interval_is_compared_with_itself_alone():
+    mean = np.array([0.6, *[0.4 / 11] * 11])
+    z = smooth_z_scores(mean, mean, 0.1 * mean)
+    assert np.abs(z).max() < 0.1
+
+
+def test_a_few_contexts_are_enough_to_find_what_stands_out():
+    """Three times the natural attention is found better under a calibration of three contexts than by the thesis."""
+    rng = np.random.default_rng(0)
+    found = {"thesis": 0, "smooth": 0}
+    for _ in range(200):
+        contexts, text = natural(16, 3, rng), natural(16, 1, rng)[0]
+        place = int(rng.integers(1, 16))
+        text[place] *= 3
+        text /= text.sum()
+        moments = contexts.mean(0), contexts.std(0)
+        found["thesis"] += int(z_scores(text, *moments).argmax() == place)
+        found["smooth"] += int(smooth_z_scores(text, *moments).argmax() == place)
+    assert found["smooth"] > 170 > 150 > found["thesis"], found

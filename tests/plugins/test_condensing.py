@@ -11,10 +11,11 @@ from harness.inference.kvcache import KVCache
 from harness.inference.meter import observe
 from harness.inference.verification import check
 from harness.models import adapters, loading
-from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.method import Beacon
 from harness.plugins.beacon.options import BeaconOptions
 from harness.plugins.beacon.projections import MultiHeadBeacon
+from harness.plugins.beacon.reading import Reading
 from harness.plugins.plain import Plain
 from harness.plugins.two_pass import calibration
 from harness.plugins.two_pass.method import TwoPass
@@ -159,7 +160,11 @@ def test_an_adapter_for_another_model_is_refused(tiny, tmp_path):
 
 def test_options_that_cannot_work_are_refused(tiny):
     with pytest.raises(UsageError, match="must be smaller than the window"):
-        Beacon(tiny, BeaconOptions())
+        Beacon(tiny, BeaconOptions()).context_limit()
+    with pytest.raises(
+        UsageError, match="--interval 250 and --sinks 6 together must be smaller than the window"
+    ):
+        Beacon(tiny, BeaconOptions(interval=250, sinks=6))
     with pytest.raises(UsageError, match="does not divide"):
         Beacon(tiny, BeaconOptions(interval=48, ratio="32"))
     with pytest.raises(UsageError, match="two ways of allocating"):

@@ -8,12 +8,11 @@ import torch
 
 from harness import UsageError
 from harness.cli import invoke
-from harness.inference.forward import feed
-from harness.inference.kvcache import KVCache
 from harness.models import adapters
 from harness.plugins.beacon import checkpoint
 from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.lora_projections import LoraExperts
+from harness.plugins.beacon.losses import next_token_loss
 from harness.plugins.beacon.options import BeaconFitOptions
 from harness.plugins.beacon.projections import MultiHeadBeacon
 from harness.plugins.beacon.training import BeaconTraining
@@ -57,8 +56,8 @@ def test_the_first_window_alone_is_left_out(engine):
     labels = [-100] * (INTERVAL + 1) + IDS[
         INTERVAL + 1 :
     ]  # those that tokens of the second window on predict
-    skipped, count = engine.loss(IDS, IDS, RATIOS, skip_first=True)
-    same, as_many = engine.loss(IDS, labels, RATIOS)
+    skipped, count = next_token_loss(engine, IDS, IDS, RATIOS, skip_first=True)
+    same, as_many = next_token_loss(engine, IDS, labels, RATIOS)
     assert count == as_many == len(IDS) - 1 - INTERVAL
     torch.testing.assert_close(skipped, same)
 
@@ -71,7 +70,7 @@ def test_recomputing_changes_neither_loss_nor_gradients(tiny, engine, kind):
     found = []
     for recompute in (False, True):
         engine.weights.zero_grad()
-        total, _ = engine.loss(IDS, IDS, RATIOS, recompute=recompute)
+        total, _ = next_token_loss(engine, IDS, IDS, RATIOS, recompute=recompute)
         total.backward()
         found.append(
             [total.detach(), *(p.grad.clone() for p in engine.weights.parameters() if p.grad is not None)]
@@ -82,22 +81,11 @@ def test_recomputing_changes_neither_loss_nor_gradients(tiny, engine, kind):
     assert all(p.grad is None for p in tiny.network.parameters())
 
 
-def test_a_teacher_teaches_nothing_where_nothing_is_condensed(tiny, engine):
-    with torch.no_grad():
-        teacher = feed(tiny.network, [KVCache()], [IDS])[1][0]
-        first = [*IDS[: INTERVAL + 1], *[-100] * (len(IDS) - INTERVAL - 1)]
-        nothing, count = engine.loss(IDS, first, RATIOS, teacher=teacher)
-        later, _ = engine.loss(IDS, IDS, RATIOS, teacher=teacher, skip_first=True)
-        all_of_it, _ = engine.loss(IDS, IDS, RATIOS, teacher=teacher)
-    assert count == INTERVAL and abs(float(nothing)) < 1e-3 < 1 < float(later)
-    torch.testing.assert_close(all_of_it, later, rtol=1e-3, atol=1e-3)
-
-
 def test_what_predicts_nothing_at_the_end_is_not_read(engine, monkeypatch):
     labels = [*IDS[:70], *[-100] * 80]
-    expected, count = engine.loss(IDS[:70], IDS[:70], RATIOS)
+    expected, count = next_token_loss(engine, IDS[:70], IDS[:70], RATIOS)
     found = reads(monkeypatch, engine)
-    total, as_many = engine.loss(IDS, labels, RATIOS)
+    total, as_many = next_token_loss(engine, IDS, labels, RATIOS)
     torch.testing.assert_close(total, expected)
     assert (count, as_many) == (69, 69) and found == [32, 16, 32, 8, 5]
 
@@ -105,14 +93,16 @@ def test_what_predicts_nothing_at_the_end_is_not_read(engine, monkeypatch):
 @pytest.mark.parametrize("windows", [1, 2, 3])
 def test_a_last_token_alone_in_its_window_is_predicted_but_not_read(engine, monkeypatch, windows):
     found = reads(monkeypatch, engine)
-    total, count = engine.loss(IDS[: windows * INTERVAL + 1], IDS[: windows * INTERVAL + 1], RATIOS)
+    total, count = next_token_loss(
+        engine, IDS[: windows * INTERVAL + 1], IDS[: windows * INTERVAL + 1], RATIOS
+    )
     assert count == windows * INTERVAL and torch.isfinite(total)
     assert found == [32, 16, 32, 8, 32][: 2 * windows - 1], "the last window is condensed for nobody"
 
 
 def test_nothing_to_predict_costs_nothing(engine):
     for ids, labels in ((IDS, [-100] * len(IDS)), (IDS[:1], IDS[:1])):
-        total, count = engine.loss(ids, labels, RATIOS)
+        total, count = next_token_loss(engine, ids, labels, RATIOS)
         assert (float(total), count) == (0.0, 0)
 
 
@@ -123,20 +113,20 @@ def training(engine, ratios=(2, 4, 8), **options):
     return BeaconTraining(engine, ratios, BeaconFitOptions(**options))
 
 
-def given(monkeypatch, engine):
-    """What the engine's loss is asked for, from now on."""
-    found, real = [], engine.loss
+def given(monkeypatch):
+    """What the loss is asked for, from now on."""
+    found = []
 
-    def loss(ids, labels, ratios, **kwargs):
+    def loss(engine, ids, labels, ratios, **kwargs):
         found.append((list(ids), list(labels), list(ratios)))
-        return real(ids, labels, ratios, **kwargs)
+        return next_token_loss(engine, ids, labels, ratios, **kwargs)
 
-    monkeypatch.setattr(engine, "loss", loss)
+    monkeypatch.setattr("harness.plugins.beacon.training.next_token_loss", loss)
     return found
 
 
 def test_ratios_are_drawn_from_torchs_global_generator(engine, monkeypatch):
-    found, module, ids = given(monkeypatch, engine), training(engine), torch.tensor(IDS)
+    found, module, ids = given(monkeypatch), training(engine), torch.tensor(IDS)
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         for _ in range(8):
@@ -148,7 +138,7 @@ def test_ratios_are_drawn_from_torchs_global_generator(engine, monkeypatch):
 
 
 def test_reconstructing_reads_half_of_it_twice(engine, monkeypatch):
-    found, module = given(monkeypatch, engine), training(engine, reconstruct=1.0)
+    found, module = given(monkeypatch), training(engine, reconstruct=1.0)
     for length, half in ((150, 64), (70, 32), (20, 20)):
         ids = torch.tensor(IDS[:length])
         module(ids, ids).backward()

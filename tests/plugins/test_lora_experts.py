@@ -9,12 +9,13 @@ from harness import UsageError
 from harness.contracts.fit import Schedule
 from harness.models import adapters
 from harness.plugins.beacon import checkpoint
-from harness.plugins.beacon.engine import ActivationBeacon, Reading
+from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.lora_method import LoraExperts as Method
 from harness.plugins.beacon.lora_method import LoraFitOptions
 from harness.plugins.beacon.lora_projections import EMBEDDING, Expert, LoraExperts, places
 from harness.plugins.beacon.method import Beacon
 from harness.plugins.beacon.projections import MultiHeadBeacon
+from harness.plugins.beacon.reading import Reading
 from harness.plugins.beacon.training import PartWays
 
 from ..helpers.fits import INTERVAL, random_examples, same

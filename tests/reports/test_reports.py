@@ -1,5 +1,6 @@
 """The reports, from runs made without a model: what is shown, marked, compared and left out."""
 
+import itertools
 import json
 import random
 
@@ -224,6 +225,19 @@ def test_a_sample_shows_where_two_pass_looked_and_what_it_kept(tmp_path):
     assert strip.stretches[0].start == 0 and not strip.estimated
     held = strip.stretches[strip.holder()]
     assert held.start <= record["answer_token"] < held.end
+
+
+def test_the_first_box_holds_the_sinks(tmp_path):
+    records = making.grid(0.6, lengths=(8192,))
+    made = {"start": "last", "sinks": 5}
+    plain = build("samples", making.write_run(tmp_path / "a", "two_pass", records)).samples[0].strip
+    path = making.write_run(tmp_path / "b", "two_pass", records, options=made)
+    strip = build("samples", path).samples[0].strip
+    edges = [(s.start, s.end) for s in strip.stretches]
+    assert edges[0] == (0, 1029) and edges[1] == (1029, 2053) and edges[-1][1] == records[0]["prompt_tokens"]
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(edges))
+    assert strip.stretches[0].kept == plain.stretches[0].kept + 5
+    assert strip.stretches[1].kept == plain.stretches[1].kept
 
 
 def test_old_records_estimate_the_answers_place_from_its_depth_or_say_that_it_is_unknown(tmp_path):

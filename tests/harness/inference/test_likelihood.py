@@ -14,9 +14,9 @@ from harness.inference.likelihood import loglikelihood
 from harness.inference.meter import observe
 from harness.inference.stopping import stop_reason
 from harness.inference.verification import check
-from harness.plugins.beacon.engine import Reading
 from harness.plugins.beacon.method import Beacon
 from harness.plugins.beacon.options import BeaconOptions
+from harness.plugins.beacon.reading import Reading
 from harness.plugins.plain import Plain
 from harness.plugins.two_pass.method import TwoPass
 from harness.plugins.two_pass.options import TwoPassOptions

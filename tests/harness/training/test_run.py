@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from harness.cli import invoke
 from harness.models import adapters, loading, model
-from harness.plugins.beacon.engine import ActivationBeacon
+from harness.plugins.beacon import training
 
 from ...helpers.fits import fit_words, repeating, tensors
 from ...helpers.running import as_method
@@ -101,19 +101,33 @@ def test_data_that_changed_while_a_fit_was_interrupted(tiny_folder, tmp_path, ca
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_stops_the_fit(words, tmp_path, capfd, monkeypatch, value):
-    real, calls = ActivationBeacon.loss, [0]
+@pytest.mark.parametrize("more", [(), ("--objective", "distill", "--start", "last", "--sinks", 1)])
+def test_a_loss_that_is_no_number_stops_the_fit(words, tmp_path, capfd, monkeypatch, value, more):
+    name = "distillation_loss" if more else "next_token_loss"
+    real, calls = getattr(training, name), [0]
 
-    def loss(self, *args, **kwargs):
+    def loss(*args, **kwargs):
         calls[0] += 1
-        total, count = real(self, *args, **kwargs)
-        return (total * value if calls[0] == 6 else total), count  # in the third step of two
+        first, second = real(*args, **kwargs)
+        return (first * value if calls[0] == 6 else first), second  # in the third step of two
 
-    monkeypatch.setattr(ActivationBeacon, "loss", loss)
-    line = refused(capfd, words(), status=1)
+    monkeypatch.setattr(training, name, loss)
+    line = refused(capfd, words(*more), status=1)
     assert f"the loss is {value} at step 3; the last good checkpoint is {tmp_path}/out/training/che" in line
     assert "checkpoint-2; try a lower --learning-rate" in line
     assert not (tmp_path / "out" / adapters.CARD).exists()
+
+
+def test_distilling_needs_no_chat_template(folder, tmp_path, capsys):
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    data = repeating(tmp_path / "data.jsonl")
+    more = ["--objective", "distill", "--start", "last", "--sinks", 1, "--max-steps", 1, "--json"]
+    assert invoke(fit_words(folder, data, tmp_path / "out", *more)) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert (card["start"], card["sinks"], card["fit_options"]["objective"]) == ("last", 1, "distill")
 
 
 # --- refusals before the model's weights are read
@@ -138,6 +152,14 @@ def weightless(monkeypatch):
         (["--min-length", 100, "--max-length", 100], "no example from 100 to 100 tokens is left"),
         (["--max-length", 33], "the longest example has 33 tokens, but the interval is 32"),
         (["--max-length", 300, "--distill"], "is longer than the window of 256; lower --max-length"),
+        (
+            ["--max-length", 300, "--objective", "distill"],
+            "--objective distill compares with the uncompressed",
+        ),
+        (["--distill", "--objective", "next-token"], "--distill and --objective next-token contradict"),
+        (["--objective", "distill", "--recompute"], "--recompute belongs to --objective next-token"),
+        (["--draws", 2], "--draws belongs to --objective distill"),
+        (["--start", "last", "--beacon-token", "x"], "--beacon-token is for --start end"),
         (["--train-ratios", "2,64"], "--train-ratios: 64 does not divide the interval of 32 tokens"),
         (["--train-ratios", "2,raw"], "'raw' condenses nothing"),
         (["--train-ratios", "2,3"], "'3' is no ratio"),

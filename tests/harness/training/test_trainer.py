@@ -103,7 +103,8 @@ def starts(monkeypatch):
 
 
 CASES = [
-    ("beacon", ["--recompute", "--reconstruct", "0.5", "--distill", "--skip-first"], False),
+    ("beacon", ["--recompute", "--reconstruct", "0.5", "--skip-first"], False),
+    ("beacon", ["--objective", "distill", "--draws", "2", "--start", "last", "--sinks", "1"], False),
     ("lora_experts", ["--rank", "4", "--shared-steps", "12"], False),  # killed in the shared phase
     ("lora_experts", ["--rank", "4", "--shared-steps", "2"], True),  # killed after it
 ]

@@ -1,0 +1,43 @@
+"""The experts and calibrations that ship fit each other, and the defaults."""
+
+import json
+from pathlib import Path
+
+from harness.models import adapters
+from harness.plugins.beacon.form import Form, settle, trained_form
+from harness.plugins.two_pass import calibrated, calibration, calibration_text
+from harness.plugins.two_pass.options import TwoPassOptions
+
+BASELINES = Path(__file__).parents[2] / "baselines"
+EXPERTS = BASELINES / "adapters" / "smollm2" / "lora_experts"
+
+
+def test_a_run_that_says_nothing_takes_what_the_experts_were_trained_with():
+    assert trained_form(EXPERTS) == Form(256, "last", 1)
+    settled = settle(TwoPassOptions(), EXPERTS)
+    assert (settled.interval, settled.start, settled.sinks) == (256, "last", 1)
+
+
+def test_the_card_says_how_much_training_it_was():
+    card = adapters.read_card(EXPERTS)
+    curve = [json.loads(line) for line in (EXPERTS / "loss.jsonl").read_text().splitlines()]
+    assert len(curve) == card["steps"] and sum(row["tokens"] for row in curve) == card["tokens"]
+    assert card["fit_options"]["objective"] == "distill" and card["experts"] == [2**n for n in range(1, 9)]
+    assert curve[0]["loss"] > card["loss"]
+
+
+def test_the_adapters_are_small():
+    assert sum(p.stat().st_size for p in EXPERTS.rglob("*") if p.is_file()) < 30_000_000
+
+
+def test_the_calibrations_are_of_these_experts_and_found_by_the_default_run():
+    found = list((BASELINES / "calibrations").glob("*.json"))
+    assert found
+    for path in found:
+        made = calibration.Calibration.from_json(path.read_text(encoding="utf-8"), path)
+        assert made.name == path.name and made.contexts == calibrated.SHIPPED_CONTEXTS
+        assert made.key["beacon_weights"] == adapters.fingerprint(EXPERTS)
+        assert made.key["text"] == calibration_text.text_fingerprint()
+        assert (made.key["ratio"], made.key["interval"]) == (calibrated.LEAST_FIRST, 256)
+        assert set(range(2, 65)) <= set(made.mean), "up to twice the window of smollm2"
+        assert all(abs(sum(made.mean[n]) - 1) < 1e-3 for n in made.mean)

@@ -1,0 +1,39 @@
+"""Put the calibrations of a fitted `two_pass` adapter where they ship: python tools/ship_calibration.py ADAPTER
+
+Calibrations of other weights than those of the experts that ship are taken away: nobody would find them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from harness._util.files import write_whole
+from harness.models import adapters
+from harness.plugins.two_pass.calibration import Calibration
+
+SHIPPED = Path(__file__).resolve().parents[1] / "baselines"
+
+
+def main(folder: Path) -> None:
+    """Copy every calibration of `folder` under the name it is looked for by."""
+    target = SHIPPED / "calibrations"
+    target.mkdir(exist_ok=True)
+    experts = adapters.fingerprint(SHIPPED / "adapters" / "smollm2" / "lora_experts")
+    found = [
+        Calibration.from_json((folder / name).read_text(encoding="utf-8"), folder / name)
+        for name in adapters.read_card(folder)["files"]
+    ]
+    if other := [c for c in found if c.key["beacon_weights"] != experts]:
+        raise SystemExit(
+            f"{folder}: calibrated for other weights than ship ({other[0].key['beacon_weights']})"
+        )
+    for made in found:
+        write_whole(target / made.name, made.to_json())
+    for path in target.glob("*.json"):
+        if Calibration.from_json(path.read_text(encoding="utf-8"), path).key["beacon_weights"] != experts:
+            path.unlink()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
