@@ -11,8 +11,9 @@ from torch.func import functional_call
 
 from harness import UsageError
 
+from ..low_rank import PROJECTIONS
+
 EMBEDDING = "model.beacon_embed_tokens.weight"
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 class BeaconWeights(Protocol):
