@@ -119,6 +119,8 @@ class Draft:
         Passages that stand in the context a second time, because the pool could not fill the length.
     learn
         What training learns of it: ``"answer"``, or ``"all"``, prompt included.
+    facts
+        JSON-ready: more that is known of it, kept in its line.
     """
 
     kind: str
@@ -130,6 +132,7 @@ class Draft:
     question: str = ""
     repeats: int = 0
     learn: str = "answer"
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

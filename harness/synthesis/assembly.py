@@ -176,6 +176,8 @@ class DataFile:
         }
         if draft.learn != "answer":
             head["learn"] = draft.learn
+        if draft.facts:
+            head["facts"] = dict(draft.facts)
         self._put(json.dumps(head, ensure_ascii=False)[:-1] + ', "prompt": "')
         for text in texts(draft, pool):
             self._put(json.dumps(text, ensure_ascii=False)[1:-1])
