@@ -67,6 +67,8 @@ class Assembly:
         The pool.
     rng
         Of every draw.
+    documents
+        How many of them questions were made of, from the first; the pool may hold chunks of further ones.
     """
 
     def __init__(
@@ -76,8 +78,10 @@ class Assembly:
         questions: Questions,
         pool: Items,
         rng: random.Random,
+        documents: int,
     ) -> None:
         self.options, self.chunks, self.questions, self.pool, self.rng = options, chunks, questions, pool, rng
+        self.documents = documents
 
     def make(self, length: LengthRange | None) -> Dialogue:
         """As many documents as the length takes; without one, `most_documents`.
@@ -89,7 +93,7 @@ class Assembly:
         TooShort
             If the shortest of the documents looked at is longer than the range.
         """
-        deck = Deck(self.rng, range(self._known()), lambda document: not self._shelf(document).asked)
+        deck = Deck(self.rng, range(self.documents), lambda document: not self._shelf(document).asked)
         book, least = Book(), 0
         target = self.rng.randint(length.low, length.high) if length else None
         while len(book.shelves) < self.options.most_documents:
@@ -123,11 +127,6 @@ class Assembly:
             ):
                 return more, least
         return None, least
-
-    def _known(self) -> int:
-        """Documents that the pool has chunks of."""
-        usable = self.pool.usable(CHUNK)
-        return self.chunks.numbers.document(usable[-1]) + 1 if usable else 0
 
     def _shelf(self, document: int) -> Shelf:
         pool, of = self.pool, self.questions.of

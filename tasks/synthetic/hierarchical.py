@@ -82,6 +82,7 @@ class Hierarchical(Recipe):
                     f"{prompt + answer:,} in all, more than window={options.window:,}; make small and medium smaller"
                 )
         self.chunks = DocumentChunks("hierarchical", options.documents, options.small)
+        self._made = 0
         self.walks = -(-hierarchical_needed(options) // len(LEVELS))
         self.each = -(-diverse_needed(options) // len(DIVERSE))
 
@@ -112,12 +113,13 @@ class Hierarchical(Recipe):
         """Chunks, their summaries up to one of each document, and questions of five kinds."""
         if items > len(self.chunks):
             raise UsageError(f"--items {items}: there are only {len(self.chunks)} documents")
+        self._made = items
         stages = [self.chunks.stage(items), *self.summaries.stages(items)]
         return stages + self._questions(seed).stages(items)
 
     def draft(self, task: str, pool: Items, rng: random.Random, length: LengthRange | None) -> Dialogue:
         """One dialogue; see `dialogues.Assembly`."""
-        return Assembly(self.options, self.chunks, self._questions(0), pool, rng).make(length)
+        return Assembly(self.options, self.chunks, self._questions(0), pool, rng, self._made).make(length)
 
     def _questions(self, seed: int) -> Questions:
         return Questions(self.summaries, self.walks, self.each, self.options.qa_tokens, seed)

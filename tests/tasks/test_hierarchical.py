@@ -108,9 +108,9 @@ def test_pairs_for_so_many_documents(made, tiny, number):
         o = HierarchicalOptions.parse({**options(folder / "books.jsonl"), "most_documents": number}, "x")
         recipe = plan.recipe
         for seed in range(1000 if number == 4 else 3):
-            dialogue = Assembly(o, recipe.chunks, recipe._questions(0), plan.pool, random.Random(seed)).make(
-                None
-            )
+            dialogue = Assembly(
+                o, recipe.chunks, recipe._questions(0), plan.pool, random.Random(seed), 4
+            ).make(None)
             assert dialogue.documents == number and dialogue.missing == 0
             fixed = 10 * number + 9 * (number - 1)
             more = len(dialogue.exchanges) - fixed
@@ -251,6 +251,18 @@ def test_lengths_decide_the_number_of_documents(tmp_path, tiny):
     with pytest.raises(UsageError, match="too short for dialogue, which takes about"):
         run(tiny, tmp_path / "tiny", recipe="hierarchical", count=1, length="10-20", options=options(path),
             pool=tmp_path / "short/pool")  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_the_first_documents_make_a_pool_that_can_grow(tmp_path, tiny, batch):
+    path = books(tmp_path / "b.jsonl", 4)
+    more = {"recipe": "hierarchical", "options": options(path, most_documents=4)}
+    run(tiny, tmp_path / "two", count=3, items=2, generator=Script(batch_size=batch), **more)
+    assert {row["documents"] for row in lines(tmp_path / "two")} == {2}
+    grown = Script(batch_size=batch)
+    run(tiny, tmp_path / "four", count=1, items=4, pool=tmp_path / "two/pool", generator=grown, **more)
+    [row] = lines(tmp_path / "four")
+    assert row["documents"] == 4 and grown.asked
 
 
 def test_variants_of_the_paper(tmp_path, tiny):
