@@ -33,7 +33,7 @@ from .selflong_prompts import ASKED, INSTRUCTION, RESPONSE, WORDS, WRITING
 
 LEAST, MOST = 5, 120
 """Words an instruction may have."""
-RANKED = 256
+RANKED = 1024
 """Documents of a ranking that are kept: a longer sample takes the further ones from there."""
 SLACK = 16
 """Tokens kept free for numbers that are not known before documents are shuffled."""
