@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.contracts.recipe import Answer
 from harness.errors import UsageError
 from harness.tasks.synthetic import retrieval
 from harness.tasks.synthetic.notes import Notes
-from harness.tasks.synthetic.selflong import SelfLong
+from harness.tasks.synthetic.selflong import SelfLong, _instruction
 from harness.tasks.synthetic.selflong_options import SelfLongOptions
 from harness.training.rows import parse_row
 
@@ -220,6 +221,24 @@ def test_a_generator_that_reads_too_little_is_refused_before_it_starts(tmp_path,
         make(tiny, tmp_path / "o", recipe="selflong", generator=generator,
              options=options(collection(tmp_path / "c.jsonl")))  # fmt: skip
     assert not generator.asked
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("", "empty"),
+        ("Compare.", "too short"),
+        ("I'll provide instructions that will focus on editing and feedback.", "about the request"),
+        ("Use any document you like. Do not mention the piece above.", "about the request"),
+        ("Compare what they say and " * 20, "repetitive"),
+        (Answer("Compare what several papers say about", False, 24), "truncated"),
+    ],
+)
+def test_what_is_no_instruction_is_dropped_with_its_reason(written, reason):
+    answer = written if isinstance(written, Answer) else Answer(written, True, 9)
+    assert _instruction(0, None, answer).reason == reason
+    kept = _instruction(0, None, Answer('Instruction: "List the lamps of several towns."', True, 9))
+    assert kept == {"text": "List the lamps of several towns."}
 
 
 # --- the retriever
