@@ -174,3 +174,19 @@ def test_the_report_draws_written_over_asked(tmp_path):
     )
     assert not cls(cls.Options()).build(merged(load_runs([other]))).tables
     assert registry.task_class("length_following")
+
+
+def test_the_report_is_a_page(tmp_path):
+    from harness.cli import invoke
+
+    records = [
+        making.record(
+            "length_following", f"s{n}", {"score": 0.9}, metadata={"asked_words": n}, prediction="a " * n
+        )
+        for n in range(20, 120, 20)
+    ]
+    path = making.write_run(tmp_path / "runs", "plain", records)
+    page = tmp_path / "page.html"
+    assert invoke(["report", str(path), "--kind", "length_following", "--out", str(page)]) == 0
+    text = page.read_text("utf-8")
+    assert "words written" in text and "as asked" in text and "<svg" in text
