@@ -2,12 +2,11 @@
 
 Sources: Position Interpolation (Chen et al., https://arxiv.org/abs/2306.15595) for ``linear``; NTK-aware scaling
 (bloc97 and emozilla, 2023; written down in section 3.1 of the YaRN paper) for ``ntk`` and ``dynamic``; YaRN
-(Peng et al., https://arxiv.org/abs/2309.00071) for ``yarn``. The frequencies are transformers' own.
+(Peng et al., https://arxiv.org/abs/2309.00071) for ``yarn``.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness import Decoding, Generation, Options, UsageError
+from harness import Decoding, Generation, Options
 
 from .plain import Plain
+from .rotary import base_of, check_scalable, ntk_factor, rotary, turned
 
 if TYPE_CHECKING:
     from harness.inference import KVCache
@@ -63,7 +63,8 @@ class PositionScaling(Plain):
     frequencies is multiplied by ``scale ** (d / (d - 2))``, d channels a head. What ``dynamic`` and ``--adapt``
     scale by is settled once for a prompt, from its length and the most tokens its answer may have, so that the
     keys of one cache were all turned alike; without them every prompt, short ones included, is scaled by
-    ``factor``. The weights are not trained for it: the papers fine-tune for ``linear`` and ``yarn``.
+    ``factor``. The weights are not trained for it: the papers fine-tune for ``linear`` and ``yarn``. A model that
+    comes with the ``llama3`` scaling of Llama 3.1 keeps it, and is scaled on top.
     """
 
     Options = PositionScalingOptions
@@ -71,18 +72,7 @@ class PositionScaling(Plain):
 
     def __init__(self, model: LanguageModel, options: Any) -> None:
         super().__init__(model, options)
-        config: Any = model.config
-        kind = config.rope_parameters.get("rope_type", "default")
-        if kind != "default":
-            raise UsageError(
-                f"method position_scaling: the rotary positions of {model.name} are scaled already ({kind}); "
-                "use plain, which reads what that gives"
-            )
-        if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-            raise UsageError(
-                f"method position_scaling: {model.name} attends within a sliding window of {config.sliding_window} "
-                "tokens; scaled positions do not widen it"
-            )
+        check_scalable("position_scaling", model)
 
     def context_limit(self) -> int:
         """The model's window, `factor` times."""
@@ -140,35 +130,21 @@ class PositionScaling(Plain):
     @contextmanager
     def scaled(self, scale: float) -> Iterator[None]:
         """Let the model turn queries and keys by the scaled frequencies; afterwards it is as it was."""
-        body: Any = self.model.network.model
-        own = body.rotary_emb
-        body.rotary_emb = self._rotary(type(own), scale)
-        try:
+        with turned(self.model.network, self._rotary(scale)):
             yield
-        finally:
-            body.rotary_emb = own
 
-    def _rotary(self, cls: Any, scale: float) -> Any:
-        """A rotary embedding like the model's, with frequencies transformers computes for `scale`."""
-        from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
+    def _rotary(self, scale: float) -> Any:
+        """A rotary embedding like the model's, with frequencies for `scale`: transformers' own where it has them."""
         window, rope, network = self.model.context_length, self.options.rope, self.model.network
-        config: Any = copy.deepcopy(network.config)
-        config.max_position_embeddings = window
-        plain = dict(config.rope_parameters)
-        if rope in ("linear", "yarn"):
-            config.rope_parameters = {**plain, "rope_type": rope, "factor": scale}
-            if rope == "yarn":
-                config.rope_parameters["original_max_position_embeddings"] = window
-        elif rope == "ntk":
-            channels = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-            config.rope_parameters = {
-                **plain,
-                "rope_theta": plain["rope_theta"] * scale ** (channels / (channels - 2)),
-            }
-        rotary = cls(config)
-        if rope == "dynamic":  # its own module would change with every pass, and leave older keys behind
-            config.rope_parameters = {**plain, "rope_type": rope, "factor": self.options.factor}
-            frequencies = ROPE_INIT_FUNCTIONS[rope](config, seq_len=round(scale * window))
-            rotary.inv_freq, rotary.attention_scaling = frequencies
-        return rotary.to(network.device)
+        base = base_of(network.config)
+        if rope == "yarn":
+            return rotary(network, base, scale, window)
+        if rope == "ntk":
+            return rotary(network, base * ntk_factor(network.config, scale))
+        if rope == "linear":
+            made = rotary(network, base)
+            made.inv_freq = made.inv_freq / scale
+            return made
+        # Its own module would change with every pass, and leave older keys behind.
+        stretched = self.options.factor * max(1.0, round(scale * window) / window) - self.options.factor + 1
+        return rotary(network, base * ntk_factor(network.config, stretched))

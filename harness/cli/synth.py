@@ -13,7 +13,7 @@ from ._output import emit, json_flag, quiet_flag, say
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--recipe", required=True, help="thesis, experts, or an installed one.")
+@click.option("--recipe", required=True, help="thesis, experts, hierarchical, selflong, or an installed one.")
 @click.option("--count", type=int, help="Samples in all, in the paper's proportions (default: the paper's).")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder of the data and its card."
@@ -89,6 +89,11 @@ def _say(card: dict[str, Any], out: Path) -> None:
         )
     if samples["below_length_range"]:
         say(f"note: {samples['below_length_range']} samples are shorter than the range asked for")
+    if samples.get("missing_questions"):
+        say(
+            f"note: {samples['missing_questions']:,} questions are missing in the dialogues: the pool had none left "
+            "for their documents"
+        )
     for task, asked in samples["asked"].items():
         if samples["made"][task] < asked:
             say(f"note: {task}: {samples['made'][task]} of {asked}: no usable items for the rest")

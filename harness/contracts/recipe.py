@@ -117,6 +117,10 @@ class Draft:
         The bare question in the suffix; empty where there is none.
     repeats
         Passages that stand in the context a second time, because the pool could not fill the length.
+    learn
+        What training learns of it: ``"answer"``, or ``"all"``, prompt included.
+    facts
+        JSON-ready: more that is known of it, kept in its line.
     """
 
     kind: str
@@ -127,6 +131,59 @@ class Draft:
     label: str = ""
     question: str = ""
     repeats: int = 0
+    learn: str = "answer"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A question of a dialogue and its answer, after what is read before it.
+
+    Attributes
+    ----------
+    kind
+        What is asked.
+    read
+        Pieces of the documents that come before the question; often none.
+    question, answer
+        Pieces of the question, and of its answer.
+    about
+        Numbers of the documents asked about, from 1, in the order they are read.
+    evidence
+        Sources (as in `Part`) of the pieces that the answer was written from; all of them stand before it.
+    """
+
+    kind: str
+    read: tuple[Part, ...]
+    question: tuple[Part, ...]
+    answer: tuple[Part, ...]
+    about: tuple[int, ...] = ()
+    evidence: tuple[tuple[str, int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """A sample of several turns: documents, and questions about them; small like a `Draft`.
+
+    Attributes
+    ----------
+    kind
+        What kind of dialogue, within the task.
+    exchanges
+        In order; at least one.
+    documents
+        How many are read in it.
+    missing
+        Questions that should be there and are not, because the pool had none left.
+    learn
+        What training learns of it: ``"answer"`` (every answer), or ``"all"``.
+    """
+
+    kind: str
+    exchanges: Sequence[Exchange]
+    documents: int
+    missing: int = 0
+    learn: str = "answer"
 
 
 @dataclass(frozen=True)
@@ -173,6 +230,21 @@ class Recipe(ABC):
     def __init__(self, options: BaseOptions) -> None:
         self.options = options
 
+    def sources(self) -> dict[str, Any]:
+        """JSON-ready: what items depend on besides the options, such as documents, by their hashes.
+
+        It stands in the pool's identity in place of the options of those names: a pool of other documents is never
+        gone on with, and one of the same documents in another place is.
+        """
+        return {}
+
+    def requests(self) -> Mapping[str, tuple[int, int]]:
+        """For each kind of request the most tokens of its prompt and of its answer, where that can be said.
+
+        A generator that cannot read so much is refused before anything is generated.
+        """
+        return {}
+
     @abstractmethod
     def items(self, count: int, nouns: int) -> int:
         """How many items (of the first stage) to generate for `count` samples, by default."""
@@ -182,7 +254,9 @@ class Recipe(ABC):
         """Every kind of item, in the order they are generated."""
 
     @abstractmethod
-    def draft(self, task: str, pool: Items, rng: random.Random, length: LengthRange | None) -> Draft:
+    def draft(
+        self, task: str, pool: Items, rng: random.Random, length: LengthRange | None
+    ) -> Draft | Dialogue:
         """Plan one sample.
 
         Raises

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,12 @@ def llama2(text: str) -> str:
     return f"[INST]{text}[/INST]"
 
 
+def llama2_turns(turns: Sequence[str]) -> str:
+    """`llama2` for turns by user and assistant in turn: each exchange is a sequence of its own."""
+    pairs = [f"{llama2(said)}{answer}</s><s>" for said, answer in zip(turns[:-1:2], turns[1::2], strict=True)]
+    return "".join([*pairs, llama2(turns[-1])])
+
+
 def render_template(tokenizer: Any, text: str) -> str:
     """One user turn through the tokenizer's own template, up to where the answer begins.
 
@@ -36,16 +45,56 @@ def render_template(tokenizer: Any, text: str) -> str:
     written into it. A template that offers a thinking mode is asked not to use it, as answers are short
     here; others ignore that.
     """
+    return render_turns(tokenizer, [text])
+
+
+def render_turns(tokenizer: Any, turns: Sequence[str]) -> str:
+    """As `render_template`, for turns by user and assistant in turn; the last one is the user's."""
     template = _DATE_CALL.sub(lambda call: repr(_ANY_DAY.strftime(call[2])), tokenizer.get_chat_template())
+    roles = itertools.cycle(("user", "assistant"))
     return str(
         tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}],
+            [{"role": role, "content": words} for role, words in zip(roles, turns)],
             chat_template=template,
             tokenize=False,
             add_generation_prompt=True,
             enable_thinking=False,
         )
     )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a chat template writes around the turns of a dialogue.
+
+    Attributes
+    ----------
+    before
+        In front of the first turn of the user.
+    asked
+        Between a user's turn and the answer to it.
+    between
+        Between an answer and the user's next turn.
+    trims
+        Whether blanks around a turn are taken away.
+    """
+
+    before: str
+    asked: str
+    between: str
+    trims: bool
+
+
+def frame(render: Callable[[Sequence[str]], str]) -> Frame | None:
+    """The frame of a template, read off a dialogue of three marks; None if it does not keep turns as they are."""
+    marks = [f"\ue000turn {number}\ue000" for number in range(3)]
+    rest, parts = render(marks), []
+    for mark in marks:
+        part, found, rest = rest.partition(mark)
+        if not found:
+            return None
+        parts.append(part)
+    return Frame(parts[0], rest, parts[2], f" {marks[0]} " not in render([f" {marks[0]} "]))
 
 
 def end_ids(tokenizer: Any, config: Any, folder: Path) -> tuple[int, ...]:

@@ -174,6 +174,25 @@ class LanguageModel:
         )
 
     @cached_property
+    def chat_frame(self) -> chat_template.Frame:
+        """What stands around the turns of a dialogue.
+
+        Raises
+        ------
+        UsageError
+            If the model has no chat template, or it leaves earlier turns out.
+        """
+        if self.chat == "never":
+            raise UsageError(f"model {self.name} has no chat template, or was told not to use it")
+        if self.chat == "llama2":
+            found = chat_template.frame(chat_template.llama2_turns)
+        else:
+            found = chat_template.frame(lambda turns: chat_template.render_turns(self.tokenizer, turns))
+        if found is None:
+            raise UsageError(f"model {self.name}: its chat template does not keep the turns of a dialogue")
+        return found
+
+    @cached_property
     def end_ids(self) -> tuple[int, ...]:
         """Every token that ends an answer, ascending; never empty. Sources: see `chat_template.end_ids`."""
         found = chat_template.end_ids(self.tokenizer, self.config, self.folder)

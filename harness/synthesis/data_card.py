@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._util.files import write_whole
 from .._version import __version__
-from ..contracts.recipe import Draft, LengthRange
+from ..contracts.recipe import Dialogue, Draft, LengthRange
 from ..errors import UsageError
 from .assembly import Layout
 
@@ -39,18 +39,26 @@ class DataFacts:
     repeated_passages: int = 0
     with_repeats: int = 0
     below_range: int = 0
+    documents: int = 0
+    missing_questions: int = 0
+    questions: Counter[str] = field(default_factory=Counter)
     sha256: str = ""
     bytes: int = 0
 
-    def add(self, task: str, draft: Draft, measured: Layout, length: LengthRange | None) -> None:
+    def add(self, task: str, draft: Draft | Dialogue, measured: Layout, length: LengthRange | None) -> None:
         """Count one sample."""
         self.counts[task] += 1
         self.kinds[f"{task}: {draft.kind}"] += 1
         self.lengths.append(measured.tokens)
+        self.below_range += length is not None and measured.tokens < length.low
+        if isinstance(draft, Dialogue):
+            self.documents += draft.documents
+            self.missing_questions += draft.missing
+            self.questions.update(exchange.kind for exchange in draft.exchanges)
+            return
         self.passages += len(draft.passages)
         self.repeated_passages += draft.repeats
         self.with_repeats += draft.repeats > 0
-        self.below_range += length is not None and measured.tokens < length.low
 
 
 def digest(value: Any) -> str:
@@ -84,6 +92,7 @@ def make(plan: SynthPlan, request: dict[str, Any], facts: DataFacts) -> dict[str
         "tokenizer_hash": identity["tokenizer_hash"],
         "seed": request["seed"],
         "options": identity["options"],
+        **({"sources": identity["sources"]} if "sources" in identity else {}),
         "length_range": request["length"],
         "nouns": {"count": identity["nouns"], "sha256": identity["nouns_sha256"]},
         "pool": {
@@ -100,11 +109,35 @@ def make(plan: SynthPlan, request: dict[str, Any], facts: DataFacts) -> dict[str
             "passages": facts.passages,
             "repeated_passages": facts.repeated_passages,
             "samples_with_repeated_passages": facts.with_repeats,
+            **(_dialogues(facts) if facts.documents else {}),
         },
         "lengths": histogram(facts.lengths),
         "data": {"file": "data.jsonl", "bytes": facts.bytes, "sha256": facts.sha256},
         "licence": LICENCE,
         "request": request,
+    }
+
+
+def _contents(samples: dict[str, Any]) -> list[str]:
+    found = [
+        f"Of {samples['passages']:,} passages {samples['repeated_passages']:,} stand in their context a second "
+        f"time ({samples['samples_with_repeated_passages']} samples), because the pool could not fill the "
+        f"length; {samples['below_length_range']} samples are shorter than was asked for."
+    ]
+    if "documents" in samples:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in samples["questions"].items())
+        found.append(
+            f"Dialogues read {samples['documents']:,} documents and ask {kinds}; {samples['missing_questions']:,} "
+            "questions are missing, because the pool had none left."
+        )
+    return found
+
+
+def _dialogues(facts: DataFacts) -> dict[str, Any]:
+    return {
+        "documents": facts.documents,
+        "questions": dict(sorted(facts.questions.items())),
+        "missing_questions": facts.missing_questions,
     }
 
 
@@ -155,13 +188,12 @@ def text(card: dict[str, Any]) -> str:
         "",
         f"Options: {', '.join(f'{k}={v}' for k, v in card['options'].items())}.",
         "",
+        *([f"Sources: {json.dumps(card['sources'])}.", ""] if "sources" in card else []),
         "| task | asked for | made |",
         "| --- | --- | --- |",
         *(f"| {task} | {asked} | {samples['made'][task]} |" for task, asked in samples["asked"].items()),
         "",
-        f"Of {samples['passages']:,} passages {samples['repeated_passages']:,} stand in their context a second "
-        f"time ({samples['samples_with_repeated_passages']} samples), because the pool could not fill the "
-        f"length; {samples['below_length_range']} samples are shorter than was asked for.",
+        *_contents(samples),
         "",
         "## Pool",
         "",

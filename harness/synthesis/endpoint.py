@@ -49,6 +49,7 @@ class EndpointGenerator:
         self.url = f"{base}/v1/chat/completions"
         self.name = model
         self.batch_size = batch_size
+        self.window: int | None = None
         self.wait = wait
         self._top_k = True
         self._lock = threading.Lock()

@@ -29,9 +29,12 @@ class Generator(Protocol):
     ----------
     batch_size
         How many requests are given to `generate` at once; a pool always groups its items by this number.
+    window
+        Tokens it can read, prompt and answer together; None: unknown.
     """
 
     batch_size: int
+    window: int | None
 
     def facts(self) -> dict[str, Any]:
         """JSON-ready: everything that can change an answer. Two pools with other facts are never mixed."""
@@ -68,6 +71,7 @@ class ModelGenerator:
     def __init__(self, model: LanguageModel, batch_size: int) -> None:
         self.model = model
         self.batch_size = batch_size
+        self.window: int | None = model.context_length
 
     def facts(self) -> dict[str, Any]:
         """Weights, template and numeric type of the model, and the batch size: all may change an answer."""

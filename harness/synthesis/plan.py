@@ -82,13 +82,16 @@ def assemble_plan(
         raise UsageError(f"--pool {folder}: no pool there; give --items to make one in that folder")
     # Another seed may assemble other samples from a pool, but its items go on from its own seed.
     seed = int(found["seed"]) if found and settings.pool else settings.seed
+    _check_requests(settings.recipe, recipe, generator)
+    sources = recipe.sources()
     default = 0 if found else recipe.items(count, len(nouns))
     wanted = max(settings.items or default, int(found["items"]) if found else 0)
     identity = {
         "format": FORMAT,
         "recipe": settings.recipe,
         "recipe_version": recipe.version,
-        "options": recipe.options.model_dump(mode="json"),
+        "options": recipe.options.model_dump(mode="json", exclude=set(sources)),
+        **({"sources": sources} if sources else {}),
         "generator": generator.facts(),
         "tokenizer_hash": model.tokenizer_hash,
         "model": settings.generator_model if settings.generator else model.name,
@@ -137,9 +140,10 @@ def _check_pool(folder: Path, found: Mapping[str, Any], identity: Mapping[str, A
         ("tokenizer_hash", "for another tokenizer"),
         ("nouns_sha256", "from another list of nouns"),
         ("seed", "with seed {}"),
+        ("sources", "from other documents"),
         ("options", "with options {}"),
     ):
-        if found.get(key) != identity[key]:
+        if found.get(key) != identity.get(key):
             said = what.format(json.dumps(found.get(key)))
             raise UsageError(f"the pool {folder} was made {said}; choose another --pool or --out")
     theirs, ours = dict(found.get("generator", {})), dict(identity["generator"])
@@ -149,6 +153,18 @@ def _check_pool(folder: Path, found: Mapping[str, Any], identity: Mapping[str, A
         if key in ("batch_size", "dtype"):
             said = f"with {key.replace('_', ' ')} {theirs.get(key)}, which may change the texts"
         raise UsageError(f"the pool {folder} was made {said}; choose another --pool or --out")
+
+
+def _check_requests(name: str, recipe: Recipe, generator: Generator) -> None:
+    """Refuse a generator that could not read what it will be asked."""
+    if generator.window is None:
+        return
+    for what, (prompt, answer) in recipe.requests().items():
+        if prompt + answer > generator.window:
+            raise UsageError(
+                f"recipe {name}: a request for {what} takes up to {prompt:,} tokens and {answer:,} of answer, "
+                f"{prompt + answer:,} in all; the generator reads {generator.window:,}. --set makes texts smaller"
+            )
 
 
 def _counter(model: LanguageModel) -> Any:

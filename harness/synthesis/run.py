@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._util.files import writes
-from ..contracts.recipe import Draft, Dropped, NoItems, Request, Stage, TooShort
+from ..contracts.recipe import Dialogue, Draft, Dropped, NoItems, Request, Stage, TooShort
 from ..errors import HarnessError, UsageError
 from . import data_card
 from .assembly import DataFile, Layout, layout
@@ -173,7 +173,7 @@ def _write_samples(plan: SynthPlan, watcher: Watcher, path: Path) -> data_card.D
     return facts
 
 
-def _draw(plan: SynthPlan, task: str, number: int) -> tuple[Draft, Layout] | None:
+def _draw(plan: SynthPlan, task: str, number: int) -> tuple[Draft | Dialogue, Layout] | None:
     """A sample within the range; None if the pool has no item of a kind that the task needs.
 
     One that is shorter than the range (a pool without anything that fits) is better than none, and counted.

@@ -8,15 +8,17 @@ import random
 import shutil
 import statistics
 import tempfile
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .._util.files import unwritable
 from ..errors import UsageError
-from .mixture import BATCH, FORMAT, Mixture
+from .mixture import BATCH, CHARACTERS, FORMAT, Mixture
+from .rows import Row
 from .sources import HubRows, Progress, Source, parse_spec
 from .tokenize import Tokenizing
 
@@ -135,15 +137,21 @@ class _Store:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        self.offsets, self.learnt, self.source = [0], [], []  # type: tuple[list[int], list[int], list[int]]
+        self.offsets, self.spans = [0], [0]
+        self.learnt = array("q")  # start, end, start, end ... of the stretches that are learnt
+        self.source: list[int] = []
+        self.labelled = 0
 
-    def add(self, ids: list[int], learnt: int, source: int) -> None:
-        """Append an example whose first `learnt` tokens are not learnt."""
+    def add(self, ids: list[int], learnt: Sequence[tuple[int, int]], source: int) -> None:
+        """Append an example of which these stretches of tokens are learnt."""
         import numpy as np
 
         self.file.write(np.asarray(ids, dtype="<i4").tobytes())
         self.offsets.append(self.offsets[-1] + len(ids))
-        self.learnt.append(learnt)
+        for stretch in learnt:
+            self.learnt.extend(stretch)
+            self.labelled += stretch[1] - stretch[0]
+        self.spans.append(len(self.learnt) // 2)
         self.source.append(source)
 
 
@@ -187,7 +195,13 @@ def _write(
         _require_some(facts, settings)
         order = list(range(len(store.source)))
         random.Random(settings["seed"]).shuffle(order)
-        arrays = {"offsets": store.offsets, "learnt": store.learnt, "source": store.source, "order": order}
+        arrays: dict[str, Sequence[int]] = {
+            "offsets": store.offsets,
+            "learnt": store.learnt,
+            "spans": store.spans,
+            "source": store.source,
+            "order": order,
+        }
         for name, values in arrays.items():
             np.save(partial / f"{name}.npy", np.asarray(values, dtype="<i8"))
         summary = json.dumps(_summary(facts, store, settings), indent=2)
@@ -211,12 +225,12 @@ def _write(
 def _take(index: int, source: Source, tokenizing: Tokenizing, store: _Store, step: _Step) -> dict[str, Any]:
     """Tokenise one source into the store until its count is reached; its facts."""
     tokenizing.dropped.clear()
-    first, begin = len(store.source), store.offsets[-1]
+    first, begin, labelled = len(store.source), store.offsets[-1], store.labelled
     read = taken = 0
     rows = source.rows(tokenizing.seed)
     while source.count is None or taken < source.count:
         wanted = BATCH if source.count is None else min(BATCH, source.count - taken)
-        if not (batch := list(islice(rows, wanted))):
+        if not (batch := _batch(rows, wanted)):
             break
         for examples in tokenizing.examples(batch, source.identity):
             for ids, learnt in examples:
@@ -234,8 +248,18 @@ def _take(index: int, source: Source, tokenizing: Tokenizing, store: _Store, ste
         "dropped": dict(sorted(tokenizing.dropped.items())),
         "examples": len(store.source) - first,
         "tokens": tokens,
-        "labelled": tokens - sum(store.learnt[first:]),
+        "labelled": store.labelled - labelled,
     }
+
+
+def _batch(rows: Iterator[tuple[int, Row]], most: int) -> list[tuple[int, Row]]:
+    """The next rows, fewer than `most` where they are long: their texts and offsets are in memory together."""
+    found: list[tuple[int, Row]] = []
+    characters = 0
+    while len(found) < most and characters < CHARACTERS and (row := next(rows, None)) is not None:
+        found.append(row)
+        characters += len(row[1].text) + sum(map(len, chain.from_iterable(row[1].exchanges)))
+    return found
 
 
 def _require_some(facts: Sequence[dict[str, Any]], settings: dict[str, Any]) -> None:

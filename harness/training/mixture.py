@@ -2,7 +2,9 @@
 
 Tokens and labels are those of Activation Beacon (https://arxiv.org/abs/2401.03462), v1: a text is truncated
 and all of it is learnt; of a prompt with an answer only the answer is learnt, the prompt losing its middle if
-both together are too long. Memory stays flat: files are read by lines, and token ids are memory-mapped.
+both together are too long. Ours: of a dialogue every answer is learnt, and exchanges from its end are left out
+where it is too long; a row may say that its prompts are learnt too. Memory stays flat: files are read by lines,
+and token ids are memory-mapped.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     pass
 
-FORMAT = 1
+FORMAT = 2
 """Goes up whenever the same sources may give other examples: what was kept before is then made anew."""
 
 IGNORED = -100
 BATCH = 16  # rows tokenised at a time, in parallel; their text is in memory together
+CHARACTERS = 4_000_000  # after so many a batch is full, however few rows they are
 
 
 class Mixture:
@@ -45,6 +48,7 @@ class Mixture:
             self.facts: dict[str, Any] = json.loads((folder / "facts.json").read_text("utf-8"))
             self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
             self._learnt = np.load(folder / "learnt.npy", mmap_mode="r")
+            self._spans = np.load(folder / "spans.npy", mmap_mode="r")
             self._source = np.load(folder / "source.npy", mmap_mode="r")
             self._order = np.load(folder / "order.npy", mmap_mode="r")
             self._tokens = np.memmap(folder / "tokens.bin", dtype="<i4", mode="r")
@@ -70,8 +74,11 @@ class Mixture:
         place = self._order[index]
         start, end = self._offsets[place], self._offsets[place + 1]
         ids: list[int] = self._tokens[start:end].tolist()
-        ignored = int(self._learnt[place])
-        return Example(ids, [IGNORED] * ignored + ids[ignored:], int(self._source[place]))
+        labels = [IGNORED] * len(ids)
+        first, last = self._spans[place], self._spans[place + 1]
+        for start, end in self._learnt[2 * first : 2 * last].reshape(-1, 2).tolist():
+            labels[start:end] = ids[start:end]
+        return Example(ids, labels, int(self._source[place]))
 
     def __iter__(self) -> Iterator[Example]:
         return (self[index] for index in range(len(self)))

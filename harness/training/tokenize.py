@@ -15,8 +15,11 @@ from .rows import Row
 if TYPE_CHECKING:
     from ..models.model import LanguageModel
 
+Tokens = tuple[list[int], list[tuple[int, int]]]
+"""An example: token ids, and the stretches ``[start, end)`` of them that are learnt, in order."""
+
 SEPARATORS = (" ", "\n", "\n\n")
-"""Between prompt and answer, one drawn for each example."""
+"""Between prompt and answer, one drawn for each answer."""
 
 
 class Tokenizing:
@@ -44,26 +47,57 @@ class Tokenizing:
         end = tokenizer.eos_token_id
         return int(end) if end is not None else self.model.end_ids[0]
 
-    def examples(self, batch: Sequence[tuple[int, Row]], identity: str) -> list[list[tuple[list[int], int]]]:
-        """For each row its examples: token ids, and how many of them, from the first, are not learnt."""
-        texts, borders = [], []
-        for number, row in batch:
-            head = self._head(row, f"{self.seed} {identity} {number}")
-            texts.append(head + (row.answer or ""))
-            borders.append(len(head))
-        made = []
-        for (_, row), border, encoded in zip(batch, borders, self._encode(texts, batch)):
+    def examples(self, batch: Sequence[tuple[int, Row]], identity: str) -> list[list[Tokens]]:
+        """For each row its examples: token ids, and the stretches of them that are learnt."""
+        written = [self._written(row, f"{self.seed} {identity} {number}") for number, row in batch]
+        made: list[list[Tokens]] = []
+        for (_, row), (_, answers), encoded in zip(
+            batch, written, self._encode([text for text, _ in written], batch)
+        ):
             ids, offsets = encoded
-            made.append(self._text(ids) if row.answer is None else self._pair(ids, offsets, border))
+            if row.answer is None:
+                made.append(self._text(ids))
+                continue
+            found = self._dialogue(ids, _tokens_of(offsets, answers, len(ids)))
+            made.append([(ids, [(0, len(ids))] if row.learn_all else spans) for ids, spans in found])
         return made
 
-    def _head(self, row: Row, draw: str) -> str:
-        """What stands before the answer."""
+    def _written(self, row: Row, draw: str) -> tuple[str, list[tuple[int, int]]]:
+        """The text of an example, and where (in characters) its answers stand, with what ends a turn after them.
+
+        The end of the last one is put there as a token, once its length is known.
+        """
         if row.answer is None:
-            return row.text
-        if self.chat:
-            return render(Prompt("", row.text, ""), self.model, chat=True).text
-        return row.text + random.Random(draw).choice(SEPARATORS)
+            return row.text, []
+        source = random.Random(draw)
+        parts, answers, length = [], list[tuple[int, int]](), 0
+        for number, (prompt, answer) in enumerate(row.exchanges):
+            head = self._head(prompt, number, source)
+            end = self._turn_end() if number < len(row.later) else ""
+            if number < len(row.later) and self.chat and self.model.chat_frame.trims:
+                answer = answer.strip()
+            answers.append((length + len(head), length + len(head) + len(answer) + len(end)))
+            parts += [head, answer, end]
+            length = answers[-1][1]
+        return "".join(parts), answers
+
+    def _head(self, prompt: str, number: int, source: random.Random) -> str:
+        """What stands before the answer of an exchange, from the end of the turn before it on."""
+        if not self.chat:
+            return prompt + source.choice(SEPARATORS)
+        if number == 0:
+            return render(Prompt("", prompt, ""), self.model, chat=True).text
+        frame = self.model.chat_frame
+        begin = frame.between[len(self._turn_end()) :]
+        return begin + (prompt.strip() if frame.trims else prompt) + frame.asked
+
+    def _turn_end(self) -> str:
+        """What ends an answer that is not the last: learnt, so that the model stops there."""
+        end = str(self._tokenizer.convert_ids_to_tokens(self._end))
+        if not self.chat:
+            return end
+        before, found, _ = self.model.chat_frame.between.partition(end)
+        return before + found if found else ""
 
     def _encode(
         self, texts: Sequence[str], batch: Sequence[tuple[int, Row]]
@@ -82,30 +116,48 @@ class Tokenizing:
                 found[place] = encoded["input_ids"][index], encoded["offset_mapping"][index] if spans else ()
         return found
 
-    def _text(self, ids: list[int]) -> list[tuple[list[int], int]]:
+    def _text(self, ids: list[int]) -> list[Tokens]:
         if len(ids) < self.min_length:
             self.dropped["shorter than min_length"] += 1
             return []
         if len(ids) <= self.max_length or not self.split:
-            return [(ids[: self.max_length], 0)]
+            return [(ids[: self.max_length], [(0, min(len(ids), self.max_length))])]
         head = ids[:1] if self.max_length > 1 and ids[0] == self._tokenizer.bos_token_id else []
         body, size = ids[len(head) :], self.max_length - len(head)
         pieces = [head + body[start : start + size] for start in range(0, len(body), size)]
         if len(pieces[-1]) < self.min_length:
             self.dropped["remainder of a text, shorter than min_length"] += 1
             pieces.pop()
-        return [(piece, 0) for piece in pieces]
+        return [(piece, [(0, len(piece))]) for piece in pieces]
 
-    def _pair(
-        self, ids: list[int], offsets: Sequence[tuple[int, int]], border: int
-    ) -> list[tuple[list[int], int]]:
-        # A token that holds the separator and the answer's first letters is the answer's: it must be learnt.
-        first = next(
-            (i for i, (start, stop) in enumerate(offsets) if stop > border and stop > start), len(ids)
-        )
-        prompt, answer = ids[:first], ids[first:]
-        if not answer or answer[-1] != self._end:
-            answer.append(self._end)
+    def _dialogue(self, ids: list[int], answers: list[tuple[int, int]]) -> list[Tokens]:
+        """As many whole exchanges as `max_length` takes, from the first; the first one alone loses its middle.
+
+        Later questions are about what stood before them, so that nothing else can be left out of a dialogue.
+        """
+        kept = len(answers)
+        while kept > 1 and self._ended(ids, answers[kept - 1]) > self.max_length:
+            kept -= 1
+        if kept < len(answers):
+            self.dropped["later exchanges of a dialogue, beyond max_length"] += len(answers) - kept
+        start, stop = answers[kept - 1]
+        spans = [*answers[: kept - 1], (start, self._ended(ids, (start, stop)))]
+        ids = ids[:stop]
+        if len(ids) < spans[-1][1]:
+            ids.append(self._end)
+        if kept == 1:
+            return self._pair(ids[:start], ids[start:])
+        if len(ids) < self.min_length:
+            self.dropped["shorter than min_length"] += 1
+            return []
+        return [(ids, spans)]
+
+    def _ended(self, ids: list[int], answer: tuple[int, int]) -> int:
+        """Where an answer ends once the token that ends it is there."""
+        start, stop = answer
+        return stop if stop > start and ids[stop - 1] == self._end else stop + 1
+
+    def _pair(self, prompt: list[int], answer: list[int]) -> list[Tokens]:
         room = self.max_length - len(answer)
         if room < 1:
             self.dropped["answer longer than max_length"] += 1
@@ -116,4 +168,27 @@ class Tokenizing:
         if len(prompt) > room:
             late = room // 2
             prompt = prompt[: room - late] + prompt[len(prompt) - late :]
-        return [(prompt + answer, len(prompt))]
+        return [(prompt + answer, [(len(prompt), len(prompt) + len(answer))])]
+
+
+def _tokens_of(
+    offsets: Sequence[tuple[int, int]], stretches: Sequence[tuple[int, int]], size: int
+) -> list[tuple[int, int]]:
+    """Which of `size` tokens stretches of characters are; those after the last one belong to it.
+
+    A token that holds the separator and the answer's first letters is the answer's: it must be learnt.
+    """
+    found = [(size, size)] * len(stretches)
+    place = 0
+    for token, (start, stop) in enumerate(offsets):
+        if stop <= start:  # the tokenizer's own, for no characters
+            continue
+        while place < len(stretches) and start >= stretches[place][1]:
+            place += 1
+        if place == len(stretches):
+            break
+        if stop > stretches[place][0]:
+            found[place] = (min(found[place][0], token), token + 1)
+    if found:
+        found[-1] = (found[-1][0], size)
+    return found

@@ -6,34 +6,25 @@ a copy of q, k, v and o (`MultiHeadBeacon`), each ratio has its own LoRA on them
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Parameter
 
 from harness import UsageError
 
+from ..low_rank import LowRank, places
 from .form import PAPERS_START, Start
-from .projections import PROJECTIONS, first_embedding
+from .projections import first_embedding
+
+__all__ = ["EMBEDDING", "Expert", "LoraExperts", "places"]
 
 EMBEDDING = "beacon_embedding"
 
 
-def places(network: Any) -> dict[str, tuple[int, int]]:
-    """``(inputs, outputs)`` of every q, k, v and o projection, by its name in ``network.model``."""
-    return {
-        name: (module.in_features, module.out_features)
-        for name, module in network.model.named_modules()
-        if name.rpartition(".")[2] in PROJECTIONS and isinstance(module, torch.nn.Linear)
-    }
-
-
-class Expert(torch.nn.Module):
+class Expert(LowRank):
     """The LoRA of one ratio: an embedding, and for each projection W the sum ``W x + (alpha / rank) B A x``.
 
     Parameters
@@ -43,9 +34,8 @@ class Expert(torch.nn.Module):
     rank, alpha
         Of the decomposition; alpha / rank scales what it adds.
     tensors
-        ``beacon_embedding`` ``[hidden]`` and, for each place, ``<place>.lora_A.weight`` ``[rank, inputs]`` and
-        ``<place>.lora_B.weight`` ``[outputs, rank]``. None: before training (A random, B zero, the embedding of
-        that start), which adds nothing.
+        ``beacon_embedding`` ``[hidden]`` and the tensors of `LowRank`. None: before training (A random, B zero,
+        the embedding of that start), which adds nothing.
     start
         What the beacons are fed: it decides what their embedding is before training.
 
@@ -63,58 +53,16 @@ class Expert(torch.nn.Module):
         tensors: Mapping[str, Tensor] | None = None,
         start: Start = PAPERS_START,
     ) -> None:
-        super().__init__()
-        self.rank, self.alpha = rank, alpha
-        device = network.device
         embedding = first_embedding(network, start) if tensors is None else tensors.get(EMBEDDING)
         if embedding is None or embedding.shape != (network.config.hidden_size,):
             raise UsageError(f"the expert's {EMBEDDING} is missing or of another width than the model's")
-        self.beacon_embedding = Parameter(embedding.detach().to(device, torch.float32).clone())
-        self.a, self.b = torch.nn.ParameterDict(), torch.nn.ParameterDict()
-        known = {EMBEDDING}
-        for place, (inputs, outputs) in places(network).items():
-            first, second = f"{place}.lora_A.weight", f"{place}.lora_B.weight"
-            if tensors is None:
-                a, b = torch.empty(rank, inputs), torch.zeros(outputs, rank)
-                torch.nn.init.kaiming_uniform_(a, a=math.sqrt(5))
-            else:
-                if first not in tensors or second not in tensors:
-                    raise UsageError(f"the expert has no LoRA for {place}")
-                a, b = tensors[first], tensors[second]
-            if a.shape != (rank, inputs) or b.shape != (outputs, rank):
-                raise UsageError(
-                    f"the expert's LoRA for {place} has another shape than rank and model ask for"
-                )
-            key = place.replace(".", "/")
-            self.a[key] = Parameter(a.detach().to(device, torch.float32).clone())
-            self.b[key] = Parameter(b.detach().to(device, torch.float32).clone())
-            known |= {first, second}
-        if unknown := sorted(set(tensors or ()) - known):
-            raise UsageError(f"the expert's {unknown[0]} has no place in this model")
+        low = None if tensors is None else {n: t for n, t in tensors.items() if n != EMBEDDING}
+        super().__init__(network, rank, alpha, low, "the expert")
+        self.beacon_embedding = Parameter(embedding.detach().to(network.device, torch.float32).clone())
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything by the names the constructor takes."""
-        found: dict[str, Tensor] = {EMBEDDING: self.beacon_embedding}
-        for side, parameters in (("A", self.a), ("B", self.b)):
-            found |= {f"{k.replace('/', '.')}.lora_{side}.weight": p for k, p in parameters.items()}
-        return found
-
-    def run(self, body: Any, **inputs: Any) -> Any:
-        """A forward pass of `body` with the low-rank sums added to its projections' outputs."""
-        scale = self.alpha / self.rank
-        with ExitStack() as hooks:
-            for key in self.a:
-                a, b = self.a[key], self.b[key]
-
-                def add(
-                    _: Any, args: tuple[Tensor, ...], out: Tensor, a: Tensor = a, b: Tensor = b
-                ) -> Tensor:
-                    x = args[0]
-                    return out + F.linear(F.linear(x, a.to(x.dtype)), b.to(x.dtype)) * scale
-
-                hook = body.get_submodule(key.replace("/", ".")).register_forward_hook(add)
-                hooks.callback(hook.remove)
-            return body(**inputs)
+        return {EMBEDDING: self.beacon_embedding, **super().tensors()}
 
 
 class LoraExperts(torch.nn.Module):

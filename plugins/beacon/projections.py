@@ -11,10 +11,10 @@ from torch.func import functional_call
 
 from harness import UsageError
 
+from ..low_rank import PROJECTIONS
 from .form import PAPERS_START, Start
 
 EMBEDDING = "model.beacon_embed_tokens.weight"
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 class BeaconWeights(Protocol):

@@ -16,11 +16,12 @@ from harness.errors import UsageError
 from harness.options import Options
 
 from ..longbench.metrics import qa_f1, rouge_l
+from .questions import SHORT_ANSWER, asked
 
 DATA = "data.jsonl"
 LONG = frozenset({"summarization", "few_shot_summarization", "sim_diff", "explain", "summary"})
 """Tasks and kinds of question whose answers are prose, scored by ROUGE-L; all others by token F1."""
-SHORT_ANSWER, LONG_ANSWER = 96, 640
+LONG_ANSWER = 640
 FACTS = ("task", "kind", "label", "tokens", "passages", "evidence")
 
 
@@ -40,6 +41,10 @@ class Synthetic(Task):
     the bags of words, both as LongBench computes them; an introducing label (``Answer:``) counts in neither
     text. References were written by a model: a score says how far an answer agrees with it. The metadata of
     a sample keeps where its evidence is, in characters and tokens of the prompt.
+
+    Of a dialogue each question is a sample of its own. Its context is all that stood before it up to the end of the
+    last document, earlier questions and answers included: questions asked between two documents share one context,
+    which a method reads once if it can.
     """
 
     Options = SyntheticOptions
@@ -73,10 +78,11 @@ class Synthetic(Task):
         return {"score": max((metric(found, reference) for reference in sample.references), default=0.0)}
 
     def breakdown(self, scored: Sequence[ScoredSample]) -> dict[str, float]:
-        """The mean of each task of the recipe, where there are several."""
+        """The mean of each task of the recipe, and of each kind of question of a dialogue, where there are several."""
         rows: dict[str, list[float]] = {}
         for sample in scored:
-            rows.setdefault(str(sample.metadata.get("task")), []).append(sample.scores["score"])
+            kind = f" {sample.metadata.get('kind')}" if "about" in sample.metadata else ""
+            rows.setdefault(f"{sample.metadata.get('task')}{kind}", []).append(sample.scores["score"])
         return (
             {name: sum(found) / len(found) for name, found in sorted(rows.items())} if len(rows) > 1 else {}
         )
@@ -92,10 +98,10 @@ class Synthetic(Task):
         try:
             with path.open(encoding="utf-8") as lines:
                 for number, line in enumerate(lines, 1):
-                    sample = _sample(line, f"{path}, line {number}")
-                    if wanted is None or sample.metadata["task"] in wanted:
-                        found += 1
-                        yield sample
+                    for sample in _samples(line, f"{path}, line {number}"):
+                        if wanted is None or sample.metadata["task"] in wanted:
+                            found += 1
+                            yield sample
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"synthetic: {path} cannot be read: {error}") from None
         if not found:
@@ -115,21 +121,27 @@ def _content(path: Path) -> str:
         raise UsageError(f"synthetic: {path} cannot be read: {error.strerror}") from None
 
 
-def _sample(line: str, where: str) -> Sample:
+def _samples(line: str, where: str) -> Iterator[Sample]:
+    """The one sample of a line, or those of a dialogue."""
     try:
         row = json.loads(line)
-        (_, prefix), (_, context), _ = row["prefix"], row["context"], row["suffix"]
-        text, label = str(row["prompt"]), str(row["label"])
-        prompt = Prompt(text[:prefix], text[prefix:context], text[context:], str(row["question"]))
-        facts: dict[str, Any] = {name: row[name] for name in FACTS}
-        if not all(isinstance(facts.get(name), str | None) for name in ("task", "kind")):
-            raise TypeError("task and kind must be text")
-        reference = str(row["answer"]).removeprefix(label)
-        sample_id = str(row["id"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        found = asked(row) if "messages" in row else [_sample(row)]
+        for sample in found:
+            if not all(isinstance(sample.metadata.get(name), str | None) for name in ("task", "kind")):
+                raise TypeError("task and kind must be text")
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise UsageError(f"{where}: no sample of harness synth ({error})") from None
+    yield from found
+
+
+def _sample(row: Mapping[str, Any]) -> Sample:
+    (_, prefix), (_, context), _ = row["prefix"], row["context"], row["suffix"]
+    text, label = str(row["prompt"]), str(row["label"])
+    prompt = Prompt(text[:prefix], text[prefix:context], text[context:], str(row["question"]))
+    facts: dict[str, Any] = {name: row[name] for name in FACTS}
+    reference = str(row["answer"]).removeprefix(label)
     new_tokens = LONG_ANSWER if _long(facts) else SHORT_ANSWER
-    return Sample(sample_id, prompt, (reference,), new_tokens, metadata=facts)
+    return Sample(str(row["id"]), prompt, (reference,), new_tokens, metadata=facts)
 
 
 def _long(facts: Mapping[str, Any]) -> bool:

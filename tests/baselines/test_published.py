@@ -19,6 +19,12 @@ LONGBENCH = [name for name in NAMES if table(name).task == "longbench"]
 def test_every_table_that_was_promised_is_there():
     assert NAMES == [
         "experts-1",
+        "he-2025",
+        "he-3",
+        "he-7",
+        "selflong-1",
+        "selflong-3",
+        "selflong-4",
         "thesis-4.1",
         "thesis-4.2",
         "thesis-4.3",
@@ -29,6 +35,17 @@ def test_every_table_that_was_promised_is_there():
     shapes = {name: (len(table(name).rows), len(table(name).columns)) for name in NAMES}
     assert shapes["experts-1"] == (6, 20)  # two models, three methods; 14 data sets, 5 categories, the mean
     assert [shapes[f"thesis-4.{n}"] for n in (1, 2, 3, 4)] == [(4, 6), (7, 6), (5, 6), (3, 6)]
+
+
+def test_what_only_secondary_readings_confirm_says_so():
+    for name in NAMES:
+        if name.startswith(("he-", "selflong-")):
+            notes = " ".join(table(name).notes)
+            assert "Confirmed" in notes and "remember" not in notes, name
+    assert value("he-2025", "1M model", "1024000") == 62.95
+    assert value("he-2025", "650K model", "InfiniteBench") is None, "never found, so never printed"
+    assert value("selflong-1", "SelfLong-8B-1M", "1048576") == 69.6
+    assert value("selflong-3", "w/ adjusted RoPE theta only", "1048576") == 48.1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,6 +24,8 @@ def story(seed: str, sentences: int = 8) -> str:
 class Script:
     """Answers every stage of both recipes with something usable, unless `say` has another answer."""
 
+    window = None
+
     def __init__(self, batch_size=4, say=None):
         self.batch_size = batch_size
         self.say = say or {}
@@ -52,9 +54,14 @@ class Script:
             return story(f"{stage} {number}")
         if stage in ("similar_b", "linked_b"):
             return story(f"{stage} {number}") + " The keeper found another lamp near here in that year."
+        if stage.endswith("question") and stage.startswith(("top", "section", "detail", "local", "multi")):
+            asked = f" What did keeper {stage.split('_')[0]}{number} find near the harbour?"
+            return f"{asked}\n\nAnswer: A lamp of type {number}, found by a keeper."
         if stage.endswith("question"):
             asked = f" What did keeper {number} find near the harbour?"
             return f"{asked}\n\nAnswer: A lamp of type {number}, found by a keeper."
+        if stage.endswith("_summary") and stage != "code_summary":
+            return f"A keeper {number} found a lamp near the water in that year."
         if stage in ("summary", "sim_diff", "code_summary", "code_explain", "code_answer"):
             name = re.search(r"\b(noun\w+_\w+)", prompt)
             return f"A keeper {number} found a lamp near the water in that year, named {name[1] if name else 'so'}."

@@ -373,3 +373,121 @@ def test_a_hub_that_does_not_answer_is_one_line(tiny, tmp_path):
     with pytest.raises(UsageError, match="cannot be read from the Hub") as caught:
         made("hub:owner/name", tiny, tmp_path / "work")
     assert "\n" not in str(caught.value)
+
+
+def spans(model, example):
+    """The texts of what is learnt, stretch by stretch."""
+    found, before = [], -100
+    for token, label in zip(example.input_ids, example.labels):
+        assert label in (-100, token)
+        if label != -100 and before == -100:
+            found.append([])
+        if label != -100:
+            found[-1].append(token)
+        before = label
+    return [model.tokenizer.decode(ids) for ids in found]
+
+
+def dialogue(*words, **more):
+    roles = ("user", "assistant") * len(words)
+    return {"messages": [{"role": r, "content": w} for r, w in zip(roles, words)], **more}
+
+
+def test_every_answer_of_a_dialogue_and_nothing_else_is_learnt(tiny, tmp_path):
+    row = dialogue("The sky.\n\nColour?", "blue", "Grass?", "green", "Sun?", "yellow", "And now?")
+    spec = write(tmp_path / "a.jsonl", row)
+    [example] = made(spec, tiny, tmp_path / "work", max_length=128)
+    assert [s.strip() for s in spans(tiny, example)] == ["blue</s>", "green</s>", "yellow</s>"]
+    text = tiny.tokenizer.decode(example.input_ids)
+    assert text.startswith("<s>The sky.\n\nColour?") and "And now" not in text
+    assert text.index("blue</s>Grass?") < text.index("green</s>Sun?")
+    [chat] = made(spec, tiny, tmp_path / "work", chat=True, max_length=128)
+    assert spans(tiny, chat) == ["blue<|im_end|>", "green<|im_end|>", "yellow<|im_end|>"]
+    expected = tiny.tokenizer.apply_chat_template(row["messages"][:6], tokenize=False)
+    assert tiny.tokenizer.decode(chat.input_ids) == "<s>" + expected.rstrip("\n")
+    assert chat.input_ids == tiny.tokenizer(expected.rstrip("\n"))["input_ids"]
+
+
+def test_turns_are_joined_to_exchanges(tiny, tmp_path):
+    turns = [("system", "s"), ("user", "u"), ("user", "v"), ("assistant", "a"), ("assistant", "b")]
+    turns += [("human", "w"), ("gpt", "c")]
+    row = {"conversations": [{"from": role, "value": words} for role, words in turns]}
+    spec = write(tmp_path / "a.jsonl", row)
+    [example] = made(spec, tiny, tmp_path / "work", chat=True)
+    text = tiny.tokenizer.decode(example.input_ids)
+    assert "user\ns\n\nu\n\nv<|im_end|>" in text and "user\nw<|im_end|>" in text
+    assert spans(tiny, example) == ["a\n\nb<|im_end|>", "c<|im_end|>"]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_row_may_be_learnt_whole(tiny, tmp_path, chat):
+    rows = [
+        {"prompt": "Sky?", "answer": "blue", "learn": "all"},
+        dialogue("Sky?", "blue", "Sun?", "red", learn="all"),
+    ]
+    data = made(write(tmp_path / "a.jsonl", *rows), tiny, tmp_path / "work", chat=chat)
+    assert len(data) == 2 and all(e.labels == e.input_ids for e in data)
+    [asked] = made(
+        write(tmp_path / "b.jsonl", {**rows[0], "learn": "answer"}), tiny, tmp_path / "w", chat=chat
+    )
+    assert asked.labels[0] == -100
+
+
+def test_a_long_dialogue_loses_whole_exchanges_from_its_end(tiny, tmp_path):
+    row = dialogue("The sky is blue.", "yes", "The sun is yellow.", "right", WORDS * 20, "much")
+    spec = write(tmp_path / "a.jsonl", row)
+    data = made(spec, tiny, tmp_path / "work")
+    [example] = data
+    assert [s.strip() for s in spans(tiny, example)] == ["yes</s>", "right</s>"]
+    assert example.input_ids[-1] == tiny.tokenizer.eos_token_id
+    assert data.facts["sources"][0]["dropped"] == {"later exchanges of a dialogue, beyond max_length": 1}
+    [first] = made(spec, tiny, tmp_path / "work", max_length=len("The sky is blue.") // 2)
+    assert [s.strip() for s in spans(tiny, first)] == ["yes</s>"]
+
+
+def test_long_rows_are_tokenised_few_at_a_time(tiny, tmp_path, monkeypatch):
+    from harness.training.tokenize import Tokenizing
+
+    sizes = []
+    real = Tokenizing.examples
+    monkeypatch.setattr(
+        Tokenizing, "examples", lambda self, batch, name: sizes.append(len(batch)) or real(self, batch, name)
+    )
+    monkeypatch.setattr(build_mixture, "CHARACTERS", 300)
+    made(texts(tmp_path / "a.jsonl", 12), tiny, tmp_path / "work")
+    assert sum(sizes) == 12 and max(sizes) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": "a", "learn": "some"}, 'line 1: "learn" is "some"; it may be answer or all'),
+        (dialogue("u", "a", "v", " "), "the answer of exchange 2 is empty"),
+        (dialogue("u", "a", " ", "b"), "the prompt of exchange 2 is empty"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "turn 1 is by 'tool'"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "neither a text nor a prompt"),
+        (dialogue("u", "a", "\ud800", "b"), "surrogate"),
+    ],
+)
+def test_broken_dialogues_are_named(tmp_path, row, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        check([write(tmp_path / "a.jsonl", row)])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_template_that_forgets_turns_is_refused(tmp_path):
+    from harness.testing.tiny import make_tokenizer
+
+    template = "{{ messages[-1]['content'] }}"
+    model = load(str(make_model(tmp_path / "m", tokenizer=make_tokenizer(template))), device="cpu")
+    spec = write(tmp_path / "a.jsonl", dialogue("u", "a", "v", "b"))
+    with pytest.raises(UsageError, match="does not keep the turns"):
+        made(spec, model, tmp_path / "work", chat=True)
+
+
+def test_llama2_repeats_its_wrapper_for_each_exchange():
+    from harness.models.chat_template import frame, llama2_turns
+
+    assert llama2_turns(["a", "b", "c"]) == "[INST]a[/INST]b</s><s>[INST]c[/INST]"
+    found = frame(llama2_turns)
+    assert (found.before, found.asked, found.between) == ("[INST]", "[/INST]", "</s><s>[INST]")
