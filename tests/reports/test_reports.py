@@ -1,5 +1,6 @@
 """The reports, from runs made without a model: what is shown, marked, compared and left out."""
 
+import itertools
 import json
 import random
 
@@ -234,7 +235,7 @@ def test_the_first_box_holds_the_sinks(tmp_path):
     strip = build("samples", path).samples[0].strip
     edges = [(s.start, s.end) for s in strip.stretches]
     assert edges[0] == (0, 1029) and edges[1] == (1029, 2053) and edges[-1][1] == records[0]["prompt_tokens"]
-    assert all(one[1] == other[0] for one, other in zip(edges, edges[1:]))
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(edges))
     assert strip.stretches[0].kept == plain.stretches[0].kept + 5
     assert strip.stretches[1].kept == plain.stretches[1].kept
 
