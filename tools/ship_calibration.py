@@ -29,7 +29,11 @@ def main(folder: Path) -> None:
             f"{folder}: calibrated for other weights than ship ({other[0].key['beacon_weights']})"
         )
     for made in found:
-        write_whole(target / made.name, made.to_json())
+        path = target / made.name
+        if path.exists():  # other numbers of intervals for the same key: numbers made apart are the same
+            there = Calibration.from_json(path.read_text(encoding="utf-8"), path)
+            made.mean, made.std = {**there.mean, **made.mean}, {**there.std, **made.std}
+        write_whole(path, made.to_json())
     for path in target.glob("*.json"):
         if Calibration.from_json(path.read_text(encoding="utf-8"), path).key["beacon_weights"] != experts:
             path.unlink()

@@ -33,8 +33,8 @@ class TwoPassOptions(CondensingOptions):
     )
     standardise: Literal["thesis", "smooth"] | None = Field(
         None,
-        description="how attention is held against its calibration: interval by interval as in the thesis, or "
-        "smoothed over neighbours (ours); default: smooth with --start last, else thesis",
+        description="thesis: attention against its calibration interval by interval; smooth (ours): over "
+        "neighbours, and others get what an interval cannot use; default: smooth with --start last",
     )
     calibration_contexts: int = Field(
         8, ge=2, description="contexts a missing calibration is computed from (the thesis: 50)"

@@ -10,6 +10,7 @@ from harness.plugins.beacon.ratios import RATIOS, entries
 from harness.plugins.two_pass.allocation import (
     allocate,
     allocate_top,
+    filled_targets,
     positive_scores,
     smooth_z_scores,
     targets,
@@ -149,3 +150,28 @@ def test_a_few_contexts_are_enough_to_find_what_stands_out():
         found["thesis"] += int(z_scores(text, *moments).argmax() == place)
         found["smooth"] += int(smooth_z_scores(text, *moments).argmax() == place)
     assert found["smooth"] > 170 > 150 > found["thesis"], found
+
+
+# --- what an interval cannot use goes to the others
+
+
+def test_filled_targets_use_the_budget_and_keep_the_order():
+    scores = [8.0, 4.0, 1.0, 1.0, 0.5]
+    wanted = filled_targets(scores, 3.0, 600, 256)
+    assert wanted[0] == wanted[1] == 256 and wanted.sum() == pytest.approx(600)
+    assert wanted[2] == wanted[3] == pytest.approx(8 * wanted[4])
+    assert targets(scores, 3.0, 600)[1] < 100, "the thesis's rule leaves the second with an eighth"
+    assert allocate(scores, 3.0, 600, 256, PAPERS, fill=True)[1] == 0
+    assert allocate(scores, 3.0, 600, 256, PAPERS)[1] == 4
+
+
+def test_a_budget_for_everything_keeps_everything_raw():
+    assert allocate([8.0, 0.2, 1.0], 3.0, 3 * 256, 256, PAPERS, fill=True) == [0, 0, 0]
+
+
+@given(scores_of, st.floats(0.1, 20), st.integers(400, 7168))
+def test_filled_is_never_over_budget_and_within_an_interval(scores, alpha, budget):
+    wanted = filled_targets(scores, alpha, budget, 1024)
+    assert wanted.max() <= 1024 and wanted.sum() <= budget + 1e-6
+    ratios = allocate(scores, alpha, budget, 1024, PAPERS, fill=True)
+    assert sum(entries(r, 1024) for r in ratios) <= budget
