@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from harness.errors import Unavailable, UsageError
 
@@ -38,6 +39,27 @@ def objects(lines: Iterable[bytes], name: str) -> Iterator[tuple[dict[str, Any],
         if not isinstance(value, dict):
             raise UsageError(f"{place}: not a JSON object")
         yield value, place
+
+
+def fingerprint(file: IO[bytes], name: str) -> str:
+    """Sixteen hex digits over a whole file, whatever part of it is asked: what a run's `facts` say of its data.
+
+    The file stands at its beginning before and after.
+    """
+    whole = hashlib.sha256()
+    for line in _readable(file, name):
+        whole.update(line)
+    file.seek(0)
+    return whole.hexdigest()[:16]
+
+
+def file_fingerprint(path: Path) -> str:
+    """`fingerprint` of a file on the disk; raises UsageError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return fingerprint(file, str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _readable(lines: Iterable[bytes], name: str) -> Iterator[bytes]:

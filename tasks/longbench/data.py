@@ -6,16 +6,16 @@ import ast
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
 
-from .._rows import from_hub, objects, unique
+from .._rows import fingerprint, from_hub, objects, unique
 from .metrics import CLASSIFIED
 from .prompts import LONGBENCH_E, base
 
@@ -49,11 +49,12 @@ class Row:
     length: int | None
 
 
-def rows(dataset: str, env: TaskEnvironment) -> Iterator[Row]:
+def rows(dataset: str, env: TaskEnvironment, told: Callable[[str], None] | None = None) -> Iterator[Row]:
     """The rows of `dataset` in file order, at most ``env.limit``.
 
     They are read from ``<env.data_dir>/<dataset>.jsonl``; without a folder from ``data/<dataset>.jsonl`` in
     the official archive, which is downloaded once (never when ``env.offline``). No loading script is run.
+    Before the first row `told` is given a fingerprint of the whole file.
 
     Raises
     ------
@@ -64,6 +65,8 @@ def rows(dataset: str, env: TaskEnvironment) -> Iterator[Row]:
         return
     with ExitStack() as stack:
         lines, name = _open(dataset, env, stack)
+        if told is not None:
+            told(fingerprint(lines, name))
         seen: set[str] = set()
         for value, place in objects(lines, name):
             row = _parse(dataset, value, place)
@@ -114,7 +117,7 @@ def classes_of(dataset: str, row: Mapping[str, Any]) -> tuple[str, ...] | None:
     return text_list(row.get("all_classes"), "all_classes")
 
 
-def _open(dataset: str, env: TaskEnvironment, stack: ExitStack) -> tuple[Iterable[bytes], str]:
+def _open(dataset: str, env: TaskEnvironment, stack: ExitStack) -> tuple[IO[bytes], str]:
     """The lines of the data set's file, closed with `stack`, and the file's name for messages."""
     if env.data_dir is not None:
         path = env.data_dir / f"{dataset}.jsonl"
