@@ -38,7 +38,20 @@ def objects(lines: Iterable[bytes], name: str) -> Iterator[tuple[dict[str, Any],
             raise UsageError(f"{place}: not JSON ({error})") from None
         if not isinstance(value, dict):
             raise UsageError(f"{place}: not a JSON object")
+        if halved := [name for name, each in value.items() if _halved(line, [name, each])]:
+            raise UsageError(f"{place}: field {halved[0]!a} holds half a character (a lone surrogate)")
         yield value, place
+
+
+def _halved(line: bytes, value: Any) -> bool:
+    """Whether something read from `line` holds a lone surrogate, which no file and no tokenizer takes."""
+    if b"\\ud" not in line and b"\\uD" not in line:
+        return False  # nothing else of UTF-8 becomes one
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def fingerprint(file: IO[bytes], name: str) -> str:

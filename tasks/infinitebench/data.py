@@ -144,6 +144,8 @@ def labels(task: str, answer: Any, field: str, options: Any = ()) -> Labels:
     texts = [answer] if isinstance(answer, str) else answer
     if not _are_texts(texts):
         raise UsageError(f"field {field!r} must be a string or a list of strings")
+    if not any(text.strip() for text in texts):
+        raise UsageError(f"field {field!r} is empty: no answer could score")
     return Labels(tuple(texts))
 
 
