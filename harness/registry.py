@@ -7,7 +7,6 @@ whoever asks for it, and the message names the distribution it came from.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from ._util.entry_points import claims, origin
+from ._util.sources import source_hash
 from .contracts.method import Method
 from .contracts.recipe import Recipe
 from .contracts.report import Report
@@ -159,7 +159,7 @@ def tasks(names: list[str], settings: dict[str, dict[str, Any]]) -> list[Task]:
         elif variant is None and plugin.cls.group:
             members = [f"{plugin.name}/{v}" for v in plugin.cls.group]
         else:
-            members = [name]
+            members = [name if variant else plugin.name]  # ``passkey/`` is no other task than ``passkey``
         for member in members:
             built.setdefault(member, plugin.cls(options, member, member.partition("/")[2] or None))
     return list(built.values())
@@ -183,7 +183,7 @@ def register_file(path: Path) -> list[str]:
     except Exception as error:
         raise UsageError(f"--plugin {path}: {type(error).__name__}: {error}") from error
     names = []
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = source_hash(path)
     for cls in vars(module).values():
         if isinstance(cls, type) and issubclass(cls, Method) and cls.__module__ == name:
             key = getattr(cls, "name", None) or snake_case(cls.__name__)

@@ -132,7 +132,7 @@ def put_to_test(
     if not contrasts:
         return Tested(claim, shown, head, 0, why="no sample was finished in all of them")
     difference = sum(sum(c) / len(c) for c in contrasts) / len(contrasts)
-    interval = difference_interval(contrasts)
+    interval = difference_interval(contrasts, spread=scale * sum(map(abs, weights)) / 2)
     if len({tuple(run.hash for run in known[name].runs) for name in ids}) == 1:
         return Tested(claim, shown, head, n, difference, interval, why="they are the same run")
     if smallest_p(n) >= LEVEL:

@@ -54,8 +54,8 @@ class ComparisonReport(Report):
             "common samples: finished in both runs, and the same question; both means are over these alone",
             f"verdict: McNemar's exact test where scores are 0 or 1, else a paired permutation test; Holm's "
             f"correction over {found[0].tests} tests, level {1 - level:.2g}",
-            "difference [95 % interval]: paired bootstrap over samples, stratified by data set for averages; "
-            "not corrected for the number of rows",
+            "difference [interval]: what the row's test would not reject, corrected for the number of rows as its p "
+            "is; it holds 0 where the verdict is indistinguishable",
             *notes,
             *remarks,
             *footers([baseline, *(made.run for made in found)]),

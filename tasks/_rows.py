@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from harness.errors import Unavailable, UsageError
 
@@ -37,7 +38,41 @@ def objects(lines: Iterable[bytes], name: str) -> Iterator[tuple[dict[str, Any],
             raise UsageError(f"{place}: not JSON ({error})") from None
         if not isinstance(value, dict):
             raise UsageError(f"{place}: not a JSON object")
+        if halved := [name for name, each in value.items() if _halved(line, [name, each])]:
+            raise UsageError(f"{place}: field {halved[0]!a} holds half a character (a lone surrogate)")
         yield value, place
+
+
+def _halved(line: bytes, value: Any) -> bool:
+    """Whether something read from `line` holds a lone surrogate, which no file and no tokenizer takes."""
+    if b"\\ud" not in line and b"\\uD" not in line:
+        return False  # nothing else of UTF-8 becomes one
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def fingerprint(file: IO[bytes], name: str) -> str:
+    """Sixteen hex digits over a whole file, whatever part of it is asked: what a run's `facts` say of its data.
+
+    The file stands at its beginning before and after.
+    """
+    whole = hashlib.sha256()
+    for line in _readable(file, name):
+        whole.update(line)
+    file.seek(0)
+    return whole.hexdigest()[:16]
+
+
+def file_fingerprint(path: Path) -> str:
+    """`fingerprint` of a file on the disk; raises UsageError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return fingerprint(file, str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _readable(lines: Iterable[bytes], name: str) -> Iterator[bytes]:

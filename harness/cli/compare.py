@@ -86,7 +86,7 @@ def compare(
     several. Only samples that both finished, and that asked the same, are compared.
 
     --fail-if-worse looks at the average over most sets of each family of tasks; of a part of a benchmark that is
-    the plain mean of its tasks.
+    the plain mean of its tasks. It counts samples that failed as wrong, in both runs.
     """
     from ..comparison.verdicts import comparable, compare_many
 
@@ -99,12 +99,17 @@ def compare(
         if not kept or points is not None:  # a gate does not open because it could not look
             raise
         found = compare_many(a, kept, level, resamples, seed, tasks=tasks, metric=metric)
-    worse = [(c, r) for c in found for r in (c.worse_by(points) if points is not None else ())]
+    judged = found
+    if points is not None:  # what failed is not missing at random: a gate counts it as wrong
+        judged = compare_many(
+            a, runs, level, resamples, seed, tasks=tasks, metric=metric, failed_as_wrong=True
+        )
+    worse = [(c, r) for c in judged for r in (c.worse_by(points) if points is not None else ())]
     if as_json:
         failures = [{"run": c.run.label, "hash": c.run.hash, "row": r.name} for c, r in worse]
         emit({"comparisons": [c.to_json() for c in found], "failures": failures, "not_compared": left_out})
     else:
-        _show(found, worse, points, left_out)
+        _show(found, worse, points, left_out, judged)
     return 1 if worse else 0
 
 
@@ -148,6 +153,7 @@ def _show(
     worse: Sequence[tuple[Comparison, Row]],
     points: float | None,
     left_out: Sequence[str],
+    judged: Sequence[Comparison],
 ) -> None:
     from rich.text import Text
 
@@ -168,9 +174,11 @@ def _show(
         display.show(lambda width, line=line: Text(line, style="red"))  # type: ignore[misc]
     if points is None:
         return
+    if any(r.finished_a < r.planned_a or r.finished_b < r.planned_b for c in found for r in c.rows):
+        display.show(lambda width: Text("this gate counts samples that failed as wrong", style="yellow"))
     if not worse:
         display.show(lambda width: Text(f"no run is significantly worse by more than {points:g} points"))
-    blind = [f"{c.run.label} on {r.name}" for c in found for r in c.deciding() if r.p_adjusted is None]
+    blind = [f"{c.run.label} on {r.name}" for c in judged for r in c.deciding() if r.p_adjusted is None]
     if blind:  # a gate that cannot see must not look like one that saw nothing
         line = f"too few samples to notice if it were worse: {', '.join(blind)}"
         display.show(lambda width: Text(line, style="yellow"))
@@ -211,9 +219,9 @@ def _legend(c: Comparison) -> RenderableType:
 
     tests = f"{c.tests} test{'s' * (c.tests != 1)}" if c.tests else "no test: every row has too few samples"
     return Text(
-        "paired on sample ids; interval: paired bootstrap, stratified by data set; p: McNemar's exact test for "
-        f"scores of 0 and 1, else sign flips ({c.resamples:,} drawn where there are too many to try all), corrected "
-        f"by Holm over {tests}; p Holm < {1 - c.level:g} is better or worse, else indistinguishable",
+        "paired on sample ids; interval: what the row's test would not reject, corrected as its p is; p: McNemar's "
+        f"exact test for scores of 0 and 1, else sign flips ({c.resamples:,} drawn where there are too many to try "
+        f"all), corrected by Holm over {tests}; p Holm < {1 - c.level:g} is better or worse, else indistinguishable",
         style="dim",
     )
 

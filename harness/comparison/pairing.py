@@ -47,8 +47,12 @@ def common(a: LoadedRun, b: LoadedRun, wanted: Sequence[str]) -> list[str]:
     return kept
 
 
-def pair_up(a: LoadedRun, b: LoadedRun, task: str, metric: str | None = None) -> Pairs:
+def pair_up(
+    a: LoadedRun, b: LoadedRun, task: str, metric: str | None = None, failed_as_wrong: bool = False
+) -> Pairs:
     """The samples of `task` that both runs finished and that asked the same question.
+
+    With `failed_as_wrong` also those that failed, with a score of 0: which samples fail is no matter of chance.
 
     Raises
     ------
@@ -67,16 +71,17 @@ def pair_up(a: LoadedRun, b: LoadedRun, task: str, metric: str | None = None) ->
         finished=(len(ok[0]), len(ok[1])),
     )
     tokenizer, chat = (a.identity.get(key) == b.identity.get(key) for key in ("tokenizer_hash", "chat"))
-    for key in sorted(ok[0].keys() & ok[1].keys()):
-        x, y = ok[0][key], ok[1][key]
+    paired = [run.of_task(task) for run in (a, b)] if failed_as_wrong else ok
+    for key in sorted(paired[0].keys() & paired[1].keys()):
+        x, y = paired[0][key], paired[1][key]
         if not same_question(x, y, tokenizer, chat):
             pairs.other_question += 1
             continue
         for record in (x, y):
-            if name not in record.scores:
+            if record.finished and name not in record.scores:
                 raise UsageError(f"task {task} has no score {name!r}; it has {', '.join(record.scores)}")
-        pairs.a.append(float(x.scores[name]))
-        pairs.b.append(float(y.scores[name]))
+        pairs.a.append(float(x.scores[name]) if x.finished else 0.0)
+        pairs.b.append(float(y.scores[name]) if y.finished else 0.0)
         pairs.other_prompt += x.prompt_hash != y.prompt_hash
     return pairs
 
@@ -142,6 +147,18 @@ COUNTS = {
     "other_question": "samples left out, for they are not the same question in both runs",
     "other_prompt": "prompts that were cut or rendered differently in the two runs",
 }
+
+
+def with_failures(a: LoadedRun, b: LoadedRun, pairs: Sequence[Pairs]) -> list[str]:
+    """What the means would be if samples that failed were wrong, where any did: the other bound of what is shown."""
+    found = []
+    for p in pairs:
+        if not any(not r.finished for run in (a, b) for r in run.of_task(p.task).values()):
+            continue
+        all_of = pair_up(a, b, p.task, p.metric, failed_as_wrong=True)
+        x, y = (100 * sum(scores) / max(1, len(scores)) for scores in (all_of.a, all_of.b))
+        found.append(f"{p.task} A {x:.1f}, B {y:.1f}, B - A {y - x:+.1f} (n {len(all_of.a)})")
+    return [f"with failed samples counted as wrong: {'; '.join(found)}"] if found else []
 
 
 def _asked(second: bool, pairs: Pairs) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..contracts.run import LoadedRun
@@ -38,8 +39,9 @@ class Row:
     wins, losses
         Of the `n`: samples on which b scored higher, and lower.
     interval
-        Of the difference, by a paired bootstrap stratified by data set; None where it says nothing. It is
-        one row's own: not corrected for the number of rows.
+        Of the difference: the shifts that the row's test would not reject (see
+        `harness.stats.paired.difference_interval`), at the level at which Holm's correction has judged the row, so
+        that it holds 0 if and only if the verdict is ``indistinguishable``. None for a row that is no test.
     p_permutation, flips, exact
         Of the paired permutation (sign-flip) test: see `harness.stats.paired.SignFlips`.
     p_mcnemar
@@ -51,7 +53,10 @@ class Row:
     verdict
         ``better`` or ``worse`` (b than a) if `p_adjusted` is below 1 - level, else ``indistinguishable``; or
         ``too few samples to tell``, if even a difference on the same side in every sample could not be
-        significant. Such rows are no tests, and are left out of the correction (Tarone 1990).
+        significant in a table of so many rows. Such rows are no tests, and are left out of the correction
+        (`harness.stats.paired.tarone`).
+    span
+        The interval of the difference at any level; no part of the JSON.
     """
 
     name: str
@@ -77,6 +82,9 @@ class Row:
     p_mcnemar: float | None
     p_adjusted: float | None = None
     verdict: Verdict = TOO_FEW
+    span: Callable[[float], tuple[float, float] | None] = field(
+        default=lambda level: None, repr=False, compare=False
+    )
 
     @property
     def p(self) -> float:
@@ -141,5 +149,5 @@ class Comparison:
             for role, run in (("baseline", self.baseline), ("run", self.run))
         }
         settings = {"level": self.level, "resamples": self.resamples, "seed": self.seed, "tests": self.tests}
-        rows = [{**asdict(r), "p": r.p} for r in self.rows]
+        rows = [{**{n: v for n, v in vars(r).items() if n != "span"}, "p": r.p} for r in self.rows]
         return {**runs, **settings, "caveats": list(self.caveats), "rows": rows}

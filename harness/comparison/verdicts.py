@@ -6,18 +6,25 @@ samples that both runs finished and that asked the same question are compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..contracts.run import LoadedRun
 from ..errors import UsageError
-from ..stats.bootstrap import RESAMPLES, resampled_means
-from ..stats.paired import contributions, difference_interval, holm, mcnemar, sign_flips, smallest_p
+from ..stats.bootstrap import RESAMPLES
+from ..stats.paired import (
+    contributions,
+    difference_interval,
+    holm,
+    mcnemar,
+    sign_flips,
+    smallest_p,
+    tarone,
+)
 from .averages import average_weights
-from .pairing import Pairs, caveats, common, nothing_common, pair_up
+from .pairing import Pairs, caveats, common, nothing_common, pair_up, with_failures
 from .rows import Comparison, Row, Verdict
 
 
@@ -44,6 +51,7 @@ def compare_many(
     *,
     tasks: Sequence[str] = (),
     metric: str | None = None,
+    failed_as_wrong: bool = False,
 ) -> list[Comparison]:
     """Hold each run against one baseline; Holm's correction is over all rows of all of them.
 
@@ -59,6 +67,8 @@ def compare_many(
         Only these tasks, or families of tasks.
     metric
         Another score than each task's main one.
+    failed_as_wrong
+        Count samples that failed as wrong, in both runs, instead of leaving them out.
 
     Raises
     ------
@@ -73,15 +83,15 @@ def compare_many(
                     f"{each.source} is marked as failed ({each.content.get('error')}): its numbers are not to be "
                     "believed; run it again"
                 )
-        matched = [pair_up(baseline, run, name, metric) for name in common(baseline, run, tasks)]
+        names = common(baseline, run, tasks)
+        matched = [pair_up(baseline, run, name, metric, failed_as_wrong) for name in names]
         pairs = [p for p in matched if p.a]
         if not pairs:
             raise UsageError(nothing_common(baseline, run, matched))
-        drawn = resampled_means([p.differences for p in pairs], seed, resamples)
-        how = How(level, resamples, seed, dict(zip((p.task for p in pairs), drawn)))
+        how = How(level, resamples, seed)
         averages, remarks = _averages(pairs, how)
         rows = _ordered([*(_task_row(p, how) for p in pairs), *averages])
-        notes = (*caveats(baseline, run, matched), *remarks)
+        notes = (*caveats(baseline, run, matched), *with_failures(baseline, run, matched), *remarks)
         found.append(Comparison(baseline, run, tuple(rows), notes, level, resamples, seed))
     return _judged(found, level)
 
@@ -104,7 +114,9 @@ def comparable(
 def _judged(comparisons: Sequence[Comparison], level: float) -> list[Comparison]:
     """Verdicts, after Holm's correction over all rows that could be significant at all."""
     alpha = round(1 - level, 12)  # 1 - 0.95 is a little more than 0.05
-    tests = [r for c in comparisons for r in c.rows if smallest_p(r.n) < alpha]
+    rows = [r for c in comparisons for r in c.rows]
+    bound = tarone([smallest_p(r.n) for r in rows], alpha)
+    tests = [r for r in rows if smallest_p(r.n) < bound]
     adjusted = dict(zip(map(id, tests), holm([r.p for r in tests])))
 
     def judged(row: Row) -> Row:
@@ -114,19 +126,32 @@ def _judged(comparisons: Sequence[Comparison], level: float) -> list[Comparison]
         verdict: Verdict = "indistinguishable"
         if p < alpha:
             verdict = "better" if row.difference > 0 else "worse"
-        return replace(row, p_adjusted=p, verdict=verdict)
+        # The level at which this row was judged, of all rows: the interval says what the verdict says.
+        found = row.span(1 - alpha * row.p / p) if p else None
+        return replace(row, p_adjusted=p, verdict=verdict, interval=agreeing(found, verdict))
 
     return [replace(c, rows=tuple(map(judged, c.rows)), tests=len(tests)) for c in comparisons]
 
 
+def agreeing(interval: tuple[float, float] | None, verdict: Verdict) -> tuple[float, float] | None:
+    """The interval on the verdict's side of 0: both are drawn, and at the border they may differ in a draw."""
+    if interval is None:
+        return None
+    low, high = interval
+    if verdict == "better":
+        return max(low, 0.0), high
+    if verdict == "worse":
+        return low, min(high, 0.0)
+    return min(low, 0.0), max(high, 0.0)
+
+
 @dataclass(frozen=True)
 class How:
-    """How the rows of one comparison are tested; `drawn` has resampled mean differences by task."""
+    """How the rows of one comparison are tested."""
 
     level: float
     resamples: int
     seed: int
-    drawn: Mapping[str, NDArray[np.float64]]
 
 
 def _task_row(pairs: Pairs, how: How) -> Row:
@@ -146,7 +171,6 @@ def _row(
     differences = [p.differences for p in strata]
     parts = contributions(differences, weights)
     flips = sign_flips(parts.tolist(), how.resamples, how.seed)
-    resampled = np.array([how.drawn[p.task] for p in strata])
     means = [
         sum(w * float(np.mean(scores)) for w, scores in zip(weights, side))
         for side in ([p.a for p in strata], [p.b for p in strata])
@@ -169,11 +193,12 @@ def _row(
         difference=float(parts.sum()),
         wins=int((signs > 0).sum()),
         losses=int((signs < 0).sum()),
-        interval=difference_interval(differences, weights, how.level, means=resampled),
+        interval=None,
         p_permutation=flips.p,
         flips=flips.flips,
         exact=flips.exact,
         p_mcnemar=p_mcnemar,
+        span=lambda level: difference_interval(differences, weights, level, how.resamples, how.seed),
     )
 
 

@@ -116,8 +116,8 @@ class LoadedRun:
         """What must be said beside its numbers: a state other than finished, and the method's own warning."""
         marked = f"the run is marked {self.status!r}{UNDONE.get(self.status, '')}"
         state = () if self.status == "finished" else (marked,)
-        warning = (self.content.get("method_facts") or {}).get("warning")
-        return (*state, str(warning)) if warning else state
+        told = (self.content.get("stale"), (self.content.get("method_facts") or {}).get("warning"))
+        return (*state, *(str(warning) for warning in told if warning))
 
     @cached_property
     def tasks(self) -> tuple[RunTask, ...]:

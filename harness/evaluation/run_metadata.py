@@ -48,9 +48,15 @@ def run_content(plan: RunPlan) -> dict[str, Any]:
         "method_facts": plan.method.facts(),
         "unavailable": plan.unavailable,
         "metrics": {t.name: t.metrics[0] for t in plan.tasks},
+        "planned": planned_ids(plan),
         "prompts": {t.name: _prompt_facts(plan, t) for t in plan.tasks},
         "environment": environment.environment(),
     }
+
+
+def planned_ids(plan: RunPlan) -> dict[str, list[str]]:
+    """The ids that were asked for, by task: what stands in the folder besides is no part of the run's numbers."""
+    return {t.name: [p.sample.id for p in plan.samples if p.task is t] for t in plan.tasks}
 
 
 def _prompt_facts(plan: RunPlan, task: Task) -> dict[str, Any]:

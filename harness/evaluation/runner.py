@@ -20,11 +20,11 @@ from ..errors import MeasurementError, UsageError
 from ..prompts.rendering import tokenize
 from ..results.run_folder import RunFolder, earlier_environments
 from ..results.shared_run_folder import SharedRunFolder
-from ..results.summary import summarise
+from ..results.summary import digest, summarise
 from .batches import SampleBatch, sample_batches
 from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from
 from .plan import RunPlan, plan_run
-from .run_metadata import dump_prompts, run_content
+from .run_metadata import dump_prompts, planned_ids, run_content
 from .sample_record import answered, failed, record_head
 from .samples import PreparedSample, writable
 from .settings import RunSettings
@@ -128,27 +128,27 @@ def _left_in_order(
     except BaseException:
         # Ctrl-C, or a method that could not prepare: what is finished stays, and counts.
         with contextlib.suppress(UsageError), plan.folder.leaving():  # the disk may be what failed
-            plan.folder.write_run({**content, "status": "interrupted", "summary": _summary(plan, finished)})
+            plan.folder.write_run({**content, "status": "interrupted", **_summed(plan, finished)})
         raise
 
 
 def _conclude(plan: RunPlan, content: Mapping[str, Any], finished: dict[Key, SampleRecord]) -> dict[str, Any]:
     """Summarise a run that came to its end, and write that down; returns the summary."""
     with plan.folder.leaving():
-        summary = _summary(plan, finished)
-        status = "finished" if not summary["total"]["failed"] else "finished with failures"
-        end = {"method_facts": plan.method.facts(), "model": plan.model.facts(), "summary": summary}
+        summed = _summed(plan, finished)
+        status = "finished" if not summed["summary"]["total"]["failed"] else "finished with failures"
+        end = {"method_facts": plan.method.facts(), "model": plan.model.facts(), **summed}
         plan.folder.write_run({**content, "status": status, **end})
-    return summary
+    return dict(summed["summary"])
 
 
 def _finish(plan: RunPlan, finished: dict[Key, SampleRecord]) -> RunResult:
     """A run without work left. One killed between its last sample and its summary gets the summary now."""
-    summary = _summary(plan, finished)
+    summed = _summed(plan, finished)
     found = plan.folder.read_run() or run_content(plan)
     if "summary" not in found or found.get("status") == "interrupted":
-        plan.folder.write_run({**found, "status": "finished", "summary": summary})
-    return RunResult(plan.folder, summary, 0)
+        plan.folder.write_run({**found, "status": "finished", "planned": planned_ids(plan), **summed})
+    return RunResult(plan.folder, summed["summary"], 0)
 
 
 def _start_over_if_failed(folder: RunFolder) -> None:
@@ -158,7 +158,18 @@ def _start_over_if_failed(folder: RunFolder) -> None:
 
 
 def _same_samples(plan: RunPlan, finished: dict[Key, SampleRecord]) -> None:
-    """Refuse to mix answers to different prompts, or scores by different references, in one run."""
+    """Refuse to mix answers to different prompts, or scores by different references, in one run.
+
+    A task says itself which data it has read (`Task.facts`); of one that does not, ids that another ``--limit``
+    cannot explain tell it.
+    """
+    before = (plan.folder.read_run() or {}).get("planned", {})
+    for name, now in planned_ids(plan).items():
+        earlier = set(before.get(name, ()))
+        if earlier and not (earlier <= set(now) or earlier >= set(now)):
+            raise UsageError(
+                f"{plan.folder.path} holds other samples of {name}: the data changed since; choose another --out"
+            )
     for prepared in plan.samples:
         record = finished.get(prepared.key)
         if record is None:
@@ -173,8 +184,11 @@ def _same_samples(plan: RunPlan, finished: dict[Key, SampleRecord]) -> None:
             )
 
 
-def _summary(plan: RunPlan, records: dict[Key, SampleRecord]) -> dict[str, Any]:
-    return summarise(plan.tasks, [p.key for p in plan.samples], records)
+def _summed(plan: RunPlan, records: dict[Key, SampleRecord]) -> dict[str, Any]:
+    """The summary of the planned samples, and a digest of the records it was made from."""
+    keys = [p.key for p in plan.samples]
+    made_from = digest(records[key] for key in keys if key in records)
+    return {"summary": summarise(plan.tasks, keys, records), "summary_of": made_from}
 
 
 def _batches(plan: RunPlan) -> Iterator[SampleBatch]:

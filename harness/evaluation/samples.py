@@ -105,8 +105,9 @@ def _take(task: Task, env: TaskEnvironment, settings: RunSettings, method: Metho
         try:
             writable([sample.id, sample.prompt.text, sample.references, sample.metadata])
         except (TypeError, ValueError) as error:
+            why = "it holds half a character" if isinstance(error, UnicodeEncodeError) else error
             raise UsageError(
-                f"task {task.name}: sample {sample.id!r} cannot be written down: {error}"
+                f"task {task.name}: sample {sample.id!a} cannot be written down: {why}"
             ) from None
         made.append(prepare_sample(task, sample, method, settings))
     return made

@@ -60,12 +60,14 @@ def score_file(path: Path) -> FileScores:
     tasks: dict[tuple[str, bool], Task] = {}
     scores: list[float] = []
     names: list[str] = []
+    ids: dict[tuple[str, str], int] = {}
     for number, line in _lines(path):
         try:
             row = _row(line)
             named = _task_name(row)
             if named not in tasks:
                 tasks[named] = _build(*named)
+            _once(tasks[named].name, row, number, ids)
             scores.append(_score(tasks[named], row))
         except UsageError as error:
             raise UsageError(f"{path}, line {number}: {error}") from error
@@ -123,6 +125,18 @@ def _row(line: bytes) -> dict[str, Any]:
     if not isinstance(row.get("prediction"), str):
         raise UsageError("field 'prediction' must be a string")
     return row
+
+
+def _once(task: str, row: dict[str, Any], number: int, ids: dict[tuple[str, str], int]) -> None:
+    """Refuse a second prediction for one sample: a second run has appended its own, and both would count."""
+    given = row.get("_id", row.get("id"))
+    if not isinstance(given, str | int) or given == "":
+        return
+    before = ids.setdefault((task, str(given)), number)
+    if before != number:
+        raise UsageError(
+            f"a second prediction for {task} {given}, after line {before}; keep one line for each sample"
+        )
 
 
 def _task_name(row: dict[str, Any]) -> tuple[str, bool]:

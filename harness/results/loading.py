@@ -11,12 +11,16 @@ from ..contracts.run import LoadedRun, LoadedRuns
 from ..errors import UsageError
 from .labels import labelled
 from .run_folder import RUN, SCHEMA, RunFolder, misshapen
+from .summary import sums_up
 
 if TYPE_CHECKING:
     pass
 
 NEEDED = ("hash", "identity", "settings", "method", "model", "prompts", "status")
 """What `run.json` holds from a run's first second on."""
+
+
+STALE = "its lines are not those it was summed up from: what is shown is made anew from the lines there are"
 
 
 def load_runs(paths: Path | str | Sequence[Path | str]) -> LoadedRuns:
@@ -75,8 +79,14 @@ def loaded(content: Mapping[str, Any], records: Sequence[SampleRecord], source: 
     if why := misshapen(content):
         raise UsageError(f"{source} is no run of this version of the harness: its {why}")
     kept: dict[Key, SampleRecord] = {}
+    planned = content.get("planned")
+    wanted = None if planned is None else {(task, each) for task, ids in planned.items() for each in ids}
     for record in records:
+        if wanted is not None and record.key not in wanted:
+            continue  # of a larger --limit, or of data that was there before
         before = kept.get(record.key)
         if record.finished or before is None or not before.finished:
             kept[record.key] = record
+    if "summary" in content and not sums_up(content, kept):
+        content = {name: value for name, value in content.items() if name != "summary"} | {"stale": STALE}
     return LoadedRun(content, kept, source, str(content["method"]["name"]))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..contracts.record import SampleRecord
+from ..contracts.record import Key, SampleRecord
 from ..errors import UsageError
 
 SUM = "crc32"
@@ -53,8 +53,8 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def complete_lines(data: bytes, path: Path) -> tuple[list[Line], int]:
-    """The lines in `data` up to its last newline, and how many bytes they took.
+def complete_lines(data: bytes, path: Path, run: str = "") -> tuple[list[Line], int]:
+    """The lines in `data` up to its last newline, and how many bytes they took; `run` as in `parsed`.
 
     Raises
     ------
@@ -62,20 +62,24 @@ def complete_lines(data: bytes, path: Path) -> tuple[list[Line], int]:
         If a complete line is damaged: that is no interrupted write, so nothing is guessed.
     """
     size = data.rfind(b"\n") + 1
-    return parsed(data[:size], path), size
+    return parsed(data[:size], path, run), size
 
 
-def line_of(record: SampleRecord) -> str:
-    """A record as it stands in a file: its last field is a checksum of all before it."""
+def line_of(record: SampleRecord, run: str = "") -> str:
+    """A record as it stands in a file: its last field is a checksum of all before it, and of the run's hash."""
     text = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False)
-    return f'{text[:-1]}, "{SUM}": "{zlib.crc32(text.encode()):08x}"}}\n'
+    return f'{text[:-1]}, "{SUM}": "{_checksum(text.encode(), run):08x}"}}\n'
 
 
-def _record(line: bytes) -> SampleRecord:
+def _checksum(text: bytes, run: str) -> int:
+    return zlib.crc32(text, zlib.crc32(run.encode()))
+
+
+def _record(line: bytes, run: str) -> SampleRecord:
     """The record of a line. Raises ValueError, KeyError, TypeError, AttributeError or RecursionError if it is none.
 
     A line without a checksum (of an earlier version, or put together by a person) is taken as it is, if all is
-    there that is read of a finished sample.
+    there that is read of a finished sample. So is one of a version whose checksum did not cover the run.
     """
     found: dict[str, Any] = json.loads(line)
     if not all(isinstance(found[name], str) for name in ("id", "task", "status")):
@@ -85,12 +89,15 @@ def _record(line: bytes) -> SampleRecord:
     if SUM in found:
         found.pop(SUM)
         told = _SUMMED.search(line)
-        if told is None or zlib.crc32(line[: told.start()] + b"}") != int(told[1], 16):
-            raise _DamagedError("its checksum is another")
+        whole = b"" if told is None else line[: told.start()] + b"}"
+        if told is None or int(told[1], 16) not in (_checksum(whole, run), zlib.crc32(whole)):
+            raise _DamagedError("its checksum is another, or it is of another run")
     elif _MISNAMED.search(line):
         raise _DamagedError("its checksum has another name")
     elif found["status"] == "ok":
         _check_finished(found)
+    if found["status"] == "ok":
+        _check_scores(found)
     return SampleRecord.from_json(found)
 
 
@@ -100,20 +107,40 @@ def _check_finished(record: dict[str, Any]) -> None:
         for part in ("", *inner):
             if name not in record or (part and part not in record[name]):
                 raise _DamagedError(f"it has no {f'{name}.{part}' if part else name}")
-    for name, value in record["scores"].items():
-        if not isinstance(value, int | float) or not math.isfinite(value):
+
+
+def _check_scores(record: dict[str, Any]) -> None:
+    """Raise `_DamagedError` for a score that no task gives: whoever averages it averages nonsense."""
+    for name, value in record.get("scores", {}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise _DamagedError(f"its score {name} is no number")
+        if not -1e-9 <= value <= 1 + 1e-9:
+            raise _DamagedError(f"its score {name} is {value:g}, which is not 0..1")
 
 
-def parsed(data: bytes, path: Path) -> list[Line]:
-    """Every line of `data`; one at its end that is torn is left out. Raises UsageError for one that is damaged."""
+def parsed(data: bytes, path: Path, run: str = "") -> list[Line]:
+    """Every line of `data`; one at its end that is torn is left out.
+
+    Parameters
+    ----------
+    path
+        Named in messages.
+    run
+        The hash of the run they should be of.
+
+    Raises
+    ------
+    UsageError
+        For a line that is damaged, of another run, or says again what one before it has said.
+    """
     lines = data.split(b"\n")
     found = []
+    places: dict[Key, int] = {}
     for number, line in enumerate(lines, 1):
         if not line:
             continue
         try:
-            record = _record(line)
+            record = _record(line, run)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if number == len(lines):
                 break
@@ -121,5 +148,9 @@ def parsed(data: bytes, path: Path) -> list[Line]:
             raise UsageError(
                 f"{path} line {number} is damaged{why}; remove that line to run its sample again"
             ) from None
+        if record.finished and (before := places.setdefault(record.key, number)) != number:
+            raise UsageError(
+                f"{path} lines {before} and {number} are both of {record.task} {record.id}; remove one of them"
+            )
         found.append(Line(record, f"{line.decode()}\n"))
     return found

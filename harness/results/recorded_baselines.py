@@ -135,7 +135,9 @@ def _to_json(run: LoadedRun) -> dict[str, Any]:
     tasks = {
         task.name: _columns(sorted(run.of_task(task.name).values(), key=lambda r: r.id)) for task in run.tasks
     }
-    return {"run": _portable({**run.content, "settings": settings}), "tasks": tasks}
+    # Ids stand in the columns, and rounded costs have another digest.
+    facts = {name: value for name, value in run.content.items() if name not in ("planned", "summary_of")}
+    return {"run": _portable({**facts, "settings": settings}), "tasks": tasks}
 
 
 def _columns(records: Sequence[SampleRecord]) -> dict[str, Any]:

@@ -69,6 +69,9 @@ def misshapen(content: Mapping[str, Any]) -> str:
             return f"{name} has no {part!r}"
     if not isinstance(content["identity"]["options"], Mapping):
         return "identity.options is no object"
+    planned = content.get("planned", {})
+    if not isinstance(planned, Mapping) or not all(isinstance(ids, list) for ids in planned.values()):
+        return "planned is no object of lists"
     tasks, rows = content["identity"]["tasks"], content.get("summary", {}).get("tasks", [])
     parts = {
         "identity.tasks": (tasks, ("name", "version", "preset", "options")),
@@ -102,6 +105,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._hash = ""
+
+    @property
+    def hash(self) -> str:
+        """The run's hash, which the checksums of its lines cover; empty as long as there is no `run.json`."""
+        if not self._hash:
+            self._hash = str((self.read_run() or {}).get("hash", ""))
+        return self._hash
 
     @property
     def samples_path(self) -> Path:
@@ -158,7 +169,7 @@ class RunFolder:
         self._add(self.samples_path, record)
 
     def _add(self, path: Path, record: SampleRecord) -> None:
-        line = line_of(record)
+        line = line_of(record, self.hash)
         with self._errors(), path.open("a", encoding="utf-8") as file:
             file.write(line)
             file.flush()
@@ -178,7 +189,7 @@ class RunFolder:
         if not self.samples_path.is_file():
             return []
         with collector_paused():
-            return parsed(self.samples_path.read_bytes(), self.samples_path)
+            return parsed(self.samples_path.read_bytes(), self.samples_path, self.hash)
 
     def recover(self) -> dict[Key, SampleRecord]:
         """Finished samples by (task, id); torn and failed lines are removed from the file.
@@ -207,7 +218,7 @@ class RunFolder:
             return
         found = {line.record.key: line for line in self._lines()}
         for path in parts:
-            for line in complete_lines(path.read_bytes(), path)[0]:
+            for line in complete_lines(path.read_bytes(), path, self.hash)[0]:
                 key = line.record.key
                 if key not in found or not found[key].record.finished:
                     found[key] = line

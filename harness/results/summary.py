@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from ..contracts.phases import PHASES
 from ..contracts.record import Key, SampleRecord
@@ -54,6 +58,36 @@ def summarise(tasks: Sequence[Task], planned: Sequence[Key], records: Records) -
             "missing": missing,
         },
     }
+
+
+def digest(records: Iterable[SampleRecord]) -> str:
+    """Sixteen hex digits over all that a summary reads of `records`, in whatever order they come."""
+    lines = sorted(
+        json.dumps([r.key, r.status, r.scores, r.metadata, r.prompt_tokens, r.stop_reason])
+        + json.dumps([vars(r.truncation), vars(r.measured), vars(r.cost)])
+        for r in records
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def sums_up(content: Mapping[str, Any], records: Records) -> bool:
+    """Whether the summary in `run.json` is one of these records: lines may have been removed or edited since.
+
+    A run of an earlier version has no digest of them; there counts and means must agree.
+    """
+    if told := content.get("summary_of"):
+        return bool(told == digest(records.values()))
+    for made in content["summary"].get("tasks", ()):
+        scores = [
+            r.scores.get(made["metric"]) for r in records.values() if r.task == made["task"] and r.finished
+        ]
+        if made.get("n_ok", len(scores)) != len(scores) or None in scores:
+            return False
+        if made.get("interval") is None or made.get("score") is None:
+            continue  # no mean, or of too few samples to tell
+        if abs(float(np.mean(scores)) - made["score"]) > 1e-9:  # type: ignore[arg-type]
+            return False
+    return True
 
 
 def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:

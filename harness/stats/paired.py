@@ -6,16 +6,21 @@ weighted sum of the strata's mean differences. One stratum of weight 1 is an ord
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .bootstrap import BLOCK, RESAMPLES, grouped, percentiles, resampled_means
+from .bootstrap import BLOCK, MANY, RESAMPLES, grouped
 
 EXACT = 20
 """Up to so many differences that are not 0, every one of their signs is tried."""
+HALVED = 14
+"""Up to so many differences all halves of them are tried for an interval."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,14 @@ def difference_interval(
     level: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    means: NDArray[np.float64] | None = None,
+    spread: float = 1.0,
 ) -> tuple[float, float] | None:
-    """Percentile bootstrap of the weighted sum of the strata's mean differences, resampled within each.
+    """What the difference may be: every shift of the samples that the sign-flip test would not reject.
+
+    Under a shift the flipped statistic lies beyond the one observed just where the shift lies between the
+    weighted means of the two halves that a flip makes (Hartigan 1969), so that the bounds are quantiles of those
+    means. The interval holds 0 if and only if `sign_flips` gives a p of 1 - level or more, but for what is drawn;
+    of several strata, each is first shifted to the mean of all, for only what varies within them is chance.
 
     Parameters
     ----------
@@ -54,23 +64,66 @@ def difference_interval(
         The differences of each stratum.
     weights
         What each stratum's mean counts; default: all the same, adding up to 1.
-    means
-        ``[strata, resamples]``: `resampled_means` of the strata, where they were drawn already. Rows of one
-        drawing are independent, so any of them may be put together.
+    spread
+        How far a single difference can lie from 0: differences that are all equal get the interval of a sample
+        that may have missed others, up to so far.
 
     Returns
     -------
     tuple or None
-        None where resampling says nothing: a stratum with less than two differences, or none in which two
-        differ. (Ten samples that are all equal do not prove that all others are.)
+        None with a stratum of less than two differences, or with so few that nothing could be rejected.
     """
     arrays = [np.asarray(s, dtype=np.float64) for s in strata]
-    if not arrays or min(map(len, arrays)) < 2 or all((a == a[0]).all() for a in arrays):
+    count = sum(map(len, arrays))
+    alpha = round(1 - level, 12)
+    if not arrays or min(map(len, arrays)) < 2 or smallest_p(count) >= alpha:
         return None
-    factors = np.full(len(arrays), 1 / len(arrays)) if weights is None else np.asarray(weights)
-    if means is None:
-        means = resampled_means(arrays, seed, resamples)  # type: ignore[arg-type]
-    return percentiles(factors @ means, level)
+    factors = [1 / len(arrays)] * len(arrays) if weights is None else list(weights)
+    parts = contributions(strata, factors)
+    centre, total = float(parts.sum()), spread * float(np.abs(factors).sum())
+    if all((a == a[0]).all() for a in arrays):
+        missed = 1 - alpha ** (
+            1 / count
+        )  # so large a share of others is missed by all with a chance of alpha
+        return centre - missed * (total + centre), min(total, centre + missed * (total - centre))
+    if count > MANY:  # the means of so many halves are normal
+        apart = sum(float(np.square((a - a.mean()) * (w / len(a))).sum()) for a, w in zip(arrays, factors))
+        reach = NormalDist().inv_cdf(1 - alpha / 2) * math.sqrt(apart)
+        return centre - reach, centre + reach
+    if len(arrays) > 1:  # that data sets differ from one another is no uncertainty of their average
+        arrays = [a - a.mean() + centre / sum(factors) for a in arrays]
+        parts = contributions([a.tolist() for a in arrays], factors)
+    sizes = np.concatenate([np.full(len(a), w / len(a)) for a, w in zip(arrays, factors)])
+    low, high = _halves(parts, sizes, resamples, seed)
+    place = max(0, int(np.ceil(alpha * len(low) - 1e-9)) - 1)
+    return max(-total, float(np.sort(low)[place])), min(total, float(-np.sort(-high)[place]))
+
+
+def _halves(
+    parts: NDArray[np.float64], sizes: NDArray[np.float64], flips: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The smaller and the larger of the two halves' means under each flip; endless where a half is empty."""
+    n = len(parts)
+    rng = np.random.default_rng(seed)
+    every = n <= HALVED
+    total = 2**n if every else flips
+    low, high = np.empty(total), np.empty(total)
+    step = max(1, 4 * BLOCK // n)
+    for start in range(0, total, step):
+        rows = min(step, total - start)
+        signs: NDArray[np.integer[Any]]
+        if every:
+            signs = (np.arange(start, start + rows)[:, None] >> np.arange(n)) & 1
+        else:
+            drawn = np.frombuffer(rng.bytes(rows * -(-n // 8)), np.uint8).reshape(rows, -1)
+            signs = np.unpackbits(drawn, axis=1, count=n)
+        taken, weight = signs @ parts, signs @ sizes
+        with np.errstate(divide="ignore", invalid="ignore"):
+            one, other = taken / weight, (parts.sum() - taken) / (sizes.sum() - weight)
+        whole = (signs.all(axis=1)) | ~signs.any(axis=1)
+        low[start : start + rows] = np.where(whole, -np.inf, np.minimum(one, other))
+        high[start : start + rows] = np.where(whole, np.inf, np.maximum(one, other))
+    return low, high
 
 
 def contributions(
@@ -143,6 +196,18 @@ def mcnemar(a: Sequence[float], b: Sequence[float]) -> float | None:
 def smallest_p(n: int) -> float:
     """The smallest p that the sign flips of `n` differences can give: all differences on one side."""
     return min(1.0, 2.0 ** (1 - n))
+
+
+def tarone(smallest: Sequence[float], alpha: float) -> float:
+    """Below which smallest p a test can be significant at all, with a correction for so many of them (Tarone 1990).
+
+    Of the tests whose smallest possible p is below alpha / K there are at most K: only these are made, and
+    corrected for; the others could be significant under no outcome, which must be said of them.
+    """
+    k = 1
+    while sum(p < alpha / k for p in smallest) > k:
+        k += 1
+    return alpha / k
 
 
 def holm(ps: Sequence[float]) -> list[float]:

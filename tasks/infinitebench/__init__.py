@@ -73,6 +73,7 @@ class InfiniteBench(Task):
     def __init__(self, options: InfiniteBenchOptions, name: str, variant: str | None = None) -> None:
         super().__init__(options, name, variant)
         self.task = _task(variant)
+        self._data: str | None = None
         self.protocol = PRESETS[options.preset]
         self.preset = f"infinitebench-{options.preset}@1 {COMMIT}"
 
@@ -96,12 +97,19 @@ class InfiniteBench(Task):
         if self.task in GENERATED and not self._has_file(env):
             yield from self._made(env)
             return
-        for row in data.rows(self.task, env):
+        for row in data.rows(self.task, env, self._take_data):
             try:
                 prompt = self.protocol.render(self.task, row.context, row.question, row.options)
             except UsageError as error:
                 raise UsageError(f"{row.place}: {error}") from None
             yield self._sample(row.id, prompt, row.labels)
+
+    def _take_data(self, fingerprint: str) -> None:
+        self._data = fingerprint
+
+    def facts(self) -> dict[str, Any]:
+        """A fingerprint of the task's file, if it is read from one: another file is another run."""
+        return {} if self._data is None else {"data": self._data}
 
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """The task's official score, 0..1."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
 
-from .._rows import from_hub, objects, unique
+from .._rows import fingerprint, from_hub, objects, unique
 from .generators import GENERATED
 from .prompts import CHOICE, TASKS
 
@@ -38,11 +38,12 @@ class Row:
     place: str
 
 
-def rows(task: str, env: TaskEnvironment) -> Iterator[Row]:
+def rows(task: str, env: TaskEnvironment, told: Callable[[str], None] | None = None) -> Iterator[Row]:
     """The rows of `task` in file order, at most ``env.limit``; one is in memory at a time.
 
     They are read from ``<env.data_dir>/<task>.jsonl``; without a folder from the file of that name on the
     hub, which is downloaded once (never when ``env.offline``). Ids are the rows' own, else their number.
+    Before the first row `told` is given a fingerprint of the whole file.
 
     Raises
     ------
@@ -59,6 +60,8 @@ def rows(task: str, env: TaskEnvironment) -> Iterator[Row]:
     except OSError as error:
         raise Unavailable(f"infinitebench/{task}: cannot read {path} ({error.strerror})") from error
     with lines:
+        if told is not None:
+            told(fingerprint(lines, str(path)))
         seen: set[str] = set()
         for value, place in objects(lines, str(path)):
             yield _row(task, value, place, seen)
@@ -141,6 +144,8 @@ def labels(task: str, answer: Any, field: str, options: Any = ()) -> Labels:
     texts = [answer] if isinstance(answer, str) else answer
     if not _are_texts(texts):
         raise UsageError(f"field {field!r} must be a string or a list of strings")
+    if not any(text.strip() for text in texts):
+        raise UsageError(f"field {field!r} is empty: no answer could score")
     return Labels(tuple(texts))
 
 

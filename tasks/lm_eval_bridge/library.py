@@ -273,8 +273,18 @@ def _facts(task: Any, version: str, shots: int, dropped: list[str]) -> dict[str,
         "task_hash": hashlib.sha256(text.encode()).hexdigest()[:16],
         "num_fewshot": shots,
         "metrics_left_out": dropped,
+        "data": _data(task, shots),
         **({"sampling": "asked for by the task, not done: greedy"} if _samples(task) else {}),
     }
+
+
+def _data(task: Any, shots: int) -> str:
+    """A fingerprint of every document, examples included: a configuration names its data and does not hold it."""
+    whole = hashlib.sha256()
+    for docs in (task.eval_docs, task.fewshot_docs() if shots else ()):
+        for doc in docs or ():
+            whole.update(json.dumps(doc, sort_keys=True, default=str).encode("utf-8", "surrogatepass"))
+    return whole.hexdigest()[:16]
 
 
 def _samples(task: Any) -> bool:

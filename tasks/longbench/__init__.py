@@ -39,6 +39,7 @@ class LongBench(Task):
     def __init__(self, options: Options, name: str, variant: str | None = None) -> None:
         super().__init__(options, name, variant)
         self.dataset = _dataset(variant)
+        self._data: str | None = None
         if base(self.dataset) in official.NEEDS_JIEBA:
             official.require_jieba()  # now, not when the first answer is there to be scored
 
@@ -60,7 +61,7 @@ class LongBench(Task):
             If the data cannot be had, or a line is broken.
         """
         protocol = PROTOCOLS[base(self.dataset)]
-        for row in data.rows(self.dataset, env):
+        for row in data.rows(self.dataset, env, self._take_data):
             yield Sample(
                 id=row.id,
                 prompt=protocol.render(row.context, row.question),
@@ -71,6 +72,13 @@ class LongBench(Task):
                 min_new_tokens=protocol.min_new_tokens,
                 metadata=_metadata(row.classes, row.length),
             )
+
+    def _take_data(self, fingerprint: str) -> None:
+        self._data = fingerprint
+
+    def facts(self) -> dict[str, Any]:
+        """A fingerprint of the set's file: another file is another run."""
+        return {} if self._data is None else {"data": self._data}
 
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """The set's official metric, the best over the accepted answers: 0..1."""

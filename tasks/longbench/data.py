@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from token import STRING
+from tokenize import TokenError, generate_tokens
+from typing import IO, Any
 
 from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
 
-from .._rows import from_hub, objects, unique
-from .metrics import CLASSIFIED
+from .._rows import fingerprint, from_hub, objects, unique
+from .metrics import CLASSIFIED, unanswerable
 from .prompts import LONGBENCH_E, base
 
 HUB_REPOSITORY = "THUDM/LongBench"
@@ -49,11 +52,12 @@ class Row:
     length: int | None
 
 
-def rows(dataset: str, env: TaskEnvironment) -> Iterator[Row]:
+def rows(dataset: str, env: TaskEnvironment, told: Callable[[str], None] | None = None) -> Iterator[Row]:
     """The rows of `dataset` in file order, at most ``env.limit``.
 
     They are read from ``<env.data_dir>/<dataset>.jsonl``; without a folder from ``data/<dataset>.jsonl`` in
     the official archive, which is downloaded once (never when ``env.offline``). No loading script is run.
+    Before the first row `told` is given a fingerprint of the whole file.
 
     Raises
     ------
@@ -64,14 +68,24 @@ def rows(dataset: str, env: TaskEnvironment) -> Iterator[Row]:
         return
     with ExitStack() as stack:
         lines, name = _open(dataset, env, stack)
+        if told is not None:
+            told(fingerprint(lines, name))
         seen: set[str] = set()
+        lost: list[str] = []
         for value, place in objects(lines, name):
             row = _parse(dataset, value, place)
+            if unanswerable(base(dataset), row.answers, row.classes or ()):
+                lost.append(place)
             yield replace(row, id=unique(row.id, seen))
             if len(seen) == env.limit:
-                return
+                break
         if not seen:
             raise UsageError(f"{name}: no rows in it")
+        if lost:
+            raise UsageError(
+                f"{lost[0]}: no answer can score here, for none is accepted that has a word, a number or a class "
+                f"to score by; {len(lost)} of {len(seen)} rows are like that: mend or remove them"
+            )
 
 
 def fetch(offline: bool) -> Path:
@@ -92,6 +106,8 @@ def fetch(offline: bool) -> Path:
 def text_list(value: Any, field: str) -> tuple[str, ...]:
     """A list of strings, also one written out as a Python literal (some copies of the data store that).
 
+    numpy and pandas write no commas, and Python joins strings that stand side by side: each counts by itself.
+
     Raises
     ------
     UsageError
@@ -99,12 +115,23 @@ def text_list(value: Any, field: str) -> tuple[str, ...]:
     """
     if isinstance(value, str):
         try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            found = ast.literal_eval(value)
+            flat = isinstance(found, list) and all(isinstance(item, str) for item in found)
+            value = (_side_by_side(value) or found) if flat else found
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TokenError):
             value = None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise UsageError(f"field {field!r} must be a list of strings")
     return tuple(value)
+
+
+def _side_by_side(text: str) -> list[Any] | None:
+    """Every string of a flat list written out, those that nothing but blanks part included; None of another list."""
+    lines = io.StringIO(text.strip())
+    words = [token for token in generate_tokens(lines.readline) if token.string.strip()]
+    strings = [token.string for token in words if token.type == STRING]
+    others = {token.string for token in words if token.type != STRING}
+    return [ast.literal_eval(string) for string in strings] if others <= {"[", "]", ","} else None
 
 
 def classes_of(dataset: str, row: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -114,7 +141,7 @@ def classes_of(dataset: str, row: Mapping[str, Any]) -> tuple[str, ...] | None:
     return text_list(row.get("all_classes"), "all_classes")
 
 
-def _open(dataset: str, env: TaskEnvironment, stack: ExitStack) -> tuple[Iterable[bytes], str]:
+def _open(dataset: str, env: TaskEnvironment, stack: ExitStack) -> tuple[IO[bytes], str]:
     """The lines of the data set's file, closed with `stack`, and the file's name for messages."""
     if env.data_dir is not None:
         path = env.data_dir / f"{dataset}.jsonl"

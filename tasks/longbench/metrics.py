@@ -182,6 +182,21 @@ def score(dataset: str, prediction: str, answers: Sequence[str], classes: Sequen
     return max([0.0, *(METRICS[dataset](prediction, answer) for answer in answers)])
 
 
+def unanswerable(dataset: str, answers: Sequence[str], classes: Sequence[str] = ()) -> bool:
+    """Whether nobody can score on a row: its answers, given as predictions, would not either."""
+    if dataset in CLASSIFIED:
+        return not any(answer in classes for answer in answers)
+    metric = METRICS[dataset]
+    if metric in (rouge_l, rouge_l_zh):  # the package's own way of losing long answers is not a row's fault
+        return not any(answer.replace(".", "").strip() for answer in answers)
+    if metric is code_similarity:
+        return not answers
+    try:
+        return not any(metric(answer, answer) for answer in answers)
+    except UsageError:
+        return True
+
+
 def require_jieba() -> None:
     """Raise UsageError, with the line that installs it, if the Chinese word splitter is missing."""
     if importlib.util.find_spec("jieba") is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from itertools import islice, product
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -88,6 +88,7 @@ class NeedleGrid(Task):
     metrics: ClassVar[tuple[str, ...]] = ("recall",)
     preset: str = "niah-fu2024@1"
     options: NiahOptions
+    _data: str | None = None
 
     def samples(self, env: TaskEnvironment) -> Iterator[Sample]:
         """Yield the grid, length by length, then depth by depth; each is made only as it is taken.
@@ -98,6 +99,10 @@ class NeedleGrid(Task):
             If a length is too short, or the essays are asked for and not there.
         """
         return islice(self._grid(env), env.limit)
+
+    def facts(self) -> dict[str, Any]:
+        """A fingerprint of the essays and what splits them, if they are the haystack: others are another run."""
+        return {} if self._data is None else {"data": self._data, "sentences": sentences.installed()}
 
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """``recall``: share of the answer's distinct words that the prediction has, without case and
@@ -147,6 +152,7 @@ class NeedleGrid(Task):
         there = env.data_dir is not None and (env.data_dir / sources.ESSAYS).is_file()
         if self.options.haystack == "essays" or (self.options.haystack == "auto" and there):
             words = sources.essays(env)
+            self._data = sources.whole(sources.ESSAYS, env)
             kind = sentences.installed()
             found = essays(words, kind).first(len(words))
             position = iter(range(2**62))

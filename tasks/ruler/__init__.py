@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -68,6 +68,7 @@ class Ruler(Task):
         if variant is None:
             raise UsageError("ruler is thirteen tasks; name one, as in ruler/vt")
         self.spec: Spec = SPECS[variant]
+        self._data: dict[str, str] = {}
         self.splitter: sentences.Splitter = "rules"
         # Whatever else decides what is asked is part of the run's identity, so that no run mixes two of it.
         self.preset = f"{PRESET} wonderwords-{sources.wonderwords_version()}"
@@ -91,6 +92,7 @@ class Ruler(Task):
         UsageError
             If a file is missing, or a length is too short for the task.
         """
+        self._data = {name: sources.whole(name, env) for name in self._files(env)}
         fitters = self._fitters(env)
         given = 0
         for index in range(self.options.samples):
@@ -107,6 +109,19 @@ class Ruler(Task):
                     answer_prefix=draft.answer_prefix,
                     metadata={"length": length, "index": index, **draft.facts},
                 )
+
+    def facts(self) -> dict[str, Any]:
+        """Fingerprints of the files the texts are made of, if any: other files are another run."""
+        return {"data": self._data} if self._data else {}
+
+    def _files(self, env: TaskEnvironment) -> list[str]:
+        """The files of essays, questions or words this task reads, whichever samples are asked for."""
+        if isinstance(self.spec, Needles):
+            return [sources.ESSAYS] * (self.spec.haystack == "essay")
+        if self.spec.kind == "qa":
+            return [sources.SQUAD if self.variant == "qa_1" else sources.HOTPOTQA]
+        own = env.data_dir is not None and (env.data_dir / sources.ENGLISH_WORDS).is_file()
+        return [sources.ENGLISH_WORDS] * (self.spec.kind == "cwe" and own)
 
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """The official string match: share of the answers found, for questions whether any is: 0..1."""

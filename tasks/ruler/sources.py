@@ -16,6 +16,8 @@ from harness._util.files import cache_dir, cache_writes, write_whole
 from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
 
+from .._rows import file_fingerprint
+
 ESSAYS = "PaulGrahamEssays.json"
 SQUAD = "squad.json"
 HOTPOTQA = "hotpotqa.json"
@@ -102,6 +104,11 @@ def fetch(offline: bool) -> Path:
     for name in HOSTED:
         _cached(name, offline)
     return _folder()
+
+
+def whole(name: str, env: TaskEnvironment) -> str:
+    """A fingerprint of one of the files, found or fetched as it is for the texts."""
+    return file_fingerprint(_locate(name, env))
 
 
 def _folder() -> Path:

@@ -1,12 +1,14 @@
 """Names: the nearest match for a wrong one, and whoever brings something broken is named, alone."""
 
 import functools
+import hashlib
 from importlib import metadata
 
 import pytest
 
 from harness import Method, Task, UsageError, registry
 from harness._util import entry_points
+from harness._util.sources import source_hash
 from harness.plugins.plain import Plain
 from harness.registry import register_file, snake_case
 
@@ -230,6 +232,27 @@ def test_a_file_brings_its_methods_under_their_names(tmp_path):
     register_file(file)
     assert registry.method("keep_last").file_hash != plugin.file_hash
     assert register_file(file) == ["keep_last", "called-otherwise"], "the same again is no conflict"
+
+
+def test_what_a_file_imports_from_its_own_folder_is_part_of_it(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import json\nimport aside\nfrom inner import part\ndef late():\n    from further import x\n"
+    )
+    alone = source_hash(file)
+    assert alone == hashlib.sha256(file.read_bytes()).hexdigest(), "nothing of that is here"
+    (tmp_path / "inner").mkdir()
+    texts = {"aside.py": "import deeper", "deeper.py": "", "further.py": "", "inner/__init__.py": ""}
+    texts |= {"inner/part.py": "from . import beside", "inner/beside.py": "", "json.txt": "", "unread.py": ""}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    before = source_hash(file)
+    changed = set()
+    for name, text in texts.items():
+        (tmp_path / name).write_text(f"{text}\n# changed")
+        changed |= {name} if source_hash(file) != before else set()
+        (tmp_path / name).write_text(text)
+    assert changed == texts.keys() - {"json.txt", "unread.py"} and before != alone
 
 
 def test_two_files_do_not_share_a_name(tmp_path):

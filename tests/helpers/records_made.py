@@ -40,7 +40,7 @@ class Made:
 
 
 def protocol(made):
-    return "query-aware" if made.sees_question and not made.query_agnostic else "query-agnostic"
+    return "query-aware" if made.sees_question and not made.withheld else "query-agnostic"
 
 
 def identity(made, tasks):
@@ -58,7 +58,7 @@ def identity(made, tasks):
         "device": "cpu",
         "batch_size": 1,
         "limit": None,
-        "query_agnostic": made.sees_question and made.query_agnostic,
+        "query_agnostic": made.sees_question and made.withheld,
         "truncate": made.truncate,
         "max_context": made.max_context,
         "chat": made.chat,

@@ -44,13 +44,13 @@ def test_members_whose_data_are_missing_are_named_and_the_others_run(ruler):
     assert not result.summary["averages"], "an average over other tasks would be another number"
 
 
-def test_with_the_data_the_same_run_goes_on(ruler, tmp_path):
+def test_with_data_it_is_another_run_for_they_are_part_of_what_it_is(ruler, tmp_path):
     first = run(ruler())
     data = tmp_path / "data"
     data.mkdir()
     (data / "PaulGrahamEssays.json").write_text(json.dumps({"text": "It is a sunny day in June. " * 400}))
     second = run(ruler(data_dir=data))
-    assert second.folder.path == first.folder.path and second.ran == 1
+    assert second.folder.path != first.folder.path and second.ran == 3
     assert set(json.loads((second.folder.path / "run.json").read_text())["unavailable"]) == {"ruler/qa_1"}
 
 

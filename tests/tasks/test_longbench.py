@@ -7,7 +7,8 @@ import zipfile
 import pytest
 
 from harness import Options, Prompt, ScoredSample, TaskEnvironment, UsageError, registry
-from harness.tasks.longbench import LongBench
+from harness.tasks.longbench import LongBench, data
+from harness.tasks.longbench import metrics as official
 from harness.tasks.longbench.prompts import CATEGORIES, LONGBENCH_E, PAPER_SETS, PROTOCOLS
 
 
@@ -312,3 +313,72 @@ def test_nothing_is_fetched_before_the_first_sample(hub):
     assert hub == []
     next(iterator)
     assert len(hub) == 1
+
+
+# --- rows that are not what they seem
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("['Paris' 'Lyon']", ("Paris", "Lyon")),
+        ("['Ada Lovelace'\n 'A. Lovelace']", ("Ada Lovelace", "A. Lovelace")),
+        ("['a', \"b's\"]", ("a", "b's")),
+        ("['one']", ("one",)),
+        ("['a' 'b', 'c']", ("a", "b", "c")),
+    ],
+)
+def test_a_list_that_numpy_wrote_out_is_as_many_answers_as_it_was(written, read):
+    assert data.text_list(written, "answers") == read
+
+
+@pytest.mark.parametrize("written", ["[['a' 'b']]", "['a' ...]", "Paris", "array(['a'], dtype=object)"])
+def test_what_is_no_list_of_strings_is_refused(written):
+    with pytest.raises(UsageError, match="must be a list of strings"):
+        data.text_list(written, "answers")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "answers", "scores"),
+    [
+        ("hotpotqa", [], False),
+        ("hotpotqa", [""], False),
+        ("hotpotqa", ["..."], False),
+        ("hotpotqa", ["The"], False),
+        ("hotpotqa", ["", "blue"], True),
+        ("trec", ["Datum"], False),
+        ("trec", ["Date"], True),
+        ("passage_retrieval_en", ["12"], False),
+        ("passage_retrieval_en", ["Paragraph 12"], True),
+        ("passage_count", ["many"], False),
+        ("gov_report", ["."], False),
+        ("gov_report", ["a b"], True),
+        ("lcc", ["# a comment"], True),
+    ],
+)
+def test_rows_on_which_nobody_could_score(dataset, answers, scores):
+    assert official.unanswerable(dataset, answers, ["Date", "Other"]) is not scores
+
+
+def test_rows_nobody_can_get_right_are_counted_and_named_before_anything_is_asked(tmp_path):
+    rows = [
+        {"_id": str(i), "input": "?", "context": "c", "answers": [["x"], [""], ["a"]][i % 3]}
+        for i in range(6)
+    ]
+    (tmp_path / "hotpotqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UsageError, match=r"hotpotqa\.jsonl, line 2: no answer can score here.* 4 of 6 rows"):
+        samples(tmp_path, "hotpotqa")
+    assert len(samples(tmp_path, "hotpotqa", limit=1)) == 1, "what is not asked does not matter"
+
+
+@pytest.mark.parametrize("field", ["_id", "input", "context", "answers"])
+def test_half_a_character_is_named_by_file_and_line(tmp_path, field):
+    row = {"_id": "1", "input": "?", "context": "c", "answers": ["x"]}
+    row[field] = ["\ud83d"] if field == "answers" else "a \udc00"
+    (tmp_path / "hotpotqa.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(UsageError, match=rf"hotpotqa\.jsonl, line 1: field '{field}' holds half a character"):
+        samples(tmp_path, "hotpotqa")
+    (tmp_path / "hotpotqa.jsonl").write_text(
+        json.dumps({**row, field: "\U0001f600"} | {"answers": ["x"]}) + "\n"
+    )
+    assert len(samples(tmp_path, "hotpotqa")) == 1

@@ -55,13 +55,8 @@ def test_a_run_that_is_better_throughout_is_better(tmp_path):
 def test_a_run_is_indistinguishable_from_itself(tmp_path):
     a, b = pair(tmp_path, task(BASE), task(BASE))
     [row] = compare(a, b).rows
-    assert (row.verdict, row.p, row.p_adjusted, row.difference, row.interval) == (
-        "indistinguishable",
-        1,
-        1,
-        0,
-        None,
-    )
+    assert (row.verdict, row.p, row.p_adjusted, row.difference) == ("indistinguishable", 1, 1, 0)
+    assert row.interval[0] < 0 < row.interval[1], "forty samples that are alike do not prove that all are"
 
 
 def test_right_and_wrong_are_tested_by_mcnemar(tmp_path):
@@ -233,7 +228,8 @@ def test_a_family_is_averaged_as_its_task_says(tmp_path):
     average = rows["longbench Avg"]
     assert average.n == sum(map(len, table.values())) and len(average.members) == len(table)
     strata = [np.subtract(shifted[t], table[t]) for t in average.members]
-    assert average.interval == pytest.approx(difference_interval(strata), abs=1e-9)
+    own = difference_interval(strata, level=1 - 0.05 * average.p / average.p_adjusted)
+    assert average.interval == pytest.approx(own, abs=1e-9)
     assert found.deciding() == [average]
     assert [r.name for r in found.rows[: len(table)]] == list(table)
 
@@ -314,3 +310,48 @@ def test_worse_by_more_than_so_many_points(tmp_path):
     assert found.worse_by(drop + 0.01) == [] and compare(b, a).worse_by(0) == []
     noise = labelled([a, dataclasses.replace(a, label="again")])
     assert compare(*noise).worse_by(0) == []
+
+
+def test_a_gate_says_where_no_result_could_be_significant(tmp_path):
+    tasks = [f"task{i}" for i in range(14)]
+    x = {t: [1.0] * 8 for t in tasks}
+    a, b = pair(tmp_path, x, {**x, "task3": [0.0] * 8}, second={"method": "new"})
+    found = compare(a, b)
+    lost = next(r for r in found.rows if r.name == "task3")
+    assert (lost.verdict, lost.p_adjusted, found.tests) == ("too few samples to tell", None, 0)
+    assert lost in [r for r in found.deciding() if r.p_adjusted is None], "and so the gate names it"
+    alone = compare(a, b, tasks=["task3"]).rows[0]
+    assert alone.verdict == "worse"
+
+
+def test_a_verdict_and_its_interval_never_contradict_each_other(tmp_path):
+    rng = np.random.default_rng(4)
+    for number in range(12):
+        x = {f"t{i}": rng.random(9).round(2).tolist() for i in range(4)}
+        y = {t: [float(np.clip(v + rng.normal(0.12, 0.15), 0, 1)) for v in mine] for t, mine in x.items()}
+        a, b = pair(tmp_path / str(number), x, y, second={"method": "new"})
+        for row in compare(a, b, resamples=500).rows:
+            assert row.interval is not None
+            outside = not row.interval[0] <= 0 <= row.interval[1]
+            assert outside <= (row.verdict == "better") and (row.verdict == "better") <= (
+                row.interval[0] >= 0
+            )
+
+
+def test_failures_do_not_open_a_gate(tmp_path):
+    right = {f"s{i:03}": 1.0 for i in range(38)}
+    wrong = {f"w{i:03}": float(i < 45) for i in range(82)}
+    a, b = pair(
+        tmp_path,
+        {"passkey": right | wrong},
+        {"passkey": right},
+        second={"method": "new", "failed": {"passkey": [*wrong]}},
+    )
+    assert compare(a, b).worse_by(1) == []
+    [found] = compare_many(a, [b], failed_as_wrong=True)
+    [row] = found.worse_by(1)
+    assert (row.n, row.verdict, round(100 * row.difference, 1)) == (120, "worse", -37.5)
+    assert (
+        "with failed samples counted as wrong: passkey A 69.2, B 31.7, B - A -37.5 (n 120)"
+        in compare(a, b).caveats
+    )

@@ -382,7 +382,7 @@ def test_a_line_that_was_changed_is_noticed(tiny_folder, tmp_path, monkeypatch, 
     folder = execute(plan_run(settings(tiny_folder, tmp_path, tasks=("toy",))), Watcher()).folder
     whole = folder.samples_path.read_bytes()
     for was, now, why in (
-        (b'"score": 1.0', b'"score": 0.0', "its checksum is another"),
+        (b'"score": 1.0', b'"score": 0.0', "its checksum is another, or it is of another run"),
         (b'"crc32"', b'"krc32"', "its checksum has another name"),
     ):
         folder.samples_path.write_bytes(whole.replace(was, now, 1))
@@ -392,6 +392,31 @@ def test_a_line_that_was_changed_is_noticed(tiny_folder, tmp_path, monkeypatch, 
     folder.samples_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert [r.to_json() for r in folder.records()] == lines, "a line without a checksum is taken as it is"
     assert all(isinstance(line.get("prediction"), str) for line in lines)
+
+
+def test_a_line_of_another_run_is_named_and_not_counted(tmp_path):
+    record = SampleRecord("s0", "toy", prediction="", scores={"score": 1.0})
+    line = line_of(record, "run-a").encode()
+    assert complete_lines(line, tmp_path, "run-a")[0][0].record == record
+    with pytest.raises(
+        UsageError, match=r"line 1 is damaged \(its checksum is another, or it is of another run"
+    ):
+        complete_lines(line, tmp_path, "run-b")
+    assert complete_lines(line_of(record).encode(), tmp_path, "run-b")[0], "one of an earlier version"
+
+
+def test_what_stands_twice_is_named(tmp_path):
+    one = line_of(SampleRecord("s0", "toy", prediction="", scores={"score": 1.0}))
+    other = line_of(SampleRecord("s1", "toy", prediction="", scores={"score": 1.0}))
+    with pytest.raises(UsageError, match="lines 1 and 3 are both of toy s0; remove one of them"):
+        complete_lines(f"{one}{other}{one}".encode(), tmp_path)
+
+
+@pytest.mark.parametrize(("score", "why"), [(True, "score is no number"), (1.5, "is 1.5, which is not 0..1")])
+def test_a_score_no_task_gives_is_refused(tmp_path, score, why):
+    line = line_of(SampleRecord("s0", "toy", prediction="", scores={"score": score})).encode()
+    with pytest.raises(UsageError, match=why):
+        complete_lines(line, tmp_path)
 
 
 def test_no_changed_bit_of_a_line_passes(tmp_path):

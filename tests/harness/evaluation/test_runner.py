@@ -6,6 +6,7 @@ import json
 import os
 import weakref
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from harness import Prompt, Sample, UsageError, registry
+from harness import Prompt, Sample, Task, UsageError, load_runs, registry
 from harness.cli import invoke
 from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
@@ -23,6 +24,7 @@ from harness.evaluation.settings import RunSettings
 from harness.models import adapters
 from harness.plugins.plain import Plain
 from harness.prompts.rendering import tokenize
+from harness.results.summary import digest
 
 from ...helpers.running import (
     Toy,
@@ -257,18 +259,59 @@ def trec(folder, *rows):
 
 
 @pytest.mark.parametrize("change", [("a", "Other?", "Food"), ("a", "What?", "Date")], ids=["text", "answer"])
-def test_changed_data_under_the_same_id_is_refused(tiny_folder, tmp_path, change):
+def test_changed_data_under_the_same_id_are_another_run(tiny_folder, tmp_path, change):
     data = tmp_path / "data"
     wanted = settings(tiny_folder, tmp_path / "runs", tasks=("longbench/trec",), data_dir=data)
     trec(data, ("a", "What?", "Food"), ("b", "Who?", "Date"))
     result, _ = run(wanted)
     kept = result.folder.samples_path.read_bytes()
     trec(data, change, ("b", "Who?", "Date"))
-    with pytest.raises(UsageError, match=r"holds an answer to another text of longbench/trec a: .*--out"):
-        run(wanted)
+    other, _ = run(wanted)
+    assert other.folder.path != result.folder.path and other.ran == 2
     assert result.folder.samples_path.read_bytes() == kept
-    trec(data, ("a", "What?", "Food"), ("b", "Who?", "Date"), ("c", "Why?", "Date"))
-    assert run(wanted)[0].ran == 1, "more rows are no other data"
+    trec(data, ("a", "What?", "Food"), ("b", "Who?", "Date"))
+    assert run(replace(wanted, limit=1))[0].folder.path == result.folder.path, "the whole file counts"
+
+
+class Drifting(Task):
+    """A task that reads data and does not say which."""
+
+    rows: ClassVar[tuple[str, ...]] = ("a", "b", "c")
+
+    def samples(self, env):
+        for name in self.rows[: env.limit]:
+            yield Sample(name, Prompt("", f"The key is {name}.", " What?"), (name,), 3)
+
+    def score(self, sample, prediction):
+        return {"score": 0.0}
+
+
+def test_a_task_that_does_not_say_what_it_reads_mixes_nothing_either(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "task_class", lambda name: (registry.Plugin(name, "here", Drifting), None))
+    wanted = settings(tiny_folder, tmp_path, tasks=("drifting",))
+    assert run(wanted)[0].summary["total"]["n"] == 3
+    assert run(replace(wanted, limit=2))[0].ran == 0, "a smaller limit is no other data"
+    monkeypatch.setattr(Drifting, "rows", ("x", "y"))
+    with pytest.raises(UsageError, match="holds other samples of drifting: the data changed"):
+        run(wanted)
+
+
+def test_what_was_planned_is_written_down_and_obeyed(tiny_folder, tmp_path):
+    data = tmp_path / "data"
+    trec(data, ("a", "What?", "Food"), ("b", "Who?", "Date"))
+    result, _ = run(settings(tiny_folder, tmp_path, tasks=("longbench/trec",), data_dir=data))
+    content = json.loads((result.folder.path / "run.json").read_text())
+    assert content["planned"] == {"longbench/trec": ["a", "b"]}
+    assert content["summary_of"] == digest(result.folder.records())
+    stranger = replace(result.folder.records()[0], id="z", scores={"score": 1.0})
+    result.folder.append(stranger)
+    [loaded] = load_runs([result.folder.path])
+    assert [name for _, name in loaded.records] == ["a", "b"] and loaded.n_ok == 2 and not loaded.warnings
+
+
+@pytest.mark.parametrize("name", ["passkey", "passkey/"])
+def test_a_task_has_one_name(name):
+    assert [t.name for t in registry.tasks([name], {})] == ["passkey"]
 
 
 def test_the_same_ids_in_two_tasks_are_two_samples(tiny_folder, tmp_path):

@@ -152,3 +152,19 @@ def test_no_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["tasks"] == {"longbench/trec": 50.0, "longbench/qasper": 66.67}
+
+
+@pytest.mark.parametrize("name", ["_id", "id"])
+def test_predictions_that_stand_twice_are_named(tmp_path, name):
+    row = {"task": "longbench/hotpotqa", "answers": ["Ada"], "prediction": "Ada"}
+    other = {**row, "task": "longbench/qasper", name: 2}
+    file = tmp_path / "p.jsonl"
+    file.write_text(
+        "".join(json.dumps(r) + "\n" for r in (row, row, {**row, name: 2}, other, {**row, name: "2"}))
+    )
+    with pytest.raises(
+        UsageError, match=r"line 5: a second prediction for longbench/hotpotqa 2, after line 3"
+    ):
+        score_file.score_file(file)
+    file.write_text("".join(json.dumps(r) + "\n" for r in (row, row, {**row, name: 2}, other)))
+    assert len(score_file.score_file(file).scores) == 4, "lines without an id are each its own"

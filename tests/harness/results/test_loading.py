@@ -8,8 +8,11 @@ from dataclasses import replace
 import pytest
 
 from harness import UsageError
+from harness.reports._rows import members
 from harness.results.labels import shared_options
 from harness.results.loading import load_run, load_runs, loaded
+from harness.results.run_folder import RunFolder
+from harness.results.summary import digest
 
 from ...helpers.records_made import make_run
 
@@ -216,3 +219,24 @@ def test_reading_and_comparing_load_no_model_library():
         "sys.exit(bool({'torch', 'scipy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- a summary is held against its lines
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["digest", "of an earlier version"])
+def test_a_summary_does_not_outlive_its_lines(tmp_path, known):
+    path = make_run(tmp_path, {"longbench/trec": [1.0] * 6 + [0.0] * 2})
+    folder = RunFolder(path)
+    if known:
+        folder.write_run({**folder.read_run(), "summary_of": digest(folder.records())})
+    assert load_run(path).content["summary"]["tasks"][0]["n_ok"] == 8 and not load_run(path).warnings
+    lines = folder.samples_path.read_text().splitlines(keepends=True)
+    folder.samples_path.write_text("".join(lines[3:]))
+    run = load_run(path)
+    assert "summary" not in run.content and "its lines are not those" in run.warnings[0]
+    row = members(run)[0].row
+    assert (row["n_ok"], row["n"], row["score"]) == (5, 8, 0.6)
+    folder.samples_path.write_text("".join(lines).replace('"score": 1.0', '"score": 0.5', 1))
+    if known:  # of an earlier version the means tell it, where it says that they are means
+        assert "summary" not in load_run(path).content, "edited"

@@ -143,10 +143,10 @@ def test_a_folder_in_order_is_not_touched(folder):
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_a_sample_that_is_there_twice_is_kept_once(folder):
+def test_a_sample_that_is_there_twice_is_not_guessed_at(folder):
     filled(folder, record("a", text="old"), record("b"), record("a", text="new"))
-    assert folder.recover()["t", "a"].extra == {"text": "new"}
-    assert len(folder.records()) == 2
+    with pytest.raises(UsageError, match="lines 1 and 3 are both of t a; remove one of them"):
+        folder.recover()
 
 
 def test_the_samples_of_a_failed_run_are_set_aside(folder):

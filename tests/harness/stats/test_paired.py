@@ -17,6 +17,7 @@ from harness.stats.paired import (
     mcnemar,
     sign_flips,
     smallest_p,
+    tarone,
 )
 
 FEW = [0.12, -0.3, 0.05, 0.4, 0.0, 0.22, -0.11, 0.31, 0.27, 0.02]
@@ -108,16 +109,46 @@ def test_strata_count_by_their_weight():
     small, large = [0.5, 0.3, 0.4, 0.6], [0.0, -0.02, 0.02, 0.01, -0.01] * 40
     low, high = difference_interval([small, large])
     assert low < (0.45 + 0.0) / 2 < high and high - low < 0.12
-    assert difference_interval([small, large], [1.0, 0.0]) == pytest.approx(
-        difference_interval([small]), abs=0.02
-    )
     assert contributions([small, large]).sum() == pytest.approx(0.225)
     assert contributions([small, large], [0.2, 0.8]).sum() == pytest.approx(0.09)
 
 
-@pytest.mark.parametrize("strata", [[], [[0.5]], [[0.1, 0.2], [0.3]], [[0.0] * 30], [[0.1] * 4, [0.3] * 4]])
-def test_where_resampling_says_nothing_there_is_no_interval(strata):
+@pytest.mark.parametrize("strata", [[], [[0.5]], [[0.1, 0.2], [0.3]], [[0.1, 0.3, 0.2, 0.5, 0.1]]])
+def test_where_nothing_could_be_rejected_there_is_no_interval(strata):
     assert difference_interval(strata) is None
+
+
+def test_samples_that_are_all_alike_do_not_prove_that_all_others_are():
+    low, high = difference_interval([[0.0] * 30])
+    assert -low == high == pytest.approx(1 - 0.05 ** (1 / 30)), (
+        "an outcome that 30 samples miss once in 20 times"
+    )
+    low, high = difference_interval([[1.0] * 20])
+    assert 0.7 < low < 0.9 and high == 1.0
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.integers(-8, 8).map(lambda i: i / 8), min_size=6, max_size=12), st.sampled_from([0.9, 0.95])
+)
+def test_the_interval_holds_0_where_the_test_does_not_reject_it(values, level):
+    found = difference_interval([values], level=level)
+    if found is not None and len(set(values)) > 1:
+        rejected = sign_flips(values).p < round(1 - level, 12)
+        assert (found[0] > 1e-12 or found[1] < -1e-12) == rejected
+
+
+def test_an_interval_of_few_samples_covers_as_often_as_it_says():
+    rng = np.random.default_rng(11)
+    for n in (6, 10):
+        drawn = rng.beta(0.4, 0.8, (400, n)) - rng.beta(0.4, 0.8, (400, n))
+        covered = [low <= 0 <= high for d in drawn for low, high in [difference_interval([d])]]
+        assert np.mean(covered) > 0.92, n  # 95 % of 400, less what chance may take
+
+
+def test_what_can_never_be_significant_is_no_test():
+    assert tarone([2.0**-7] * 19, 0.05) == 0.05 / 7, "eight samples in nineteen rows: none can"
+    assert tarone([2.0**-7] * 6, 0.05) > 2.0**-7 and tarone([], 0.05) == 0.05
 
 
 @settings(max_examples=40, deadline=None)
