@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..contracts.method import Method
@@ -13,20 +13,28 @@ from ..contracts.phases import phase
 from ..contracts.record import Cost, Measured
 from ..inference.likelihood import loglikelihood, score
 from ..inference.meter import Meter, observe
-from ..inference.verification import check
+from ..inference.verification import asked_of, proved
 from ..prompts.rendering import tokenize
 
 if TYPE_CHECKING:
+    from ..contracts.prompt import TokenizedPrompt
     from .samples import PreparedSample
 
 
 @dataclass
 class MeasuredOutput:
-    """One answer, or the likelihoods of a sample's choices, with what was measured while it was made."""
+    """One answer, or the likelihoods of a sample's choices, with what was measured while it was made.
+
+    Attributes
+    ----------
+    doubts
+        What could not be seen of how it was made, or is worth knowing, in words.
+    """
 
     generation: Generation | Scored
     measured: Measured
     cost: Cost
+    doubts: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -57,7 +65,7 @@ def generate(method: Method, batch: Sequence[PreparedSample]) -> list[MeasuredOu
             generations = loglikelihood(method, prompts, [p.continuations for p in batch])
         else:
             generations = method.run(prompts, batch[0].decoding)
-    return _held(batch, generations, meter, time.perf_counter() - began, None)
+    return _held(method, batch, prompts, generations, meter, time.perf_counter() - began, None)
 
 
 def compress_once(method: Method, group: Sequence[PreparedSample]) -> SharedContext:
@@ -73,7 +81,8 @@ def generate_from(
     method: Method, shared: SharedContext, batch: Sequence[PreparedSample]
 ) -> list[MeasuredOutput]:
     """The method's answers to some of the questions over a context it has read."""
-    questions = [tokenize(p.rendered, method.model).suffix_ids for p in batch]
+    prompts = [tokenize(p.rendered, method.model) for p in batch]
+    questions = [prompt.suffix_ids for prompt in prompts]
 
     def answer(rows: Sequence[int], decoding: Decoding) -> list[Generation]:
         return method.generate([shared.state] * len(rows), [questions[i] for i in rows], decoding)
@@ -85,11 +94,13 @@ def generate_from(
             generations = score(type(method).__name__, answer, [p.continuations for p in batch])
         else:
             generations = answer(range(len(batch)), batch[0].decoding)
-    return _held(batch, generations, meter, time.perf_counter() - began, shared)
+    return _held(method, batch, prompts, generations, meter, time.perf_counter() - began, shared)
 
 
 def _held(
+    method: Method,
     batch: Sequence[PreparedSample],
+    prompts: Sequence[TokenizedPrompt],
     generations: Sequence[Generation | Scored],
     meter: Meter,
     seconds: float,
@@ -97,10 +108,13 @@ def _held(
 ) -> list[MeasuredOutput]:
     if len(generations) != len(batch):
         raise RuntimeError(f"the method returned {len(generations)} answers to {len(batch)} prompts")
-    return [
-        MeasuredOutput(g, check(g, meter, row, p.tokens), _cost(meter, seconds, len(batch), row, shared))
-        for row, (p, g) in enumerate(zip(batch, generations))
-    ]
+    held = []
+    for row, (sample, prompt, answer) in enumerate(zip(batch, prompts, generations)):
+        asked = asked_of(method.model, prompt.ids, sample.decoding)
+        measured, doubts = proved(answer, meter, row, sample.tokens, asked)
+        cost = _cost(meter, seconds, len(batch), row, shared)
+        held.append(MeasuredOutput(answer, measured, cost, doubts))
+    return held
 
 
 def _cost(meter: Meter, seconds: float, batch: int, row: int, shared: SharedContext | None) -> Cost:
