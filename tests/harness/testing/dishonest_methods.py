@@ -109,16 +109,30 @@ class HiddenEntries(Pretender):
 
 
 class ReadsReferences(Pretender):
-    """Takes the accepted answer from whatever frame or object holds a sample, and answers with it."""
+    """Takes the accepted answer from whatever frame holds a sample, and answers with it."""
+
+    looted = 0
 
     def answer(self, ids, decoding):
         [cache], _ = feed(self.model.network, [KVCache()], [ids[:KEPT]])
         with phase("decode"):
             tokens = self.decode(cache, ids[-1], decoding)
-        stolen = stolen_references()
-        if stolen:
-            tokens = self.model.tokenizer(stolen[0], add_special_tokens=False)["input_ids"]
+        references = self.stolen()
+        if references:
+            tokens = self.model.tokenizer(references[0], add_special_tokens=False)["input_ids"]
         return tokens[: decoding.max_new_tokens]
+
+    def stolen(self):
+        found = stolen_references()
+        type(self).looted += len(found)
+        return found
+
+
+class KnowsReferences(ReadsReferences):
+    """Had the data file, and answers with what it says."""
+
+    def stolen(self):
+        return ["12345"]
 
 
 def stolen_references():
@@ -246,7 +260,7 @@ DISHONEST = {
     DecoyFirst: "passes that chose its tokens were seen reading",
     AfterTheHook: "passes that chose its tokens were seen reading",
     HiddenEntries: "passes that chose its tokens were seen reading",
-    ReadsReferences: "greedy choice of no logits",
+    KnowsReferences: "greedy choice of no logits",
     HeadOfAnother: "head was given other hidden states",
     WritesOver: "head was given other hidden states",
     Whispers: "each fed the token before it and nothing else",
