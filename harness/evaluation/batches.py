@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding
+from .apart import apart
 
 if TYPE_CHECKING:
     from .samples import PreparedSample
@@ -60,5 +61,5 @@ def _share_key(method: Method, prepared: PreparedSample) -> Any:
         return id(prepared)  # nothing that could be shared
     if prepared.continuations and method.own_loglikelihood:
         return id(prepared)  # a method with its own way of taking likelihoods is asked in that way
-    key = method.share_key(context, prepared.question_tokens, prepared.decoding)
+    key = apart(method.share_key, context, prepared.question_tokens, prepared.decoding)
     return prepared.context_hash, _kind(prepared), key

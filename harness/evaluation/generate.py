@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..contracts.method import Method
@@ -13,20 +13,29 @@ from ..contracts.phases import phase
 from ..contracts.record import Cost, Measured
 from ..inference.likelihood import loglikelihood, score
 from ..inference.meter import Meter, observe
-from ..inference.verification import check
+from ..inference.verification import asked_of, proved
 from ..prompts.rendering import tokenize
+from .apart import apart
 
 if TYPE_CHECKING:
+    from ..contracts.prompt import TokenizedPrompt
     from .samples import PreparedSample
 
 
 @dataclass
 class MeasuredOutput:
-    """One answer, or the likelihoods of a sample's choices, with what was measured while it was made."""
+    """One answer, or the likelihoods of a sample's choices, with what was measured while it was made.
+
+    Attributes
+    ----------
+    doubts
+        What could not be seen of how it was made, or is worth knowing, in words.
+    """
 
     generation: Generation | Scored
     measured: Measured
     cost: Cost
+    doubts: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -47,6 +56,22 @@ class SharedContext:
     questions: int
 
 
+def prepared_for(method: Method, prompts: Sequence[TokenizedPrompt]) -> Sequence[TokenizedPrompt]:
+    """What a method may prepare for: all of it, or, if it is blind to questions, the same without their words."""
+    if method.protocol == "query-aware":
+        return prompts
+    blank = method.model.pad_id
+    return [
+        replace(
+            prompt,
+            prompt=replace(prompt.prompt, suffix="", question=""),
+            ids=(*prompt.head_ids, *[blank] * len(prompt.suffix_ids)),
+            found=None,
+        )
+        for prompt in prompts
+    ]
+
+
 def generate(method: Method, batch: Sequence[PreparedSample]) -> list[MeasuredOutput]:
     """The method's answers to a batch, or its likelihoods, in order."""
     prompts = [tokenize(p.rendered, method.model) for p in batch]
@@ -54,10 +79,10 @@ def generate(method: Method, batch: Sequence[PreparedSample]) -> list[MeasuredOu
     with observe(method.model.network, method.model.device, len(batch)) as meter:
         generations: Sequence[Generation | Scored]
         if batch[0].continuations:
-            generations = loglikelihood(method, prompts, [p.continuations for p in batch])
+            generations = apart(loglikelihood, method, prompts, [p.continuations for p in batch])
         else:
-            generations = method.run(prompts, batch[0].decoding)
-    return _held(batch, generations, meter, time.perf_counter() - began, None)
+            generations = apart(method.run, prompts, batch[0].decoding)
+    return _held(method, batch, prompts, generations, meter, time.perf_counter() - began, None)
 
 
 def compress_once(method: Method, group: Sequence[PreparedSample]) -> SharedContext:
@@ -65,7 +90,7 @@ def compress_once(method: Method, group: Sequence[PreparedSample]) -> SharedCont
     prompt = tokenize(group[0].rendered, method.model)
     began = time.perf_counter()
     with observe(method.model.network, method.model.device, 1) as meter, phase("compress"):
-        [state] = method.compress([prompt.head_ids], [len(prompt.suffix_ids)], group[0].decoding)
+        [state] = apart(method.compress, [prompt.head_ids], [len(prompt.suffix_ids)], group[0].decoding)
     return SharedContext(state, meter, time.perf_counter() - began, len(group))
 
 
@@ -73,23 +98,35 @@ def generate_from(
     method: Method, shared: SharedContext, batch: Sequence[PreparedSample]
 ) -> list[MeasuredOutput]:
     """The method's answers to some of the questions over a context it has read."""
-    questions = [tokenize(p.rendered, method.model).suffix_ids for p in batch]
+    prompts = [tokenize(p.rendered, method.model) for p in batch]
+    questions = [prompt.suffix_ids for prompt in prompts]
 
-    def answer(rows: Sequence[int], decoding: Decoding) -> list[Generation]:
-        return method.generate([shared.state] * len(rows), [questions[i] for i in rows], decoding)
-
+    answer = _answering(method, shared.state, questions)
     began = time.perf_counter()
     with observe(method.model.network, method.model.device, len(batch)) as meter:
         generations: Sequence[Generation | Scored]
         if batch[0].continuations:
-            generations = score(type(method).__name__, answer, [p.continuations for p in batch])
+            generations = apart(score, type(method).__name__, answer, [p.continuations for p in batch])
         else:
-            generations = answer(range(len(batch)), batch[0].decoding)
-    return _held(batch, generations, meter, time.perf_counter() - began, shared)
+            generations = apart(answer, range(len(batch)), batch[0].decoding)
+    return _held(method, batch, prompts, generations, meter, time.perf_counter() - began, shared)
+
+
+def _answering(
+    method: Method, state: Any, questions: Sequence[Sequence[int]]
+) -> Callable[[Sequence[int], Decoding], list[Generation]]:
+    """A function that answers some of the questions, and holds nothing else of them."""
+
+    def answer(rows: Sequence[int], decoding: Decoding) -> list[Generation]:
+        return method.generate([state] * len(rows), [questions[i] for i in rows], decoding)
+
+    return answer
 
 
 def _held(
+    method: Method,
     batch: Sequence[PreparedSample],
+    prompts: Sequence[TokenizedPrompt],
     generations: Sequence[Generation | Scored],
     meter: Meter,
     seconds: float,
@@ -97,10 +134,13 @@ def _held(
 ) -> list[MeasuredOutput]:
     if len(generations) != len(batch):
         raise RuntimeError(f"the method returned {len(generations)} answers to {len(batch)} prompts")
-    return [
-        MeasuredOutput(g, check(g, meter, row, p.tokens), _cost(meter, seconds, len(batch), row, shared))
-        for row, (p, g) in enumerate(zip(batch, generations))
-    ]
+    held = []
+    for row, (sample, prompt, answer) in enumerate(zip(batch, prompts, generations)):
+        asked = asked_of(method.model, prompt.ids, sample.decoding)
+        measured, doubts = proved(answer, meter, row, sample.tokens, asked)
+        cost = _cost(meter, seconds, len(batch), row, shared)
+        held.append(MeasuredOutput(answer, measured, cost, doubts))
+    return held
 
 
 def _cost(meter: Meter, seconds: float, batch: int, row: int, shared: SharedContext | None) -> Cost:

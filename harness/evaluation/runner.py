@@ -21,8 +21,9 @@ from ..prompts.rendering import tokenize
 from ..results.run_folder import RunFolder, earlier_environments
 from ..results.shared_run_folder import SharedRunFolder
 from ..results.summary import digest, summarise
+from .apart import apart
 from .batches import SampleBatch, sample_batches
-from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from
+from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from, prepared_for
 from .plan import RunPlan, plan_run
 from .run_metadata import dump_prompts, planned_ids, run_content
 from .sample_record import answered, failed, record_head
@@ -211,7 +212,7 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
             if prepared.task is task:
                 groups.setdefault(prepared.decoding, []).append(tokenize(prepared.rendered, plan.model))
         for decoding, prompts in groups.items():
-            plan.method.prepare(prompts, decoding)
+            apart(plan.method.prepare, prepared_for(plan.method, prompts), decoding)
         del groups
         yield from plan.folder.claimed(mine)
 

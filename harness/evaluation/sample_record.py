@@ -46,6 +46,7 @@ def answered(head: SampleRecord, prepared: PreparedSample, output: MeasuredOutpu
         declared_kv_tokens=given.kv_tokens,
         details=given.details,
         cost=output.cost,
+        extra={**head.extra, **({"doubts": output.doubts} if output.doubts else {})},
     )
 
 

@@ -18,6 +18,7 @@ from ..errors import Unavailable, UsageError
 from ..prompts.rendering import render, tokenize
 from ..prompts.tokenization import token_ids
 from ..prompts.truncation import first_place, truncate
+from .apart import apart
 from .choices import InTokens, in_tokens, stop_ids
 from .task_environment import task_environment
 
@@ -178,7 +179,7 @@ def _budget(task: Task, sample: Sample, method: Method, settings: RunSettings) -
     new_tokens = max(map(len, uncut.continuations), default=sample.new_tokens)
     bare = len(token_ids(model.tokenizer, sample.prompt.text))
     overhead = max(0, len(tokenize(uncut.prompt, model)) - bare)
-    room = method.context_limit()
+    room = apart(method.context_limit)
     free = None if room is None else room - overhead - new_tokens
     arithmetic = f"{overhead} template + {new_tokens} new tokens"
     if free is not None and free < 1:
@@ -188,7 +189,9 @@ def _budget(task: Task, sample: Sample, method: Method, settings: RunSettings) -
     limit = settings.max_context
     if limit is None:
         # A habit of the literature cuts; whoever forbids cutting wants what fits, whatever the habit.
-        habits = [] if settings.truncate == "none" else [task.max_context(), method.default_max_context()]
+        habits = (
+            [] if settings.truncate == "none" else [task.max_context(), apart(method.default_max_context)]
+        )
         limit = min((n for n in (*habits, free) if n is not None), default=None)
     elif free is not None and min(limit, bare) > free:
         raise UsageError(

@@ -16,6 +16,7 @@ from typing import Any
 from ..contracts.phases import PHASES, heard_by
 from ..errors import NotFiniteError
 from .memory import peak, reset_peak
+from .witness import Witness, witnessed
 
 _current: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
@@ -44,6 +45,8 @@ class Meter:
         KV entries of each row after the last forward pass (padding excluded); None if none was seen.
     peak_bytes
         Peak memory of the device during the call (of the process, on a CPU); None if not to be had.
+    witness
+        What the passes read and would choose; None: nobody looked.
     """
 
     device: str = "cpu"
@@ -53,6 +56,7 @@ class Meter:
     positions: int = 0
     resident: list[int] | None = None
     peak_bytes: int | None = None
+    witness: Witness | None = None
     _logits: Any = None
     _marked: list[tuple[list[int], int]] = field(default_factory=list)
     _unmarked: list[tuple[list[int], int]] = field(default_factory=list)
@@ -223,34 +227,50 @@ def observe(network: Any, device: str, batch: int | None = None) -> Iterator[Met
         At the end of the block, if the model gave logits that are no numbers: the token of the largest one
         means nothing, yet there always is one.
     """
-    meter = Meter(device, batch)
-    before = network.model.register_forward_pre_hook(
-        lambda module, args, kwargs: meter.before(_named(args, kwargs)), with_kwargs=True
-    )
-    after = network.model.register_forward_hook(
-        lambda module, args, kwargs, output: meter.after(_named(args, kwargs), output), with_kwargs=True
-    )
-    head = getattr(network, "lm_head", None)
-    ahead = None
-    if head is not None:
-        ahead = head.register_forward_hook(lambda module, args, logits: meter.chosen(logits))
+    witness = Witness(network)
+    meter = Meter(device, batch, witness=witness)
+    hooks = _watch(network, meter, witness)
+    witness.begin()
     token = _current.set(meter)
     fresh = reset_peak(device)
     try:
-        with heard_by(meter):
+        with heard_by(meter), witnessed(network, witness):
             yield meter
     finally:
         _current.reset(token)
-        before.remove()
-        after.remove()
-        if ahead is not None:
-            ahead.remove()
+        for hook in hooks:
+            hook.remove()
         meter.peak_bytes = peak(device) if fresh else None
     if not meter.finite:
         raise NotFiniteError(
             "the model's logits are not finite (NaN or infinity), so no token can be chosen: weights or adapter "
             "hold such numbers, or a 16-bit type overflowed (try --dtype float32)"
         )
+
+
+def _watch(network: Any, meter: Meter, witness: Witness) -> list[Any]:
+    """Hooks on the base model and the head that tell meter and witness."""
+
+    def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named = _named(args, kwargs)
+        witness.before(named)
+        meter.before(named)
+
+    def after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        witness.after(output)
+        meter.after(_named(args, kwargs), output)
+
+    def ahead(module: Any, args: tuple[Any, ...], logits: Any) -> None:
+        meter.chosen(logits)
+        if not meter._settled:
+            witness.chosen(args[0], logits)
+
+    base, head = network.model, getattr(network, "lm_head", None)
+    hooks = [
+        base.register_forward_pre_hook(before, with_kwargs=True),
+        base.register_forward_hook(after, with_kwargs=True),
+    ]
+    return hooks if head is None else [*hooks, head.register_forward_hook(ahead)]
 
 
 def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

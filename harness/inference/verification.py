@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..contracts.record import Measured
 from ..errors import MeasurementError
+from .proof import TOLERANCE, TOLERANCE_TOKENS, Asked, allowed, prove
+from .stopping import end_token_ids
 
 if TYPE_CHECKING:
-    from ..contracts.outputs import Generation, Scored
+    from collections.abc import Sequence
+
+    from ..contracts.outputs import Decoding, Generation, Scored
+    from ..models.model import LanguageModel
     from .meter import Meter
 
-
-TOLERANCE = 0.01
-"""Share by which declared and observed KV entries may differ (and never less than `TOLERANCE_TOKENS`)."""
-TOLERANCE_TOKENS = 2
+__all__ = ["TOLERANCE", "TOLERANCE_TOKENS", "asked_of", "check", "proved"]
 
 
 def check(
@@ -47,7 +50,7 @@ def check(
     given = generation.prompt_tokens if prompt_tokens is None else prompt_tokens
     started = meter.started
     seen = started[row] if started is not None and row < len(started) else None
-    if seen is not None and abs(seen - declared) > max(TOLERANCE_TOKENS, TOLERANCE * declared):
+    if seen is not None and abs(seen - declared) > allowed(declared):
         verb = "compressed" if seen > declared else "kept"
         raise MeasurementError(
             f"the method says it {verb} {given} prompt tokens {'to' if seen > declared else 'as'} "
@@ -56,3 +59,38 @@ def check(
         )
     kept = declared if seen is None else seen
     return Measured(kept, seen is not None, (given - 1) / kept if kept > 0 else None)
+
+
+def asked_of(model: LanguageModel, prompt: Sequence[int], decoding: Decoding) -> Asked:
+    """What `proved` has to know of a sample: its prompt's token ids, and how it was to be answered."""
+    import torch
+
+    eps = float(torch.finfo(getattr(torch, model.dtype)).eps)
+    return Asked(int(prompt[-1]), decoding, end_token_ids(model, decoding), eps)
+
+
+def proved(
+    generation: Generation | Scored, meter: Meter, row: int, prompt_tokens: int, asked: Asked
+) -> tuple[Measured, list[str]]:
+    """`check`, and whether the answer is what the model chose from so many entries, token by token.
+
+    Parameters
+    ----------
+    asked
+        See `asked_of`; the others are those of `check`.
+
+    Returns
+    -------
+    Measured
+        ``verified`` only if the answer is proved.
+    list of str
+        What could not be seen, or is worth knowing, in words.
+
+    Raises
+    ------
+    MeasurementError
+        If what was seen speaks against what is declared.
+    """
+    measured = check(generation, meter, row, prompt_tokens)
+    proof = prove(generation, meter, asked)
+    return replace(measured, verified=measured.verified and proof.holds), proof.doubts

@@ -8,10 +8,17 @@ it needs. It travels as an ordinary keyword of the forward: nothing is left on t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
+
+    Listener = Callable[[int, torch.Tensor, torch.Tensor | None], None]
+
+_listener: ContextVar[Listener | None] = ContextVar("attention_listener", default=None)
 
 ATTENTION = "harness_sdpa"
 """The name to give as ``attn_implementation``; known to transformers after `register`."""
@@ -37,6 +44,35 @@ class AttentionProbe(Protocol):
             Factor of the scores: the weights are ``softmax(query @ key * scaling)``.
         """
         ...
+
+
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Within the block `listener` is told of every layer's attention: (layer, keys, mask); see `report`."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def report(module: torch.nn.Module, key: torch.Tensor, mask: torch.Tensor | None) -> None:
+    """Tell whoever measures what a layer is about to attend to.
+
+    An attention function of a method's own has to call this, or what its answers read counts as declared.
+
+    Parameters
+    ----------
+    module
+        The layer's attention module.
+    key
+        ``[batch, kv_heads, keys, head_dim]``: all keys it will attend to.
+    mask
+        ``[batch | 1, heads | 1, queries, keys]``, additive or boolean; None: no padding.
+    """
+    listener = _listener.get()
+    if listener is not None:
+        listener(int(module.layer_idx), key, mask)  # type: ignore[arg-type]
 
 
 def attend(
@@ -72,6 +108,7 @@ def attend(
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    report(module, key, attention_mask)
     if attention_probe is not None:
         attention_probe(int(module.layer_idx), query[:, :, -1], key, scaling)  # type: ignore[arg-type]
     output: tuple[torch.Tensor, None] = sdpa_attention_forward(

@@ -20,7 +20,12 @@ from .generators import draw_seed
 API_KEY = "OPENAI_API_KEY"
 ATTEMPTS = 5
 TIMEOUT = 300
-"""Seconds that one answer may take."""
+"""Seconds that one answer may take, from the first byte sent to the last one read."""
+SHORT = 10
+"""Seconds that what a server says of an error may take."""
+LARGEST = 16 << 20
+"""Bytes an answer may have."""
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
 BUSY = frozenset((408, 409, 429, 500, 502, 503, 504))
 
 
@@ -80,17 +85,24 @@ class EndpointGenerator:
             try:
                 return self._answer(self._post(request, seed))
             except urllib.error.HTTPError as error:
-                said = " ".join(error.read(2000).decode("utf-8", "replace").split())[:200]
+                said = self._said(error)
+                if error.code in REDIRECTS:
+                    raise self._failure(
+                        f"HTTP {error.code}: the server sends on to another address, which is not followed (it would "
+                        "be given the key and the texts); name the address itself"
+                    ) from None
                 if error.code == 400 and "top_k" in said and self._top_k:
                     with self._lock:
                         self._top_k = False
                     return self._ask(request, seed)
                 if error.code not in BUSY or attempt == ATTEMPTS - 1:
-                    raise self._failure(f"HTTP {error.code} {said}") from None
+                    raise self._failure(f"HTTP {error.code} {said[:200]}") from None
                 delay = _seconds(error.headers.get("Retry-After"))
+            except _TooMuch as error:
+                raise self._failure(str(error)) from None
             except (OSError, http.client.HTTPException) as error:  # URLError, a time-out, a broken answer
                 if attempt == ATTEMPTS - 1:
-                    raise self._failure(str(getattr(error, "reason", error))) from None
+                    raise self._failure(_hidden(str(getattr(error, "reason", error)))) from None
                 delay = None
             time.sleep(self.wait * 2**attempt if delay is None else delay)
         raise AssertionError("the last attempt returns or raises")
@@ -109,16 +121,26 @@ class EndpointGenerator:
         if key := os.environ.get(API_KEY):
             headers["Authorization"] = f"Bearer {key}"
         call = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(call, timeout=TIMEOUT) as reply:
-            return bytes(reply.read())
+        until = time.monotonic() + TIMEOUT
+        with _OPENER.open(call, timeout=TIMEOUT) as reply:
+            return _read(reply, until)
+
+    def _said(self, error: urllib.error.HTTPError) -> str:
+        """What the server says of an error, in a line, the key left out should it repeat it."""
+        try:
+            raw = _read(error, time.monotonic() + SHORT, 64 << 10)
+        except (OSError, http.client.HTTPException, _TooMuch):
+            return ""
+        return _hidden(" ".join(raw.decode("utf-8", "replace").split()))
 
     def _answer(self, raw: bytes) -> Answer:
         try:
             reply = json.loads(raw)
             choice = reply["choices"][0]
             text = str(choice["message"]["content"] or "")
+            text.encode()  # half a character cannot be written down
             tokens = int((reply.get("usage") or {}).get("completion_tokens") or 0)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
             raise self._failure("its answer is no chat completion") from None
         return Answer(text, choice.get("finish_reason") != "length", tokens)
 
@@ -126,6 +148,39 @@ class EndpointGenerator:
         return HarnessError(
             f"--generator {self.facts()['address']}: {reason}; finished items are kept, the same command resumes"
         )
+
+
+class _TooMuch(Exception):
+    """An answer that does not end."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: what is sent, the key above all, is for the address that was named."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
+def _read(reply: Any, until: float, most: int = LARGEST) -> bytes:
+    """All of an answer, however slowly it comes, but not after `until`, and no more than `most` bytes."""
+    parts, size = [], 0
+    while part := reply.read1(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > most:
+            raise _TooMuch(f"its answer is longer than {most >> 10:,} KiB")
+        if time.monotonic() > until:
+            raise _TooMuch(f"its answer took longer than {TIMEOUT} seconds")
+    return b"".join(parts)
+
+
+def _hidden(text: str) -> str:
+    """A text without the key."""
+    key = os.environ.get(API_KEY)
+    return text.replace(key, f"<{API_KEY}>") if key else text
 
 
 def _seconds(header: str | None) -> float | None:

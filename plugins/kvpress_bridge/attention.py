@@ -33,6 +33,9 @@ def attend(
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+    from harness.models.attention import report
+
+    report(module, key, None)
     new, held, mask = query.shape[2], key.shape[2], None
     if 1 < new < held:
         mask = torch.ones(new, held, dtype=torch.bool, device=query.device).tril(held - new)[None, None]

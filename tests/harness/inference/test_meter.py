@@ -200,7 +200,7 @@ def test_reading_on_while_answering_does_not_begin_another_answer(monkeypatch, t
         def answer(self, cache, last, decoding):
             with phase("decode"), torch.no_grad():
                 (cache,), (tokens,) = decode(self.model, [cache], [last], decoding, at_most=3)
-                (cache,), _ = feed(self.model.network, [cache], [[5, 6, 7, 8, 9]])
+                feed(self.model.network, [cache], [[5, 6, 7, 8, 9]])
                 _, (more,) = decode(self.model, [cache], [tokens[-1]], decoding, produced=3)
             return tokens + more
 
@@ -237,6 +237,7 @@ def test_a_method_that_never_runs_the_model_is_shown_as_unverified(
     assert "61.25?" in row.split() and "'?' after a ratio: the method declares it" in out
     record = json.loads(next(tmp_path.glob("*/samples.jsonl")).read_text().splitlines()[0])
     assert record["measured"]["verified"] is False and record["cost"]["kv_bytes"] is None
+    assert record["doubts"] == ["no logits were seen that the answer was chosen from"]
 
 
 def test_what_is_seen_of_one_sample_is_never_booked_on_another(monkeypatch, tiny_folder, tmp_path):
@@ -247,8 +248,8 @@ def test_what_is_seen_of_one_sample_is_never_booked_on_another(monkeypatch, tiny
             guess = [Generation("1", [7], "length", len(p), 3) for p in prompts[:-1]]
             return guess + super().compress_and_generate(prompts[-1:], decoding)
 
-    _, records = measured(monkeypatch, tiny_folder, tmp_path, Half, batch_size=3)
-    assert [r["measured"]["verified"] for r in records.values()] == [False] * 3
+    with pytest.raises(MeasurementError, match=r"token 1 .* no logits that were seen"):
+        measured(monkeypatch, tiny_folder, tmp_path, Half, batch_size=3)
 
 
 # --- the others

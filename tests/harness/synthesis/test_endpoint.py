@@ -1,7 +1,9 @@
 """The endpoint generator against a stand-in server."""
 
+import contextlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -115,3 +117,80 @@ def test_nobody_there_is_one_line():
         EndpointGenerator("http://127.0.0.1:9", "m", 1, wait=0.001).generate(ASKED[:1], 1)
     with pytest.raises(UsageError, match="write an address"):
         EndpointGenerator("127.0.0.1:9", "m", 1)
+
+
+def raw_server(serve, answer):
+    """A server that writes what `answer(handler)` writes."""
+    server = serve(lambda body, n: (200, {}))
+
+    def do_POST(handler):
+        handler.rfile.read(int(handler.headers["Content-Length"]))
+        server.seen.append(handler.headers.get("Authorization"))
+        with contextlib.suppress(OSError):
+            answer(handler)
+
+    server.http.RequestHandlerClass.do_POST = do_POST
+    return server
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed_and_takes_no_key_along(serve, monkeypatch, status):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    other = serve(lambda body, n: chat(body))
+
+    def answer(handler):
+        handler.send_response(status)
+        handler.send_header("Location", other.url + "/v1/chat/completions")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server = raw_server(serve, answer)
+    with pytest.raises(HarnessError, match="not followed"):
+        EndpointGenerator(server.url, "m", 1, wait=0.001).generate(ASKED[:1], 1)
+    assert server.seen == ["Bearer secret"] and not other.seen
+
+
+def test_the_key_is_not_printed_if_the_server_says_it(serve, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
+    server = serve(lambda body, n: (401, {"error": "no such key: secret-key " + "x" * 180 + "secret-key"}))
+    with pytest.raises(HarnessError, match="<OPENAI_API_KEY>") as caught:
+        EndpointGenerator(server.url, "m", 1).generate(ASKED[:1], 1)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_an_answer_without_end_comes_to_one(serve, monkeypatch, slow):
+    monkeypatch.setattr(endpoint, "TIMEOUT", 1)
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.end_headers()
+        while True:
+            handler.wfile.write(b" " if slow else b" " * (1 << 20))
+            if slow:
+                time.sleep(0.2)
+
+    server, began = raw_server(serve, answer), time.monotonic()
+    with pytest.raises(HarnessError, match="longer than"):
+        EndpointGenerator(server.url, "m", 1, wait=0.001).generate(ASKED[:1], 1)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"[" * 100_000,
+        b'{"choices": [{"message": {"content": "a"}}], "usage": {"completion_tokens": 1e999}}',
+        b'{"choices": [{"message": {"content": "\\ud800"}}]}',
+        b"\xff\xfe garbage",
+    ],
+)
+def test_what_is_no_answer_is_one_line(serve, said):
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(said)))
+        handler.end_headers()
+        handler.wfile.write(said)
+
+    with pytest.raises(HarnessError, match="no chat completion"):
+        EndpointGenerator(raw_server(serve, answer).url, "m", 1, wait=0.001).generate(ASKED[:1], 1)
