@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._util import hashing
 from ..errors import UsageError
-from . import chat_template, gguf, hub
+from . import chat_template, gguf, hub, tokenizer_file
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -81,14 +81,10 @@ class LanguageModel:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The fast tokenizer. Raises UsageError if the folder has none."""
-        from transformers import AutoTokenizer
-
         if not any(self.folder.glob("*token*")) and not any(self.folder.glob("vocab*")):
             raise UsageError(f"model {self.name}: {self.folder} has no tokenizer")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=self._trust_remote_code
-            )
+            tokenizer = tokenizer_file.load(self.folder, self.name, self._trust_remote_code)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise UsageError(
                 f"model {self.name}: its tokenizer cannot be loaded: {first_line(error)}"
