@@ -19,6 +19,7 @@ UNDONE = {
     "interrupted": ": the same command goes on from there",
 }
 """What can be done about runs that are not finished."""
+UNUSED = "weights of the model's files that it does not use were allowed (--allow-unused-weights)"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ class LoadedRun:
         marked = f"the run is marked {self.status!r}{UNDONE.get(self.status, '')}"
         state = () if self.status == "finished" else (marked,)
         warning = (self.content.get("method_facts") or {}).get("warning")
-        return (*state, str(warning)) if warning else state
+        given = (UNUSED,) if self.identity.get("allow_unused_weights") else ()
+        return (*state, *given, *((str(warning),) if warning else ()))
 
     @cached_property
     def tasks(self) -> tuple[RunTask, ...]:

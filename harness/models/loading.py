@@ -36,6 +36,7 @@ def load(
     offline: bool = False,
     chat: str = "auto",
     trust_remote_code: bool = False,
+    allow_unused_weights: bool = False,
     notify: Callable[[str], None] | None = None,
 ) -> LanguageModel:
     """Find a model, fetch and convert it if need be, and check it; its weights stay unread.
@@ -57,6 +58,8 @@ def load(
         ``"auto"``: use the chat template if there is one. ``"never"``: do not.
     trust_remote_code
         Whether Python code that came with the model may run.
+    allow_unused_weights
+        Whether a model may leave out weights that its files hold; else that is refused when it is loaded.
     notify
         Told, in one line, of anything that takes more than a moment. None: the log of ``harness``.
 
@@ -85,6 +88,7 @@ def load(
         device=device,
         chat=chat,
         trust_remote_code=trust_remote_code,
+        allow_unused_weights=allow_unused_weights,
     )
 
 

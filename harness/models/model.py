@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._util import hashing
 from ..errors import UsageError
-from . import chat_template, gguf, hub, tokenizer_file
+from . import chat_template, gguf, hub, tokenizer_file, weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -48,6 +48,8 @@ class LanguageModel:
         ``"float32"``, ``"bfloat16"`` or ``"float16"``.
     device
         As torch writes it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    unused_weights
+        Names of weights in its files that the model does not use: none, unless that was allowed. Known once loaded.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class LanguageModel:
         device: str = "cpu",
         chat: str = "auto",
         trust_remote_code: bool = False,
+        allow_unused_weights: bool = False,
     ) -> None:
         self.name = name
         self.folder = source.folder
@@ -72,6 +75,8 @@ class LanguageModel:
         self._source = source
         self._chat = chat
         self._trust_remote_code = trust_remote_code
+        self._allow_unused_weights = allow_unused_weights
+        self.unused_weights: tuple[str, ...] = ()
         self._lender: LanguageModel | None = None
 
     def borrow(self, lender: LanguageModel) -> None:
@@ -115,6 +120,7 @@ class LanguageModel:
 
         attention.register()
         try:
+            weights.check_types(self.name, hub.weight_files(self.folder))
             network, info = AutoModelForCausalLM.from_pretrained(
                 self.folder,
                 config=self.config,
@@ -130,6 +136,9 @@ class LanguageModel:
                 f"model {self.name}: {self.folder} cannot be loaded: {first_line(error)}"
             ) from error
         gguf.check_complete(self.name, info)
+        left = weights.unused(info)
+        weights.check_used(self.name, left, self._allow_unused_weights)
+        self.unused_weights = tuple(left)
         # What a model's publisher suggests for sampling (penalties, suppressed tokens) is no part of any
         # method; end tokens come from `end_ids`. `generate` would fill every gap of its settings from here.
         network.generation_config = GenerationConfig(use_cache=True)
@@ -214,6 +223,7 @@ class LanguageModel:
             "dtype": self.dtype,
             "device": self.device,
             "chat": self.chat,
+            **({"unused_weights": list(self.unused_weights)} if self.unused_weights else {}),
             "parameters": sum(p.numel() for p in self.network.parameters()) if loaded else None,
         }
 

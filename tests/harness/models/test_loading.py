@@ -128,6 +128,45 @@ def test_missing_weights_are_not_drawn_at_random(folder):
         _ = loading.load(str(folder), device="cpu").network
 
 
+def with_weights(folder, **more):
+    """The model's weight file with more tensors in it."""
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), **more}, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["model.layers.0.self_attn.q_proj.bias"], "1 weights of its files are not in the model"),
+        (["model.layers.2.mlp.up_proj.weight"], r"first model\.layers\.2\.mlp"),
+        (["score.weight", "score.bias"], "2 weights .* first score.bias"),
+        (["model.layers.0.mlp.up_proj.weight_scale_inv"], "weight_scale_inv"),
+        (["model.beacon_embed_tokens.weight"], "is a checkpoint of Activation Beacon .*--method beacon"),
+    ],
+)
+def test_weights_that_the_model_does_not_use_are_refused_or_marked(folder, names, words):
+    with_weights(folder, **{name: torch.ones(4) for name in names})
+    with pytest.raises(UsageError, match=words):
+        _ = loading.load(str(folder), device="cpu").network
+    model = loading.load(str(folder), device="cpu", allow_unused_weights=True)
+    assert "unused_weights" not in model.facts(), "nothing was read yet"
+    assert model.network is not None and model.facts()["unused_weights"] == sorted(names)
+
+
+def test_weights_that_every_model_computes_are_no_loss(folder):
+    with_weights(folder, **{"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)})
+    model = loading.load(str(folder), device="cpu")
+    assert model.network is not None and "unused_weights" not in model.facts()
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_numbers_that_need_a_scale_are_refused(folder, dtype):
+    name = "model.layers.0.mlp.up_proj.weight"
+    with_weights(folder, **{name: load_file(folder / "model.safetensors")[name].to(dtype)})
+    with pytest.raises(UsageError, match=r"1 weights of model\.safetensors are quantised"):
+        _ = loading.load(str(folder), device="cpu", allow_unused_weights=True).network
+
+
 def test_damaged_or_foreign_weights_are_refused_in_one_line(folder):
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-1000])
