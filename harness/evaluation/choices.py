@@ -43,7 +43,8 @@ def in_tokens(sample: Sample, rendered: Prompt, tokenizer: Any) -> InTokens:
     moved = rendered.text[len(rendered.text) - blanks :]
     special = adds_special(prompt, tokenizer)
     found = tuple(
-        tuple(continuation_ids(tokenizer, prompt.text, moved + choice, special)) for choice in sample.choices
+        tuple(continuation_ids(tokenizer, prompt.text, moved + choice, special, prompt.data))
+        for choice in sample.choices
     )
     if not all(found):
         empty = sample.choices[next(i for i, ids in enumerate(found) if not ids)]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from .._util.quiet import hush_libraries
 from ..errors import UsageError, unknown_name
 from . import default_model, gguf, hub
-from .model import LanguageModel, first_line
+from .model import LanguageModel
+from .reading import reading, reason
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -154,15 +155,12 @@ def _find(name: str, offline: bool, trust_remote_code: bool, notify: Callable[[s
 
 
 def _config(folder: Path, name: str, trust_remote_code: bool) -> PretrainedConfig:
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    try:
-        config = AutoConfig.from_pretrained(
+    with reading(name, "config.json"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise UsageError(f"model {name}: its config.json is not accepted: {first_line(error)}") from error
     for size in SIZES:  # transformers 5.2 takes anything
         if not isinstance(getattr(config, size, None), int):
             found = getattr(config, size, None)
@@ -187,5 +185,5 @@ def _device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"--device {device}: not available here: {first_line(error)}") from error
+        raise UsageError(f"--device {device}: not available here: {reason(error)}") from error
     return device

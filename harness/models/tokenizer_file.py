@@ -93,3 +93,12 @@ def _equal(tokenizer: Any, saved: Any, around: bool) -> bool:
             return False
     read = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return bool(read == saved.decode(ids, skip_special_tokens=True))
+
+
+def around(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Special tokens that the tokenizer puts before and after a text."""
+    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    whole = list(tokenizer("a", add_special_tokens=True)["input_ids"])
+    places = range(len(whole) - len(bare) + 1)
+    start = next((i for i in places if whole[i : i + len(bare)] == bare), 0)
+    return whole[:start], whole[start + len(bare) :]

@@ -37,6 +37,8 @@ class Tokenizing:
         """What an answer ends with: with `chat` the end of a turn if the template has one, else of a text."""
         tokenizer = self._tokenizer
         if self.chat and self.model.chat == "template":
+            if (turn := chat_template.turn_end(tokenizer)) is not None:
+                return turn
             vocabulary = tokenizer.get_vocab()
             for token in chat_template.TURN_ENDS:
                 if token in tokenizer.chat_template and token in vocabulary:
