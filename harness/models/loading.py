@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .._util.quiet import hush_libraries
 from ..errors import UsageError, unknown_name
-from . import default_model, gguf, hub
+from . import default_model, gguf, hub, window
 from .model import LanguageModel
 from .reading import reading, reason
 
@@ -77,7 +77,8 @@ def load(
     hush_libraries()
     source = _find(name, offline, trust_remote_code, notify or log.info)
     config = _config(source.folder, name, trust_remote_code)
-    _only_shorter(context_length, config, name)
+    window.check_said(source.folder, config, name, context_length)
+    window.check_asked(config, name, context_length)
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     return LanguageModel(
@@ -101,16 +102,6 @@ def _check_flags(chat: str, dtype: str, context_length: int | None) -> None:
         raise unknown_name("value of --dtype", dtype, ("auto", *DTYPES))
     if context_length is not None and context_length < 1:
         raise UsageError(f"--context-length {context_length}: must be at least 1")
-
-
-def _only_shorter(context_length: int | None, config: PretrainedConfig, name: str) -> None:
-    """Refuse a window larger than the model's own."""
-    native = int(config.max_position_embeddings)
-    if context_length is not None and context_length > native:
-        raise UsageError(
-            f"--context-length {context_length}: {name} was made for {native} tokens; "
-            "the length can only be made smaller"
-        )
 
 
 @dataclass(frozen=True)

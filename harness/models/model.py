@@ -10,24 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from .._util import hashing
 from ..errors import UsageError
-from . import chat_template, gguf, hub, tokenizer_file, weights
+from . import chat_template, gguf, hub, tokenizer_file, weights, window
 from .reading import reading
+from .window import native_length
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-
-
-def native_length(config: PretrainedConfig) -> int:
-    """Tokens a model reads with full attention: its positions, or its sliding window if that is smaller.
-
-    Within the sliding window a sliding-window model is an ordinary one; beyond it a token no longer sees
-    the whole prompt, so that no cache could be what it claims to be.
-    """
-    positions = int(config.max_position_embeddings)
-    window = getattr(config, "sliding_window", None)
-    if window is None or not getattr(config, "use_sliding_window", True):
-        return positions
-    return min(positions, int(window))
 
 
 class LanguageModel:
@@ -42,7 +30,7 @@ class LanguageModel:
     config
         The transformers configuration.
     native_length
-        Tokens the model was made for (see the function `native_length`).
+        Tokens the model was made for (see `harness.models.window`).
     context_length
         Tokens it may read here: `native_length`, or less if the user said so.
     dtype
@@ -234,6 +222,7 @@ class LanguageModel:
             "device": self.device,
             "chat": self.chat,
             "reading": {
+                "native_length": window.source(self.config),
                 "tokenizer": type(self.tokenizer).__name__,
                 "end_tokens": {str(i): self.tokenizer.convert_ids_to_tokens(i) for i in self.end_ids},
                 "special_tokens_in_data": "read as text",

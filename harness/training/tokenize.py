@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.prompt import Prompt
 from ..models import chat_template
-from ..prompts.rendering import render
+from ..models.tokenizer_file import around
+from ..prompts.rendering import adds_special, render
 from .rows import Row
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Tokenizing:
         self.dropped: Counter[str] = Counter()
         tokenizer: Any = model.tokenizer
         self._tokenizer = tokenizer
-        self._bos: str | None = tokenizer.bos_token
+        self._after = len(around(tokenizer)[1])
         self._end = self._end_id()
 
     def _end_id(self) -> int:
@@ -48,40 +49,42 @@ class Tokenizing:
 
     def examples(self, batch: Sequence[tuple[int, Row]], identity: str) -> list[list[tuple[list[int], int]]]:
         """For each row its examples: token ids, and how many of them, from the first, are not learnt."""
-        texts, borders = [], []
+        texts, borders, special = [], [], []
         for number, row in batch:
             head = self._head(row, f"{self.seed} {identity} {number}")
-            texts.append(head + (row.answer or ""))
-            borders.append(len(head))
+            texts.append(head.text + (row.answer or ""))
+            borders.append(len(head.text))
+            special.append(adds_special(head, self._tokenizer))
         made = []
-        for (_, row), border, encoded in zip(batch, borders, self._encode(texts, batch)):
+        for (_, row), border, encoded in zip(batch, borders, self._encode(texts, special, batch)):
             ids, offsets = encoded
             made.append(self._text(ids) if row.answer is None else self._pair(ids, offsets, border))
         return made
 
-    def _head(self, row: Row, draw: str) -> str:
+    def _head(self, row: Row, draw: str) -> Prompt:
         """What stands before the answer."""
         if row.answer is None:
-            return row.text
+            return Prompt("", row.text, "")
         if self.chat:
-            return render(Prompt("", row.text, ""), self.model, chat=True).text
-        return row.text + random.Random(draw).choice(SEPARATORS)
+            return render(Prompt("", row.text, ""), self.model, chat=True)
+        return Prompt("", row.text, random.Random(draw).choice(SEPARATORS))
 
     def _encode(
-        self, texts: Sequence[str], batch: Sequence[tuple[int, Row]]
+        self, texts: Sequence[str], specials: Sequence[bool], batch: Sequence[tuple[int, Row]]
     ) -> list[tuple[list[int], Sequence[tuple[int, int]]]]:
-        """Token ids, and for pairs the span of characters of each; a BOS that is there is not put twice."""
+        """Token ids, and for pairs the span of characters of each; a first token that is there is not put twice."""
         found: list[tuple[list[int], Sequence[tuple[int, int]]]] = [([], ())] * len(texts)
         groups: dict[tuple[bool, bool], list[int]] = {}
-        for place, (text, (_, row)) in enumerate(zip(texts, batch)):
-            special = not (self._bos and text.startswith(self._bos))
+        for place, (special, (_, row)) in enumerate(zip(specials, batch)):
             groups.setdefault((special, row.answer is not None), []).append(place)
         for (special, spans), places in groups.items():
             encoded = self._tokenizer(
                 [texts[place] for place in places], add_special_tokens=special, return_offsets_mapping=spans
             )
             for index, place in enumerate(places):
-                found[place] = encoded["input_ids"][index], encoded["offset_mapping"][index] if spans else ()
+                ids = encoded["input_ids"][index]
+                kept = len(ids) - (self._after if special else 0)  # what a row ends with is said by `_end`
+                found[place] = ids[:kept], encoded["offset_mapping"][index][:kept] if spans else ()
         return found
 
     def _text(self, ids: list[int]) -> list[tuple[list[int], int]]:
