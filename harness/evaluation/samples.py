@@ -43,6 +43,8 @@ class PreparedSample:
         Token ids of the sample's choices; empty: an answer is generated.
     spelled
         Whether its own words spell a special token, which is read as text.
+    alone
+        Places of the choices that were tokenised without the prompt (see `harness.evaluation.choices.in_tokens`).
     """
 
     task: Task
@@ -56,6 +58,7 @@ class PreparedSample:
     answer_token: int | None = None
     continuations: tuple[tuple[int, ...], ...] = ()
     spelled: bool = False
+    alone: tuple[int, ...] = ()
 
     @property
     def prompt_hash(self) -> str:
@@ -163,6 +166,7 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
         answer_token=ids.found,
         continuations=made.continuations,
         spelled=_spelled(made.prompt, model),
+        alone=made.alone,
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 
@@ -220,6 +221,18 @@ def test_a_hash_is_remembered_by_path_size_and_time(folder, monkeypatch):
     assert loading.load(str(folder), device="cpu").content_hash == first and not reads
     (folder / "model.safetensors").touch()
     assert loading.load(str(folder), device="cpu").content_hash == first and len(reads) == 1
+
+
+def test_weights_changed_with_size_and_time_kept_are_noticed(folder):
+    file = folder / "model.safetensors"
+    before, first = file.stat(), loading.load(str(folder), device="cpu").content_hash
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert loading.load(str(folder), device="cpu").content_hash != first
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(folder, tiny, tmp_path, monkeypatch):
