@@ -22,13 +22,17 @@ def digest(path: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file, remembered in the cache folder by path, size and modification time (ns).
+    """SHA-256 (hex) of a file, remembered in the cache folder by path, size and times (ns).
 
-    A cache that cannot be written only costs time: the hash is computed again at the next start.
+    Both times: that of modification can be set back by whoever changes a file (``cp -p``, ``rsync -t``), that of the
+    last change of its entry cannot. A cache that cannot be written only costs time: the hash is computed again at
+    the next start.
     """
     real = path.resolve()
     stat = real.stat()
-    key = hashlib.sha256(f"{real}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()).hexdigest()
+    key = hashlib.sha256(
+        f"{real}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_ino}".encode()
+    ).hexdigest()
     note = cache_dir() / "hashes" / key
     with contextlib.suppress(OSError):
         known = note.read_text()

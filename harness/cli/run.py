@@ -88,6 +88,11 @@ class RunCommand(MethodCommand):
 @click.option(
     "--trust-remote-code", is_flag=True, help="Run code that comes with a model. Only for one you trust."
 )
+@click.option(
+    "--allow-unused-weights",
+    is_flag=True,
+    help="Run a model although its files hold weights that it does not use; the run is marked.",
+)
 @json_flag("the summary")
 @quiet_flag
 @suite_flags

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,9 @@ class Prompt:
         own (a summary), and the suffix then has to do.
     special_tokens
         False: the tokenizer adds none of its special tokens (BOS); for texts that come with theirs.
+    data
+        Characters of the text, from and to, that are the task's and no template's: what spells a special token there
+        is read as text. None: whatever spells a special token is one. Set by `harness.prompts.render`.
     """
 
     prefix: str
@@ -25,6 +28,7 @@ class Prompt:
     suffix: str
     question: str = ""
     special_tokens: bool = True
+    data: tuple[int, int] | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:

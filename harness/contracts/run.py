@@ -19,6 +19,7 @@ UNDONE = {
     "interrupted": ": the same command goes on from there",
 }
 """What can be done about runs that are not finished."""
+UNUSED = "weights of the model's files that it does not use were allowed (--allow-unused-weights)"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class LoadedRun:
         """What must be said beside its numbers: a state other than finished, and the method's own warning."""
         marked = f"the run is marked {self.status!r}{UNDONE.get(self.status, '')}"
         state = () if self.status == "finished" else (marked,)
-        told = (self.content.get("stale"), (self.content.get("method_facts") or {}).get("warning"))
+        given = UNUSED if self.identity.get("allow_unused_weights") else None
+        told = (given, self.content.get("stale"), (self.content.get("method_facts") or {}).get("warning"))
         return (*state, *(str(warning) for warning in told if warning))
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..contracts.prompt import Prompt
 from ..errors import UsageError
 from ..prompts.rendering import adds_special, trim
-from ..prompts.tokenization import continuation_ids, trailing_blanks
+from ..prompts.tokenization import continuation_ids, encode, trailing_blanks
 
 if TYPE_CHECKING:
     from ..contracts.task import Sample
@@ -19,22 +19,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InTokens:
-    """A rendered prompt, and the token ids of the choices after it (none if an answer is generated)."""
+    """A rendered prompt, and the token ids of the choices after it (none if an answer is generated).
+
+    `alone`: places of the choices that were tokenised without the prompt, as a token would have swallowed them.
+    """
 
     prompt: Prompt
     continuations: tuple[tuple[int, ...], ...]
+    alone: tuple[int, ...] = ()
 
 
 def in_tokens(sample: Sample, rendered: Prompt, tokenizer: Any) -> InTokens:
     """Tokenise a sample's choices after its rendered prompt, as lm-eval does for causal models.
 
     Blanks at the end of the prompt are read as the beginning of each choice: most vocabularies hold a word
-    together with the blank before it.
+    together with the blank before it. A choice that keeps no token of its own, because one spans the end of the
+    prompt, is tokenised alone: lm-eval has no answer for it.
 
     Raises
     ------
     UsageError
-        If a choice is not a single token long.
+        If a choice is not a single token long even so.
     """
     if not sample.choices:
         return InTokens(rendered, ())
@@ -43,12 +48,20 @@ def in_tokens(sample: Sample, rendered: Prompt, tokenizer: Any) -> InTokens:
     moved = rendered.text[len(rendered.text) - blanks :]
     special = adds_special(prompt, tokenizer)
     found = tuple(
-        tuple(continuation_ids(tokenizer, prompt.text, moved + choice, special)) for choice in sample.choices
+        tuple(continuation_ids(tokenizer, prompt.text, moved + choice, special, prompt.data))
+        for choice in sample.choices
     )
-    if not all(found):
-        empty = sample.choices[next(i for i, ids in enumerate(found) if not ids)]
-        raise UsageError(f"sample {sample.id}: the choice {empty!r} has no token of its own after the prompt")
-    return InTokens(prompt, found)
+    alone = tuple(i for i, ids in enumerate(found) if not ids)
+    whole = tuple(ids or _alone(tokenizer, moved + sample.choices[i]) for i, ids in enumerate(found))
+    if not all(whole):
+        empty = sample.choices[next(i for i, ids in enumerate(whole) if not ids)]
+        raise UsageError(f"sample {sample.id}: the choice {empty!r} has no token")
+    return InTokens(prompt, whole, alone)
+
+
+def _alone(tokenizer: Any, choice: str) -> tuple[int, ...]:
+    """The tokens of a choice without the text before it."""
+    return tuple(encode(tokenizer, choice, special=False).ids)
 
 
 def stop_ids(sample: Sample, model: LanguageModel) -> tuple[int, ...]:

@@ -76,6 +76,7 @@ def plan_run(
         offline=settings.offline,
         chat=settings.chat,
         trust_remote_code=settings.trust_remote_code,
+        allow_unused_weights=settings.allow_unused_weights,
         notify=note,
     )
     method = plugin.cls(model, options)
@@ -130,6 +131,7 @@ def _identity(
         "max_context": settings.max_context,
         "chat": method.model.chat,
         "trust_remote_code": settings.trust_remote_code,
+        **({"allow_unused_weights": True} if settings.allow_unused_weights else {}),
         "seed": settings.seed,
         "tasks": [
             {

@@ -26,13 +26,22 @@ def record_head(plan: RunPlan, prepared: PreparedSample) -> SampleRecord:
         id=prepared.sample.id,
         task=prepared.task.name,
         protocol=plan.method.protocol,
-        metadata=prepared.sample.metadata,
+        metadata=_metadata(prepared),
         references=tuple(prepared.sample.references),
         prompt_hash=prepared.prompt_hash,
         prompt_tokens=prepared.tokens,
         truncation=prepared.truncation,
         answer_token=prepared.answer_token,
     )
+
+
+def _metadata(prepared: PreparedSample) -> dict[str, Any]:
+    """What the task says of a sample, and the rules that were needed to read it."""
+    return {
+        **prepared.sample.metadata,
+        **({"choices_tokenised_alone": list(prepared.alone)} if prepared.alone else {}),
+        **({"special_tokens_read_as_text": True} if prepared.spelled else {}),
+    }
 
 
 def answered(head: SampleRecord, prepared: PreparedSample, output: MeasuredOutput) -> SampleRecord:

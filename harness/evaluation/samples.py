@@ -16,7 +16,7 @@ from ..contracts.record import Truncation
 from ..contracts.task import Sample, Task, TaskEnvironment
 from ..errors import Unavailable, UsageError
 from ..prompts.rendering import render, tokenize
-from ..prompts.tokenization import token_ids
+from ..prompts.tokenization import spells_special, token_ids
 from ..prompts.truncation import first_place, truncate
 from .apart import apart
 from .choices import InTokens, in_tokens, stop_ids
@@ -42,6 +42,10 @@ class PreparedSample:
         None if none does.
     continuations
         Token ids of the sample's choices; empty: an answer is generated.
+    spelled
+        Whether its own words spell a special token, which is read as text.
+    alone
+        Places of the choices that were tokenised without the prompt (see `harness.evaluation.choices.in_tokens`).
     """
 
     task: Task
@@ -54,11 +58,15 @@ class PreparedSample:
     decoding: Decoding
     answer_token: int | None = None
     continuations: tuple[tuple[int, ...], ...] = ()
+    spelled: bool = False
+    alone: tuple[int, ...] = ()
 
     @property
     def prompt_hash(self) -> str:
         """Sixteen hex digits of the rendered prompt and its choices: resuming on other data is noticed."""
         asked = "\0".join((self.rendered.text, *self.sample.choices))
+        if self.spelled:  # earlier versions read it as control tokens
+            asked += "\0special tokens in data are text"
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
     @property
@@ -159,7 +167,15 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
         decoding=Decoding(new_tokens, sample.min_new_tokens, stop_ids(sample, model)),
         answer_token=ids.found,
         continuations=made.continuations,
+        spelled=_spelled(made.prompt, model),
+        alone=made.alone,
     )
+
+
+def _spelled(prompt: Prompt, model: LanguageModel) -> bool:
+    """Whether the task's own words in a rendered prompt spell a special token."""
+    start, stop = prompt.data or (0, 0)
+    return spells_special(model.tokenizer, prompt.text[start:stop])
 
 
 class _Budget(NamedTuple):
@@ -177,7 +193,7 @@ def _budget(task: Task, sample: Sample, method: Method, settings: RunSettings) -
     model = method.model
     uncut = _rendered(sample.prompt, sample, model)
     new_tokens = max(map(len, uncut.continuations), default=sample.new_tokens)
-    bare = len(token_ids(model.tokenizer, sample.prompt.text))
+    bare = len(token_ids(model.tokenizer, sample.prompt.text, data=sample.prompt.special_tokens))
     overhead = max(0, len(tokenize(uncut.prompt, model)) - bare)
     room = apart(method.context_limit)
     free = None if room is None else room - overhead - new_tokens

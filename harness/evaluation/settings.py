@@ -41,6 +41,7 @@ class RunSettings:
     join: bool = False
     out: Path = Path("runs")
     trust_remote_code: bool = False
+    allow_unused_weights: bool = False
 
 
 def check_values(settings: RunSettings) -> None:

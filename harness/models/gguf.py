@@ -19,11 +19,12 @@ from typing import Any
 
 from .._util.files import cache_dir, cache_writes
 from ..errors import UsageError
+from .gguf_header import Header
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Values of ``model_type`` that the harness runs."""
 
-_RECIPE = 1  # part of the folder's name; goes up when a conversion would write something else
+_RECIPE = 2  # part of the folder's name; goes up when a conversion would write something else
 _STALE_S = 24 * 3600
 _TORN = (ValueError, KeyError, IndexError, RuntimeError, OSError, struct.error)  # what reading one may raise
 _DROPPED = ("quantization_config", "_name_or_path", "_model_name_or_path")
@@ -76,7 +77,7 @@ def dequantise(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
     source: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    _check_family(gguf, source)
+    header = _checked_header(gguf, source)
     try:
         # Not AutoTokenizer: that of transformers 5.2 takes a Llama file's tokenizer for Code Llama's.
         tokenizer = PreTrainedTokenizerFast.from_pretrained(**source)
@@ -88,9 +89,10 @@ def dequantise(gguf: Path, folder: Path) -> None:
     except _TORN as error:
         raise _unreadable(gguf, error) from error
     check_complete(gguf.name, info)
-    entries = loaded.config.to_dict()
-    config = type(loaded.config).from_dict({k: v for k, v in entries.items() if k not in _DROPPED})
     state = loaded.state_dict()
+    header.check_tensors(state, loaded.config.num_hidden_layers)
+    entries = _as_the_file_says(loaded.config.to_dict(), header)
+    config = type(loaded.config).from_dict({k: v for k, v in entries.items() if k not in _DROPPED})
     _check_room(sum({t.data_ptr(): t.nbytes for t in state.values()}.values()))
     with torch.device("meta"):  # the values come from `state`: none need be drawn at random
         network = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -103,6 +105,19 @@ def dequantise(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     for file in folder.glob("*.safetensors"):  # written private to the user; a cache may be shared
         shutil.copymode(folder / "config.json", file)
+
+
+def _as_the_file_says(entries: dict[str, Any], header: Header) -> dict[str, Any]:
+    """The configuration that transformers made of the file, with what it left out or took from its defaults."""
+    theta = float(entries["rope_parameters"]["rope_theta"])
+    head_dim = entries.get("head_dim") or entries["hidden_size"] // entries["num_attention_heads"]
+    if (rope := header.rope(theta, int(head_dim))) is not None:
+        entries["rope_parameters"] = rope
+    if (
+        entries["model_type"] == "mistral"
+    ):  # the class's default is a window of 4,096, which no file asked for
+        entries["sliding_window"] = None
+    return entries
 
 
 def check_complete(label: str, info: dict[str, Any]) -> None:
@@ -125,7 +140,8 @@ def _name_ends(tokenizer: Any, gguf: Path) -> None:
             setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(int(found.contents())))
 
 
-def _check_family(gguf: Path, source: dict[str, Any]) -> None:
+def _checked_header(gguf: Path, source: dict[str, Any]) -> Header:
+    """What the file says of its model, if it is of a supported family and transformers reads the same."""
     from transformers import AutoConfig
 
     with gguf.open("rb") as stream:
@@ -133,12 +149,16 @@ def _check_family(gguf: Path, source: dict[str, Any]) -> None:
             raise UsageError(f"{gguf} is no GGUF file")
     try:
         config = AutoConfig.from_pretrained(**source)
+        header = Header(gguf)
     except _TORN as error:
         raise _unreadable(gguf, error) from error
     if config.model_type not in FAMILIES:
         raise UsageError(
             f"{gguf.name} holds a {config.model_type} model; supported families: {', '.join(FAMILIES)}"
         )
+    header.check_keys()
+    header.check_sizes(config.to_dict())
+    return header
 
 
 def _unreadable(gguf: Path, error: Exception) -> UsageError:

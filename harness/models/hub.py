@@ -6,16 +6,16 @@ are neither fetched nor loaded.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._util.files import unwritable
+from .._util.files import inside, unwritable
 from .._util.hashing import file_sha256
 from ..errors import UsageError
 from . import gguf
+from .reading import json_file, no_pointer, reading
 
 Notify = Callable[[str], None]
 
@@ -134,12 +134,27 @@ def check_folder(folder: Path, name: str | None = None) -> None:
     """Refuse, in one line, a folder whose model cannot be run; `name` is what the user called it."""
     label = name or str(folder)
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file() or (folder / "adapter.json").is_file():
+            raise UsageError(
+                f"model {label}: is an adapter, not a model; give the model it was trained on with --model (an "
+                "adapter of the harness goes to --adapter, one of PEFT is merged into its model first)"
+            )
         raise UsageError(f"model {label}: no config.json in {folder}")
+    if (folder / "adapter_config.json").is_file():  # transformers would load it with the model, unasked
+        raise UsageError(
+            f"model {label}: holds an adapter beside the model (adapter_config.json); merge it into the weights, or "
+            "move it out of the folder"
+        )
+    for path in sorted((folder / "config.json", *folder.glob("*token*.json"), *folder.glob("*.model"))):
+        no_pointer(path, label)
     check_config(folder / "config.json", label)
     check_files({path.name for path in folder.iterdir()}, label)
-    missing = [path.name for path in weight_files(folder) if not path.is_file()]
-    if missing:
-        raise UsageError(f"model {label}: incomplete, {_INDEX} lists {missing[0]}, which is not in {folder}")
+    for path in weight_files(folder, label):
+        if not path.is_file():
+            raise UsageError(
+                f"model {label}: incomplete, {_INDEX} lists {path.name}, which is not in {folder}"
+            )
+        no_pointer(path, label)
 
 
 def check_files(names: set[str], label: str) -> None:
@@ -157,11 +172,9 @@ def check_files(names: set[str], label: str) -> None:
 
 def check_config(path: Path, label: str) -> None:
     """Refuse a ``config.json`` of another family, or of quantised weights."""
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        family = config["model_type"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"model {label}: config.json is not a model configuration") from error
+    config = json_file(path, label)
+    if not isinstance(family := config.get("model_type"), str):
+        raise UsageError(f"model {label}: config.json is not a model configuration: it has no model_type")
     if family not in gguf.FAMILIES:
         raise UsageError(f"model {label}: is a {family}; supported families: {', '.join(gguf.FAMILIES)}")
     if config.get("quantization_config"):
@@ -171,9 +184,15 @@ def check_config(path: Path, label: str) -> None:
         )
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files a checked folder's weights are read from."""
+def weight_files(folder: Path, label: str | None = None) -> list[Path]:
+    """The safetensors files a checked folder's weights are read from. Raises UsageError for a broken index."""
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
-    shards = json.loads((folder / _INDEX).read_text("utf-8"))["weight_map"].values()
-    return [folder / name for name in sorted(set(shards))]
+    name = label or str(folder)
+    index = json_file(folder / _INDEX, name)
+    with reading(name, _INDEX):
+        shards = sorted({str(shard) for shard in index["weight_map"].values()})
+        for shard in shards:
+            if not inside(shard):
+                raise ValueError(f"weight_map names {shard}, which is not a file of the folder")
+    return [folder / shard for shard in shards]

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from .._util.quiet import hush_libraries
 from ..errors import UsageError, unknown_name
-from . import default_model, gguf, hub
-from .model import LanguageModel, first_line
+from . import default_model, gguf, hub, window
+from .model import LanguageModel
+from .reading import reading, reason
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -36,6 +37,7 @@ def load(
     offline: bool = False,
     chat: str = "auto",
     trust_remote_code: bool = False,
+    allow_unused_weights: bool = False,
     notify: Callable[[str], None] | None = None,
 ) -> LanguageModel:
     """Find a model, fetch and convert it if need be, and check it; its weights stay unread.
@@ -57,6 +59,8 @@ def load(
         ``"auto"``: use the chat template if there is one. ``"never"``: do not.
     trust_remote_code
         Whether Python code that came with the model may run.
+    allow_unused_weights
+        Whether a model may leave out weights that its files hold; else that is refused when it is loaded.
     notify
         Told, in one line, of anything that takes more than a moment. None: the log of ``harness``.
 
@@ -73,7 +77,8 @@ def load(
     hush_libraries()
     source = _find(name, offline, trust_remote_code, notify or log.info)
     config = _config(source.folder, name, trust_remote_code)
-    _only_shorter(context_length, config, name)
+    window.check_said(source.folder, config, name, context_length)
+    window.check_asked(config, name, context_length)
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     return LanguageModel(
@@ -85,6 +90,7 @@ def load(
         device=device,
         chat=chat,
         trust_remote_code=trust_remote_code,
+        allow_unused_weights=allow_unused_weights,
     )
 
 
@@ -96,16 +102,6 @@ def _check_flags(chat: str, dtype: str, context_length: int | None) -> None:
         raise unknown_name("value of --dtype", dtype, ("auto", *DTYPES))
     if context_length is not None and context_length < 1:
         raise UsageError(f"--context-length {context_length}: must be at least 1")
-
-
-def _only_shorter(context_length: int | None, config: PretrainedConfig, name: str) -> None:
-    """Refuse a window larger than the model's own."""
-    native = int(config.max_position_embeddings)
-    if context_length is not None and context_length > native:
-        raise UsageError(
-            f"--context-length {context_length}: {name} was made for {native} tokens; "
-            "the length can only be made smaller"
-        )
 
 
 @dataclass(frozen=True)
@@ -150,15 +146,12 @@ def _find(name: str, offline: bool, trust_remote_code: bool, notify: Callable[[s
 
 
 def _config(folder: Path, name: str, trust_remote_code: bool) -> PretrainedConfig:
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    try:
-        config = AutoConfig.from_pretrained(
+    with reading(name, "config.json"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise UsageError(f"model {name}: its config.json is not accepted: {first_line(error)}") from error
     for size in SIZES:  # transformers 5.2 takes anything
         if not isinstance(getattr(config, size, None), int):
             found = getattr(config, size, None)
@@ -183,5 +176,5 @@ def _device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"--device {device}: not available here: {first_line(error)}") from error
+        raise UsageError(f"--device {device}: not available here: {reason(error)}") from error
     return device

@@ -5,28 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from pathlib import Path
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from .._util import hashing
 from ..errors import UsageError
-from . import chat_template, gguf, hub
+from . import chat_template, gguf, hub, tokenizer_file, weights, window
+from .reading import reading
+from .window import native_length
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-
-
-def native_length(config: PretrainedConfig) -> int:
-    """Tokens a model reads with full attention: its positions, or its sliding window if that is smaller.
-
-    Within the sliding window a sliding-window model is an ordinary one; beyond it a token no longer sees
-    the whole prompt, so that no cache could be what it claims to be.
-    """
-    positions = int(config.max_position_embeddings)
-    window = getattr(config, "sliding_window", None)
-    if window is None or not getattr(config, "use_sliding_window", True):
-        return positions
-    return min(positions, int(window))
 
 
 class LanguageModel:
@@ -41,13 +30,15 @@ class LanguageModel:
     config
         The transformers configuration.
     native_length
-        Tokens the model was made for (see the function `native_length`).
+        Tokens the model was made for (see `harness.models.window`).
     context_length
         Tokens it may read here: `native_length`, or less if the user said so.
     dtype
         ``"float32"``, ``"bfloat16"`` or ``"float16"``.
     device
         As torch writes it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+    unused_weights
+        Names of weights in its files that the model does not use: none, unless that was allowed. Known once loaded.
     """
 
     def __init__(
@@ -61,6 +52,7 @@ class LanguageModel:
         device: str = "cpu",
         chat: str = "auto",
         trust_remote_code: bool = False,
+        allow_unused_weights: bool = False,
     ) -> None:
         self.name = name
         self.folder = source.folder
@@ -72,6 +64,8 @@ class LanguageModel:
         self._source = source
         self._chat = chat
         self._trust_remote_code = trust_remote_code
+        self._allow_unused_weights = allow_unused_weights
+        self.unused_weights: tuple[str, ...] = ()
         self._lender: LanguageModel | None = None
 
     def borrow(self, lender: LanguageModel) -> None:
@@ -81,18 +75,10 @@ class LanguageModel:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The fast tokenizer. Raises UsageError if the folder has none."""
-        from transformers import AutoTokenizer
-
         if not any(self.folder.glob("*token*")) and not any(self.folder.glob("vocab*")):
             raise UsageError(f"model {self.name}: {self.folder} has no tokenizer")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=self._trust_remote_code
-            )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise UsageError(
-                f"model {self.name}: its tokenizer cannot be loaded: {first_line(error)}"
-            ) from error
+        with reading(self.name, "its tokenizer", f" (tokenizers {version('tokenizers')} is installed)"):
+            tokenizer = tokenizer_file.load(self.folder, self.name, self._trust_remote_code)
         if not tokenizer.is_fast:
             raise UsageError(
                 f"model {self.name}: its tokenizer gives no character offsets; save it as tokenizer.json"
@@ -112,13 +98,13 @@ class LanguageModel:
         if self._lender is not None:
             return self._lender.network
         import torch
-        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, GenerationConfig
 
         from . import attention
 
         attention.register()
-        try:
+        with reading(self.name, str(self.folder)):
+            weights.check_types(self.name, hub.weight_files(self.folder))
             network, info = AutoModelForCausalLM.from_pretrained(
                 self.folder,
                 config=self.config,
@@ -129,11 +115,10 @@ class LanguageModel:
                 trust_remote_code=self._trust_remote_code,
                 output_loading_info=True,
             )
-        except (SafetensorError, OSError, RuntimeError, ValueError, ImportError) as error:
-            raise UsageError(
-                f"model {self.name}: {self.folder} cannot be loaded: {first_line(error)}"
-            ) from error
         gguf.check_complete(self.name, info)
+        left = weights.unused(info)
+        weights.check_used(self.name, left, self._allow_unused_weights)
+        self.unused_weights = tuple(left)
         # What a model's publisher suggests for sampling (penalties, suppressed tokens) is no part of any
         # method; end tokens come from `end_ids`. `generate` would fill every gap of its settings from here.
         network.generation_config = GenerationConfig(use_cache=True)
@@ -148,7 +133,7 @@ class LanguageModel:
         """How a user's turn is wrapped: ``"template"`` (the tokenizer's), ``"llama2"`` or ``"never"``."""
         if self._chat == "never":
             return "never"
-        if chat_template.is_llama2_chat(self.config.model_type, f"{Path(self.name).name} {self.folder.name}"):
+        if chat_template.is_llama2_chat(self.config, self.tokenizer.chat_template):
             return "llama2"
         return "template" if self.tokenizer.chat_template else "never"
 
@@ -170,7 +155,7 @@ class LanguageModel:
         return (
             chat_template.llama2(text)
             if self.chat == "llama2"
-            else chat_template.render_template(self.tokenizer, text)
+            else chat_template.render_template(self.tokenizer, text, self.name)
         )
 
     @cached_property
@@ -195,7 +180,9 @@ class LanguageModel:
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
         """Every token that ends an answer, ascending; never empty. Sources: see `chat_template.end_ids`."""
-        found = chat_template.end_ids(self.tokenizer, self.config, self.folder)
+        found = chat_template.end_ids(
+            self.tokenizer, self.config, self.folder, self.name, chat=self.chat == "template"
+        )
         if not found:
             raise UsageError(f"model {self.name}: no end token in its configuration or tokenizer")
         return found
@@ -206,12 +193,23 @@ class LanguageModel:
         pad = self.tokenizer.pad_token_id
         if pad is None:
             pad = self.tokenizer.eos_token_id
-        return int(pad) if pad is not None else self.end_ids[0]
+        usable = pad is not None and int(pad) < self.config.vocab_size  # else a row that the embedding lacks
+        return int(pad) if usable else self.end_ids[0]
 
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 (hex) over configuration and weights: which model exactly answered."""
         return hashing.content_hash(self.folder, hub.weight_files(self.folder))
+
+    @cached_property
+    def _rules(self) -> dict[str, bool]:
+        """Which rules, besides its files, decided how this model is spoken to."""
+        template = self.chat == "template"
+        return {
+            "thought_closed": template and self.render_chat("Hi").endswith(chat_template.CLOSED),
+            "date_fixed": template and chat_template.asks_the_date(self.tokenizer.chat_template),
+            "end_token_dropped": bool(tokenizer_file.around(self.tokenizer)[1]),
+        }
 
     @cached_property
     def tokenizer_hash(self) -> str:
@@ -220,6 +218,11 @@ class LanguageModel:
         rules.pop("padding", None)  # left behind by the last call, not a property of the tokenizer
         rules.pop("truncation", None)
         parts = [rules, self.chat, self.tokenizer.chat_template, self.end_ids, self.tokenizer.bos_token]
+        # What changes answers for some models only is added for those: the hashes of all others stay.
+        if self.tokenizer.clean_up_tokenization_spaces:
+            parts.append("clean_up_tokenization_spaces")
+        if any(self._rules.values()):
+            parts.append(self._rules)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def facts(self) -> dict[str, Any]:
@@ -237,10 +240,13 @@ class LanguageModel:
             "dtype": self.dtype,
             "device": self.device,
             "chat": self.chat,
+            "reading": {
+                "native_length": window.source(self.config),
+                "tokenizer": type(self.tokenizer).__name__,
+                "end_tokens": {str(i): self.tokenizer.convert_ids_to_tokens(i) for i in self.end_ids},
+                "special_tokens_in_data": "read as text",
+                **self._rules,
+            },
+            **({"unused_weights": list(self.unused_weights)} if self.unused_weights else {}),
             "parameters": sum(p.numel() for p in self.network.parameters()) if loaded else None,
         }
-
-
-def first_line(error: Exception) -> str:
-    """The first line of a library's error: the user is told one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

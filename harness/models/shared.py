@@ -23,7 +23,10 @@ class SharedModels:
         self._models: dict[str, LanguageModel] = {}
 
     def __call__(self, name: str, *, notify: Note | None = None, **wanted: Any) -> LanguageModel:
-        weights = [name, *(wanted.get(word) for word in ("dtype", "device", "trust_remote_code"))]
+        weights = [
+            name,
+            *(wanted.get(word) for word in ("dtype", "device", "trust_remote_code", "allow_unused_weights")),
+        ]
         if weights != self._weights:
             self.drop()  # before the next is loaded: there may be room for one only
             self._weights = weights

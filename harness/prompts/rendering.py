@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..errors import UsageError
+from ..models.chat_template import MARK
+from ..models.tokenizer_file import around
 from .tokenization import encode
 
 if TYPE_CHECKING:
     from ..models.model import LanguageModel
-
-_MARK = "\ue000prompt\ue000"  # private-use characters: in no template, and not trimmed as blanks
 
 
 def render(prompt: Prompt, model: LanguageModel, *, chat: bool, answer_prefix: str = "") -> Prompt:
@@ -31,9 +31,10 @@ def render(prompt: Prompt, model: LanguageModel, *, chat: bool, answer_prefix: s
         If the template changes the user's words in any other way, so that their place is lost.
     """
     if not chat or not model.has_chat_template:
-        return replace(prompt, suffix=prompt.suffix + answer_prefix)
+        bare = replace(prompt, suffix=prompt.suffix + answer_prefix)
+        return _with_data(bare, 0, len(prompt.text)) if prompt.special_tokens else bare
     # The template is asked with a mark first: the words themselves may occur in it ("assistant", a newline).
-    before, mark, after = model.render_chat(_MARK).partition(_MARK)
+    before, mark, after = model.render_chat(MARK).partition(MARK)
     rendered = model.render_chat(prompt.text)
     content = rendered[len(before) : len(rendered) - len(after)]
     left = len(prompt.text) - len(prompt.text.lstrip())
@@ -42,7 +43,14 @@ def render(prompt: Prompt, model: LanguageModel, *, chat: bool, answer_prefix: s
         trimmed = trim(prompt, *cut)
         if mark and trimmed.text == content and rendered == before + content + after:
             suffix = trimmed.suffix + after + answer_prefix
-            return replace(trimmed, prefix=before + trimmed.prefix, suffix=suffix)
+            own = _holds_first(before, model.tokenizer)
+            whole = replace(
+                trimmed,
+                prefix=before + trimmed.prefix,
+                suffix=suffix,
+                special_tokens=prompt.special_tokens and not own,
+            )
+            return _with_data(whole, len(before), len(content)) if prompt.special_tokens else whole
     raise UsageError(f"model {model.name}: its chat template rewrites the prompt; do without the template")
 
 
@@ -67,8 +75,24 @@ def trim(prompt: Prompt, left: int, right: int) -> Prompt:
 
 def adds_special(prompt: Prompt, tokenizer: Any) -> bool:
     """Whether the tokenizer shall add its special tokens: not twice, and not where the prompt forbids it."""
-    bos = tokenizer.bos_token
-    return prompt.special_tokens and not (bos and prompt.text.startswith(bos))
+    return prompt.special_tokens and not _begins_with_first(prompt.text, tokenizer)
+
+
+def _with_data(prompt: Prompt, start: int, size: int) -> Prompt:
+    """`prompt` with the characters said that are the task's."""
+    return replace(prompt, data=(start, start + size))
+
+
+def _holds_first(opening: str, tokenizer: Any) -> bool:
+    """Whether a template's words before the user's hold the first token that the tokenizer would add, by its id."""
+    first = around(tokenizer)[0][:1]
+    return bool(first) and first[0] in tokenizer(opening, add_special_tokens=False)["input_ids"]
+
+
+def _begins_with_first(text: str, tokenizer: Any) -> bool:
+    """Whether a text spells, at its very start, the first token that the tokenizer would add."""
+    first = around(tokenizer)[0][:1]
+    return bool(first) and text.startswith(str(tokenizer.convert_ids_to_tokens(first[0])))
 
 
 def tokenize(prompt: Prompt, model: LanguageModel, find: int | None = None) -> TokenizedPrompt:
@@ -76,18 +100,24 @@ def tokenize(prompt: Prompt, model: LanguageModel, find: int | None = None) -> T
 
     With `find`, the token that holds that character of the text is found too.
 
-    A special token that the text already starts with (a chat template's BOS) is not added twice.
+    A special token that the text already starts with (a chat template's BOS) is not added twice, and none stands
+    after the text.
 
     Raises
     ------
     UsageError
-        If there is not a single token.
+        If there is not a single token, or one that the model has no embedding for.
     """
     tokenizer: Any = model.tokenizer
     special = adds_special(prompt, tokenizer)
-    tokens = encode(tokenizer, prompt.text, special=special)
+    tokens = encode(tokenizer, prompt.text, special=special, data=prompt.data)
     if not tokens:
         raise UsageError("the prompt is empty: there is nothing to answer")
+    if (most := max(tokens.ids)) >= model.config.vocab_size:
+        raise UsageError(
+            f"model {model.name}: its tokenizer writes {tokenizer.convert_ids_to_tokens(most)!r} as token {most}, but "
+            f"the embedding has {model.config.vocab_size} rows; tokens were added without enlarging it"
+        )
     border = len(prompt.prefix)
     # Special tokens stand for no characters, so they stay outside the context.
     last = len(tokens) - 1

@@ -10,6 +10,8 @@ from array import array
 from bisect import bisect_left
 from typing import Any
 
+from ..models.tokenizer_file import around
+
 BLOCK = 250_000
 """Characters of a block; shorter texts are tokenised at once."""
 OVERLAP = 4_000
@@ -68,32 +70,70 @@ class Tokens:
         self.stops.extend(other.stops)
 
 
-def encode(tokenizer: Any, text: str, *, special: bool = True) -> Tokens:
-    """The tokens of `text`, with the tokenizer's special tokens if `special`.
+def encode(tokenizer: Any, text: str, *, special: bool = True, data: tuple[int, int] | None = None) -> Tokens:
+    """The tokens of `text`, after the tokenizer's own first tokens if `special`.
 
-    The same as tokenising the whole text at once. Where two blocks never agree (a text without blanks), that
-    is what is done.
+    The same as tokenising the whole text at once, except that nothing stands after it: what comes next is an answer,
+    and an end token there would say that all is said. Where two blocks never agree (a text without blanks), the
+    text is tokenised at once.
+
+    Parameters
+    ----------
+    data
+        Characters, from and to, in which what spells a special token is text (see `harness.Prompt`).
     """
-    if len(text) <= BLOCK:
-        return _at_once(tokenizer, text, special)
-    joined = _in_blocks(tokenizer, text)
+    joined = _in_blocks(tokenizer, text) if len(text) > BLOCK else None
     if joined is None:
-        return _at_once(tokenizer, text, special)
+        joined = _at_once(tokenizer, text, False)
+    if data is not None:
+        joined = _as_text(tokenizer, text, joined, data)
     if not special:
         return joined
-    before, after = _around(tokenizer)
+    before, _ = around(tokenizer)
     whole = Tokens()
     whole.add(before, [(0, 0)] * len(before))
     whole.join(joined)
-    whole.add(after, [(0, 0)] * len(after))
     return whole
 
 
-def token_ids(tokenizer: Any, text: str) -> list[int]:
-    """The ids of `text`, special tokens included."""
-    if len(text) <= BLOCK:  # where nobody asks for characters, many tokenizers are faster
-        return list(tokenizer(text)["input_ids"])
-    return list(encode(tokenizer, text).ids)
+def token_ids(tokenizer: Any, text: str, *, data: bool = False) -> list[int]:
+    """The ids of `text`, the tokenizer's first tokens included; `data`: what spells a special token is text."""
+    if len(text) > BLOCK or (data and spells_special(tokenizer, text)):
+        return list(encode(tokenizer, text, data=(0, len(text)) if data else None).ids)
+    # Where nobody asks for characters, many tokenizers are faster.
+    return [*around(tokenizer)[0], *tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+
+def spells_special(tokenizer: Any, text: str) -> bool:
+    """Whether one of the tokenizer's special tokens is spelled in the text."""
+    return any(t.special and t.content in text for t in tokenizer.added_tokens_decoder.values())
+
+
+def _as_text(tokenizer: Any, text: str, tokens: Tokens, data: tuple[int, int]) -> Tokens:
+    """`tokens` of `text`, with the special tokens that stand within `data` replaced by the tokens of their letters."""
+    start, stop = data
+    if not spells_special(tokenizer, text[start:stop]):
+        return tokens
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    made = Tokens()
+    for i, (token, first, last) in enumerate(zip(tokens.ids, tokens.starts, tokens.stops)):
+        if token in special and start <= first < last <= stop:
+            made.add(*_letters(tokenizer, text[first:last]), shift=first)
+        else:
+            made.join(tokens.cut(i, i + 1))
+    return made
+
+
+def _letters(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    """The ids and characters of a text in which nothing is a special token."""
+    backend = tokenizer.backend_tokenizer
+    before = backend.encode_special_tokens
+    backend.encode_special_tokens = True
+    try:
+        found = backend.encode(text, add_special_tokens=False)
+    finally:
+        backend.encode_special_tokens = before
+    return list(found.ids), list(found.offsets)
 
 
 def _at_once(tokenizer: Any, text: str, special: bool) -> Tokens:
@@ -101,13 +141,6 @@ def _at_once(tokenizer: Any, text: str, special: bool) -> Tokens:
     tokens = Tokens()
     tokens.add(found["input_ids"], found["offset_mapping"])
     return tokens
-
-
-def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Special tokens that are put before and after a text."""
-    alone = _at_once(tokenizer, "a", True)
-    words = [i for i, (start, stop) in enumerate(zip(alone.starts, alone.stops)) if stop > start]
-    return list(alone.ids[: words[0]]), list(alone.ids[words[-1] + 1 :])
 
 
 def _in_blocks(tokenizer: Any, text: str) -> Tokens | None:
@@ -155,11 +188,17 @@ def trailing_blanks(context: str) -> int:
     return len(context) - len(context.rstrip())
 
 
-def continuation_ids(tokenizer: Any, context: str, continuation: str, special: bool = True) -> list[int]:
+def continuation_ids(
+    tokenizer: Any,
+    context: str,
+    continuation: str,
+    special: bool = True,
+    data: tuple[int, int] | None = None,
+) -> list[int]:
     """Tokens of `continuation` after `context`, which must not end in blanks: both tokenised as one text.
 
     As lm-eval does for causal models: what the text has beyond the number of the context's own tokens. A
     token that straddles the border therefore counts to whichever side that number leaves it on.
     """
-    whole = encode(tokenizer, context + continuation, special=special).ids
-    return whole[len(encode(tokenizer, context, special=special)) :].tolist()
+    whole = encode(tokenizer, context + continuation, special=special, data=data).ids
+    return whole[len(encode(tokenizer, context, special=special, data=data)) :].tolist()

@@ -32,7 +32,8 @@ def truncate(
         If rule ``none`` meets a prompt over the limit, or ``context-end`` cannot cut enough because
         instruction and question alone are over it. The line shows the arithmetic.
     """
-    ids = token_ids(tokenizer, prompt.text)
+    data = prompt.special_tokens
+    ids = token_ids(tokenizer, prompt.text, data=data)
     before = len(ids)
     cut = prompt
     if limit is not None and before > limit:
@@ -46,7 +47,7 @@ def truncate(
             if rule == "context-end"
             else _ends(prompt, ids, rule, limit, tokenizer)
         )
-    after = before if cut is prompt else len(token_ids(tokenizer, cut.text))
+    after = before if cut is prompt else len(token_ids(tokenizer, cut.text, data=data))
     there = _holds(prompt.context, references)
     survives = _holds(cut.context, references) if there else None
     return cut, Truncation(rule, limit, before, after, cut.text != prompt.text, there, survives)
@@ -101,9 +102,11 @@ def split_again(prompt: Prompt, head: str, tail: str) -> Prompt:
 
 def _context_end(prompt: Prompt, limit: int, tokenizer: Any) -> Prompt:
     """Cut the end of the context only; instruction and question stay whole."""
-    context = list(encode(tokenizer, prompt.context, special=False).ids)
+    data = prompt.special_tokens
+    span = (0, len(prompt.context)) if data else None
+    context = list(encode(tokenizer, prompt.context, special=False, data=span).ids)
     low, high = 0, len(context)
-    fixed = len(token_ids(tokenizer, prompt.prefix + prompt.suffix))
+    fixed = len(token_ids(tokenizer, prompt.prefix + prompt.suffix, data=data))
     if fixed > limit:
         raise UsageError(
             f"instruction and question take {fixed} tokens, over the limit of {limit}: the context cannot be cut enough"
@@ -114,7 +117,7 @@ def _context_end(prompt: Prompt, limit: int, tokenizer: Any) -> Prompt:
 
     while low < high:  # the joined text may tokenise a little shorter or longer than the sum of its parts
         middle = (low + high + 1) // 2
-        if len(token_ids(tokenizer, shortened(middle).text)) <= limit:
+        if len(token_ids(tokenizer, shortened(middle).text, data=data)) <= limit:
             low = middle
         else:
             high = middle - 1

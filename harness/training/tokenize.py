@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.prompt import Prompt
 from ..models import chat_template
-from ..prompts.rendering import render
+from ..models.tokenizer_file import around
+from ..prompts.rendering import adds_special, render
 from .rows import Row
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ class Tokenizing:
         self.dropped: Counter[str] = Counter()
         tokenizer: Any = model.tokenizer
         self._tokenizer = tokenizer
-        self._bos: str | None = tokenizer.bos_token
+        self._after = len(around(tokenizer)[1])
         self._end = self._end_id()
 
     def _end_id(self) -> int:
         """What an answer ends with: with `chat` the end of a turn if the template has one, else of a text."""
         tokenizer = self._tokenizer
         if self.chat and self.model.chat == "template":
+            if (turn := chat_template.turn_end(tokenizer)) is not None:
+                return turn
             vocabulary = tokenizer.get_vocab()
             for token in chat_template.TURN_ENDS:
                 if token in tokenizer.chat_template and token in vocabulary:
@@ -51,9 +54,8 @@ class Tokenizing:
         """For each row its examples: token ids, and the stretches of them that are learnt."""
         written = [self._written(row, f"{self.seed} {identity} {number}") for number, row in batch]
         made: list[list[Tokens]] = []
-        for (_, row), (_, answers), encoded in zip(
-            batch, written, self._encode([text for text, _ in written], batch)
-        ):
+        texts, specials = [text for text, _, _ in written], [special for _, _, special in written]
+        for (_, row), (_, answers, _), encoded in zip(batch, written, self._encode(texts, specials, batch)):
             ids, offsets = encoded
             if row.answer is None:
                 made.append(self._text(ids))
@@ -62,31 +64,36 @@ class Tokenizing:
             made.append([(ids, [(0, len(ids))] if row.learn_all else spans) for ids, spans in found])
         return made
 
-    def _written(self, row: Row, draw: str) -> tuple[str, list[tuple[int, int]]]:
-        """The text of an example, and where (in characters) its answers stand, with what ends a turn after them.
+    def _written(self, row: Row, draw: str) -> tuple[str, list[tuple[int, int]], bool]:
+        """An example's text, where (in characters) its answers stand, and whether the tokenizer begins it.
 
-        The end of the last one is put there as a token, once its length is known.
+        What ends a turn belongs to its answer. The end of the last one is put there as a token, once its length is known.
         """
         if row.answer is None:
-            return row.text, []
+            return row.text, [], adds_special(Prompt("", row.text, ""), self._tokenizer)
         source = random.Random(draw)
+        first = self._first(row.exchanges[0][0], source)
         parts, answers, length = [], list[tuple[int, int]](), 0
         for number, (prompt, answer) in enumerate(row.exchanges):
-            head = self._head(prompt, number, source)
+            head = first.text if number == 0 else self._head(prompt, source)
             end = self._turn_end() if number < len(row.later) else ""
             if number < len(row.later) and self.chat and self.model.chat_frame.trims:
                 answer = answer.strip()
             answers.append((length + len(head), length + len(head) + len(answer) + len(end)))
             parts += [head, answer, end]
             length = answers[-1][1]
-        return "".join(parts), answers
+        return "".join(parts), answers, adds_special(first, self._tokenizer)
 
-    def _head(self, prompt: str, number: int, source: random.Random) -> str:
-        """What stands before the answer of an exchange, from the end of the turn before it on."""
+    def _first(self, prompt: str, source: random.Random) -> Prompt:
+        """What stands before the first answer."""
+        if self.chat:
+            return render(Prompt("", prompt, ""), self.model, chat=True)
+        return Prompt("", prompt, source.choice(SEPARATORS))
+
+    def _head(self, prompt: str, source: random.Random) -> str:
+        """What stands before the answer of a later exchange, from the end of the turn before it on."""
         if not self.chat:
             return prompt + source.choice(SEPARATORS)
-        if number == 0:
-            return render(Prompt("", prompt, ""), self.model, chat=True).text
         frame = self.model.chat_frame
         begin = frame.between[len(self._turn_end()) :]
         return begin + (prompt.strip() if frame.trims else prompt) + frame.asked
@@ -100,20 +107,21 @@ class Tokenizing:
         return before + found if found else ""
 
     def _encode(
-        self, texts: Sequence[str], batch: Sequence[tuple[int, Row]]
+        self, texts: Sequence[str], specials: Sequence[bool], batch: Sequence[tuple[int, Row]]
     ) -> list[tuple[list[int], Sequence[tuple[int, int]]]]:
-        """Token ids, and for pairs the span of characters of each; a BOS that is there is not put twice."""
+        """Token ids, and for pairs the span of characters of each; a first token that is there is not put twice."""
         found: list[tuple[list[int], Sequence[tuple[int, int]]]] = [([], ())] * len(texts)
         groups: dict[tuple[bool, bool], list[int]] = {}
-        for place, (text, (_, row)) in enumerate(zip(texts, batch)):
-            special = not (self._bos and text.startswith(self._bos))
+        for place, (special, (_, row)) in enumerate(zip(specials, batch)):
             groups.setdefault((special, row.answer is not None), []).append(place)
         for (special, spans), places in groups.items():
             encoded = self._tokenizer(
                 [texts[place] for place in places], add_special_tokens=special, return_offsets_mapping=spans
             )
             for index, place in enumerate(places):
-                found[place] = encoded["input_ids"][index], encoded["offset_mapping"][index] if spans else ()
+                ids = encoded["input_ids"][index]
+                kept = len(ids) - (self._after if special else 0)  # what a row ends with is said by `_end`
+                found[place] = ids[:kept], encoded["offset_mapping"][index][:kept] if spans else ()
         return found
 
     def _text(self, ids: list[int]) -> list[Tokens]:

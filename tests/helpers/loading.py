@@ -31,8 +31,11 @@ def leftovers(cache):
     )
 
 
-def write_gguf(path, folder, architecture="llama", without=()):
-    """The tiny model as llama.cpp would write it: its names, its order of rotary dimensions, float32."""
+def write_gguf(path, folder, architecture="llama", without=(), also=None, base=None, rotary=None):
+    """The tiny model as llama.cpp would write it: its names, its order of rotary dimensions, float32.
+
+    `also` is called with the writer, to add keys and tensors; `base` and `rotary` are said instead of the model's.
+    """
     config = json.loads((folder / "config.json").read_text())
     rules = json.loads((folder / "tokenizer.json").read_text())["model"]
     writer = gguf.GGUFWriter(path, architecture)
@@ -44,8 +47,8 @@ def write_gguf(path, folder, architecture="llama", without=()):
     writer.add_head_count_kv(config["num_key_value_heads"])
     writer.add_key_length(config["head_dim"])
     writer.add_value_length(config["head_dim"])
-    writer.add_rope_dimension_count(config["head_dim"])
-    writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
+    writer.add_rope_dimension_count(rotary or config["head_dim"])
+    writer.add_rope_freq_base(base or config["rope_parameters"]["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_tokenizer_model("gpt2")
@@ -64,6 +67,8 @@ def write_gguf(path, folder, architecture="llama", without=()):
                 weight = split.swapaxes(1, 2).reshape(weight.shape)
         if name not in without:
             writer.add_tensor(names.get_name(name, (".weight",)), weight.numpy())
+    if also is not None:
+        also(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

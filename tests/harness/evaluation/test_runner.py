@@ -205,6 +205,7 @@ def test_every_other_request_has_a_folder_of_its_own(tiny, tiny_folder, tmp_path
         replace(base, batch_size=2),
         replace(base, batch_size=2, limit=3),  # who is in the last batch may change an answer
         replace(base, trust_remote_code=True),
+        replace(base, allow_unused_weights=True),
         replace(base, task_settings={"passkey": {"preset": "beacon"}}),
         replace(base, method="plain", options={}),
     ]

@@ -4,13 +4,15 @@ import hashlib
 import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from gguf import RopeScalingType
 from safetensors.torch import load_file
 
 from harness.models import gguf, loading
 
-from ...helpers.loading import leftovers, refused, write_gguf
+from ...helpers.loading import edit, leftovers, refused, write_gguf
 
 
 def test_a_gguf_file_answers_like_the_model_it_was_made_of(tiny_gguf, tiny, empty_cache):
@@ -96,6 +98,107 @@ def test_a_gguf_file_without_all_its_weights(tmp_path, tiny_folder, empty_cache)
     without = ("model.layers.0.mlp.up_proj.weight",)
     assert "up_proj" in refused(write_gguf(tmp_path / "part.gguf", tiny_folder, without=without))
     assert leftovers(empty_cache) == []
+
+
+# --- scaled positions, and whatever else a file says
+
+
+def scaled(kind, factor, original=None):
+    def also(writer):
+        writer.add_rope_scaling_type(kind)
+        writer.add_rope_scaling_factor(factor)
+        if original is not None:
+            writer.add_rope_scaling_orig_ctx_len(original)
+
+    return also
+
+
+@pytest.mark.parametrize(
+    ("also", "rope"),
+    [
+        (
+            scaled(RopeScalingType.YARN, 4.0, 64),
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+        ),
+        (scaled(RopeScalingType.LINEAR, 4.0), {"rope_type": "linear", "factor": 4.0}),
+        (lambda w: w.add_float32("llama.rope.scale_linear", 2.0), {"rope_type": "linear", "factor": 2.0}),
+        (scaled(RopeScalingType.NONE, 4.0), None),
+        (
+            lambda w: w.add_tensor("rope_freqs.weight", factors(8.0)),
+            {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+        ),
+        (lambda w: w.add_tensor("rope_freqs.weight", np.ones(8, np.float32)), None),
+    ],
+)
+def test_scaled_positions_are_those_of_the_file(tiny_folder, tmp_path, empty_cache, also, rope):
+    """The logits are those of a folder whose configuration has the same scaling."""
+    model = loading.load(
+        str(write_gguf(tmp_path / "scaled.gguf", tiny_folder, also=also, **LLAMA3_BASE)), device="cpu"
+    )
+    twin = shutil.copytree(tiny_folder, tmp_path / "twin")
+    base = {"rope_type": "default", "rope_theta": LLAMA3_BASE["base"]}
+    edit(twin / "config.json", rope_parameters={**base, **(rope or {})})
+    ids = torch.arange(10, 210)[None]
+    expected = loading.load(str(twin), device="cpu").network(ids).logits
+    torch.testing.assert_close(model.network(ids).logits, expected)
+    assert model.network.config.rope_parameters["rope_type"] == (rope or base)["rope_type"]
+
+
+LLAMA3_BASE = {"base": 500_000.0}
+
+
+def factors(factor):
+    """What llama.cpp's converter writes for a Llama 3.1 with heads of 16 and base 500,000."""
+    found = []
+    for i in range(0, 16, 2):
+        wave = 2 * np.pi * 500_000.0 ** (i / 16)
+        if wave < 8192 / 4:
+            found.append(1.0)
+        elif wave > 8192:
+            found.append(factor)
+        else:
+            smooth = (8192 / wave - 1) / 3
+            found.append(1 / ((1 - smooth) / factor + smooth))
+    return np.array(found, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("also", "words"),
+    [
+        (lambda w: w.add_tensor("rope_freqs.weight", np.float32([1, 1, 2, 4, 8, 8, 8, 8])), "rope_freqs"),
+        (scaled(RopeScalingType.LONGROPE, 4.0), "longrope"),
+        (lambda w: w.add_rope_scaling_attn_factors(2.0), "attn_factor = 2.0 is not supported"),
+        (lambda w: w.add_sliding_window(64), "sliding_window = 64"),
+        (lambda w: w.add_expert_count(8), "expert_count = 8"),
+        (lambda w: w.add_logit_scale(0.5), "the key llama.logit_scale is not known"),
+        (lambda w: w.add_uint32("adapter.rank", 8), "the key adapter.rank is not known"),
+        (lambda w: w.add_uint16("split.count", 2), "is one of 2 parts"),
+        (lambda w: w.add_tensor("blk.0.attn_q.bias", np.ones(64, np.float32)), "1 of its tensors"),
+        (lambda w: w.add_tensor("rope_factors_long.weight", np.ones(8, np.float32)), "rope_factors_long"),
+    ],
+)
+def test_what_would_be_dropped_is_refused(tiny_folder, tmp_path, empty_cache, also, words):
+    message = refused(write_gguf(tmp_path / "odd.gguf", tiny_folder, also=also))
+    assert words in message and "odd.gguf" in message
+    assert leftovers(empty_cache) == []
+
+
+def test_sizes_are_those_of_the_file(tiny_folder, tmp_path, empty_cache):
+    part = write_gguf(tmp_path / "part.gguf", tiny_folder, rotary=8)
+    assert "llama.attention.key_length is 16, but transformers reads 8" in refused(part)
+
+
+def test_conversions_of_before_are_made_anew(tiny_gguf, empty_cache):
+    sha256 = hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
+    stale = empty_cache / "models" / f"gguf-{sha256[:24]}-r1"
+    stale.mkdir(parents=True)
+    assert loading.load(str(tiny_gguf), device="cpu").folder != stale
 
 
 def test_a_full_or_unwritable_cache_is_said_in_one_line(tiny_gguf, tmp_path, monkeypatch):
