@@ -83,7 +83,7 @@ def scaled(interval: Sequence[float] | None, factor: float = 100.0) -> tuple[flo
 
 def footers(runs: Sequence[LoadedRun]) -> list[str]:
     """The data, the truncation rule and the hash behind a table's numbers, and what is to be said of a run."""
-    lines = [data_line(runs), truncation_line(runs)]
+    lines = [data_line(runs), truncation_line(runs), *limit_line(runs)]
     lines.append("hashes: " + ", ".join(f"{run.label} {run.hash}" for run in runs))
     lines += [f"every {method} here: {options}" for method, options in shared_options(runs).items()]
     models = list(dict.fromkeys(run.model for run in runs))
@@ -112,6 +112,23 @@ def data_line(runs: Sequence[LoadedRun]) -> str:
         parts.append(f"{task} ({presets}, {same})")
     shown = parts if len(parts) <= 6 else [*parts[:5], f"and {len(parts) - 5} more tasks, see the JSON"]
     return "data: " + "; ".join(shown)
+
+
+def limit_line(runs: Sequence[LoadedRun]) -> list[str]:
+    """What `--limit` left out, of the runs that had one."""
+    limits: dict[int, list[str]] = {}
+    for run in runs:
+        if limit := run.content["settings"].get("limit"):
+            limits.setdefault(int(limit), []).append(run.label)
+    shown = "; ".join(
+        f"{n:,} samples of each task" + (f" ({', '.join(who)})" if len(who) < len(runs) else "")
+        for n, who in limits.items()
+    )
+    return (
+        [f"limited: at most {shown}, lengths and depths in turns; all others were not asked"]
+        if limits
+        else []
+    )
 
 
 def truncation_line(runs: Sequence[LoadedRun]) -> str:

@@ -68,9 +68,7 @@ def measure(row: SuiteRow, column: Mapping[str, Any]) -> Measured | None:
     if len(scores) == 1:
         found = confidence_interval(scores[0])
     else:
-        # Samples that are all alike would be resampled to themselves: no width is not certainty.
-        varied = all(len(s) > 1 for s in scores) and any(len(set(s)) > 1 for s in scores)
-        found = bootstrap(scores) if varied else None
+        found = bootstrap(scores) if all(len(s) > 1 for s in scores) else None
     interval = None if found is None else (100 * found[0], 100 * found[1])
     return Measured(100 * value, interval, n_ok, n)
 

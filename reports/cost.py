@@ -19,7 +19,7 @@ from harness.documents.figures import Axis, Point, Scatter, positive
 
 from ._columns import ScoreColumn, score_columns
 from ._resampling import RESAMPLES, interval, resampled
-from ._rows import RUN, Member, footers, members, run_cell
+from ._rows import RUN, Member, footers, members, run_cell, scaled, summary
 
 COLUMNS = (
     RUN,
@@ -247,5 +247,14 @@ def _point(run: LoadedRun, goal: ScoreColumn, known: Mapping[str, Measured], key
     found = together(goal, known)
     if found is None or key not in found.value:
         return None
-    x, y = found.cell(key), found.cell("score")
-    return Point(run.label, found.value[key], found.value["score"], x.interval, y.interval, run.sees_question)
+    x, y = found.cell(key), score_interval(run, goal) or found.cell("score").interval
+    return Point(run.label, found.value[key], found.value["score"], x.interval, y, run.sees_question)
+
+
+def score_interval(run: LoadedRun, goal: ScoreColumn) -> tuple[float, float] | None:
+    """The interval that the table of scores shows; None where only this report forms the average."""
+    summed = summary(run)
+    if goal.is_average:
+        family = summed["averages"].get(goal.family, {})
+        return scaled((family.get("intervals") or {}).get(goal.short))
+    return next((scaled(r.get("interval")) for r in summed["tasks"] if r["task"] == goal.key), None)

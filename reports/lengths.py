@@ -100,8 +100,9 @@ class Grid(Report):
         figures, tables = [], []
         for member in (m for run in runs for m in members(run)):
             cells = _by([member], _length_and_depth)
-            lengths = sorted({length for length, _ in cells})
-            depths = sorted({depth for _, depth in cells})
+            asked = _asked(member)
+            lengths = sorted({length for length, _ in asked})
+            depths = sorted({depth for _, depth in asked})
             if len(depths) < 2:
                 continue
             grid = [[cells.get((length, depth), []) for length in lengths] for depth in depths]
@@ -126,7 +127,16 @@ class Grid(Report):
                 *(Column(f"{length:g}", f"{length:,.0f}") for length in lengths),
             ]
             rows = [
-                Row({"depth": Cell(depth), **{f"{n:g}": _cell(v) for n, v in zip(lengths, row) if v}})
+                Row(
+                    {
+                        "depth": Cell(depth),
+                        **{
+                            f"{n:g}": _cell(v, asked.get((n, depth), 0))
+                            for n, v in zip(lengths, row)
+                            if asked.get((n, depth))
+                        },
+                    }
+                )
                 for depth, row in zip(depths, grid)
             ]
             tables.append(Table(name, title, columns, rows, footers([run]), True))
@@ -174,9 +184,22 @@ def _by(mine: Sequence[Member], place: Callable[[SampleRecord], Place | None]) -
     return found
 
 
-def _cell(scores: Sequence[float]) -> Cell:
+def _asked(member: Member) -> dict[tuple[float, float], int]:
+    """Samples that were asked at each place, failed ones included: a cell that lost all of them is no gap."""
+    found: dict[tuple[float, float], int] = {}
+    for record in member.run.of_task(member.task).values():
+        where = _length_and_depth(record)
+        if where is not None:
+            found[where] = found.get(where, 0) + 1
+    return found
+
+
+def _cell(scores: Sequence[float], asked: int | None = None) -> Cell:
+    n = len(scores) if asked is None else asked
+    if not scores:
+        return Cell("failed", n_ok=0, n=n)
     mean = 100 * sum(scores) / len(scores)
-    return Cell(mean, scaled(confidence_interval(scores)), n_ok=len(scores), n=len(scores))
+    return Cell(mean, scaled(confidence_interval(scores)), n_ok=len(scores), n=n)
 
 
 def _series(run: LoadedRun, by: dict[float, list[float]]) -> Series:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TypeVar
 
 from harness.contracts import ScoredSample
@@ -26,6 +27,23 @@ def checked_depths(depths: Values) -> Values:
         if not all(0 <= depth <= 100 for depth in depths):
             raise ValueError("a depth must lie between 0 and 100")
     return depths
+
+
+Cell = tuple[int, float, int]
+
+
+def in_turns(lengths: Sequence[int], depths: Sequence[float], trials: int, limit: int | None) -> set[Cell]:
+    """The cells (length, depth, trial) that a limit leaves: lengths and depths come in turns, along diagonals.
+
+    The first as many as there are lengths hold each length once, at depths that differ; a larger limit only adds
+    cells to those of a smaller one.
+    """
+    cells: set[Cell] = set()
+    for trial, step, number in product(range(trials), range(len(depths)), range(len(lengths))):
+        if limit is not None and len(cells) >= limit:
+            break
+        cells.add((lengths[number], depths[(number + step) % len(depths)], trial))
+    return cells
 
 
 def part_means(scored: Sequence[ScoredSample], metric: str, facts: Sequence[str]) -> dict[str, float]:

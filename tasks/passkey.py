@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import product
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -15,7 +15,7 @@ from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironmen
 from harness.errors import UsageError
 from harness.options import Options
 
-from ._grid import checked_depths, checked_lengths, part_means, plain
+from ._grid import checked_depths, checked_lengths, in_turns, part_means, plain
 from ._similarity import edit_ratio
 
 FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
@@ -122,12 +122,14 @@ class Passkey(Task):
     def samples(self, env: TaskEnvironment) -> Iterator[Sample]:
         """Yield the grid, length by length, then depth by depth; keys depend on seed, length, depth, trial.
 
+        A limit takes lengths and depths in turns (see `in_turns`).
+
         Raises
         ------
         UsageError
             If a length has no room for the instruction, the needle, the question and the answer.
         """
-        return islice(self._grid(env), env.limit)
+        return self._grid(env)
 
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """``accuracy`` 0 or 1 and ``fuzzy`` 0..1 of the first run of digits; without digits both are 0."""
@@ -143,7 +145,11 @@ class Passkey(Task):
     def _grid(self, env: TaskEnvironment) -> Iterator[Sample]:
         lengths = self.options.lengths or [int(BEYOND_WINDOW * env.context_length)]
         unit = self._unit_tokens(env)
-        for length, depth, trial in product(lengths, self.options.depths, range(self.options.trials)):
+        depths, trials = self.options.depths, self.options.trials
+        taken = in_turns(lengths, depths, trials, env.limit)
+        for length, depth, trial in product(lengths, depths, range(trials)):
+            if (length, depth, trial) not in taken:
+                continue
             cell = f"len{length}-depth{plain(depth)}-t{trial}"
             key = str(random.Random(f"{env.seed}-{cell}").randint(10_000, 99_999))
             units = self._most_units(env, key, length, depth, unit)

@@ -2,7 +2,7 @@
 
 The two in ``tests/golden/earlier_runs`` were made on the tiny model by the commit that `COMMIT` names, with
 ``harness run -m plain`` and ``-m two_pass --interval 32``; ``compare.json`` and ``report.json`` are what that commit
-printed of them.
+printed of them, but for what is said of intervals, and the score's in the figures (one number has one interval now).
 """
 
 import json

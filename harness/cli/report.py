@@ -11,7 +11,7 @@ import rich_click as click
 from .._util.files import write_whole
 from .._version import __version__
 from ..console.quiet import QUIET
-from ..errors import UsageError
+from ..errors import UsageError, unknown_name
 from ._output import json_flag, quiet_flag, say, stdout
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="File to write; with csv and several tables a folder."
 )
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    help="Label, method or hash of the run that others are compared with (default: the first; of a folder, plain).",
+)
 @click.option("--published", metavar="NAME", help="Published table to hold the scores against.")
 @click.option("--record", metavar="NAME", help="Record the run as a baseline of that name.")
 @click.option("--title", help="Title of the page.")
@@ -51,6 +56,7 @@ def report(
     kinds: tuple[str, ...],
     form: str | None,
     out: Path | None,
+    baseline: str | None,
     published: str | None,
     record: str | None,
     title: str | None,
@@ -59,7 +65,8 @@ def report(
 ) -> None:
     """Show finished runs: scores, cost, comparison, lengths, grids, failures and samples.
 
-    RUN is a run's folder or a folder of runs (default `runs`). Every run is compared with the first.
+    RUN is a run's folder or a folder of runs (default `runs`). Every run is compared with the first; those of a
+    folder go by method and options, and the first is `plain` where there is one.
     """
     from ..results.loading import load_runs
     from ..results.merging import merged
@@ -74,7 +81,7 @@ def report(
     loaded = load_runs(list(paths) or [Path("runs")])
     if record is not None:
         _record(loaded, record)
-    runs = merged(loaded)
+    runs = _first(merged(loaded), baseline)
     documents = [document for maker in makers if not (document := maker.build(runs)).empty]
     _write(documents, runs, chosen, out, title or _title(runs), force)
 
@@ -82,7 +89,31 @@ def report(
 def _by_name(out: Path | None) -> str:
     """The format that a file's name asks for."""
     endings = {".html": "html", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
-    return endings.get(out.suffix, "terminal") if out else "terminal"
+    if out is None or out.suffix in ("", ".txt"):
+        return "terminal"
+    if out.suffix not in endings:
+        known = ", ".join((*endings, ".txt"))
+        raise UsageError(
+            f"--out {out}: there is no format of that ending; use one of {known}, or say --format"
+        )
+    return endings[out.suffix]
+
+
+def _first(runs: list[LoadedRun], baseline: str | None) -> list[LoadedRun]:
+    """The runs with the one that is asked for at their head. Raises UsageError if there is no such one, or several."""
+    if baseline is None:
+        return runs
+    for fits in (
+        [r for r in runs if r.label == baseline],
+        [r for r in runs if r.hash.startswith(baseline)],
+        [r for r in runs if r.method == baseline],
+    ):
+        if len(fits) == 1:
+            return [fits[0], *(r for r in runs if r is not fits[0])]
+        if fits:
+            choices = ", ".join(f"{r.hash} ({r.label})" for r in fits)
+            raise UsageError(f"--baseline {baseline} fits {len(fits)} runs; name one: {choices}")
+    raise unknown_name("run to compare with (--baseline)", baseline, [r.label for r in runs])
 
 
 def _reports(names: Sequence[str], published: str | None) -> list[Report]:

@@ -18,6 +18,13 @@ class RunCommand(MethodCommand):
 
     kinds = (("option_", "Options", "Options of the method"),)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if len(given := self.named(args)) > 1:
+            raise UsageError(
+                f"--method is given {len(given)} times ({', '.join(given)}) and a run has one: run them one by one"
+            )
+        return super().parse_args(ctx, args)
+
 
 @click.command(cls=RunCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("suite", metavar="[SUITE.yaml]", required=False, type=click.Path(path_type=Path))

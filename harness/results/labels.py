@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,32 @@ def _name(run: LoadedRun, same_method: Sequence[LoadedRun]) -> str:
         or (name in given and len({other.hash for other in same_method}) == 1)
     }
     return " ".join([run.method, *(f"{name}={_short(v)}" for name, v in shown.items() if v is not None)])
+
+
+def in_order(runs: Iterable[LoadedRun]) -> list[LoadedRun]:
+    """Runs that nobody has put in an order: `plain` first, then by method and the values of its options.
+
+    Numbers go as numbers, whatever the folders are called; the first of them is what reports compare with.
+    """
+
+    def place(run: LoadedRun) -> tuple[Any, ...]:
+        values = [(name, _rank(value)) for name, value in sorted(run.options.items())]
+        return (
+            run.method != "plain",
+            run.method,
+            values,
+            run.model,
+            _rank(run.identity.get("seed")),
+            run.hash,
+        )
+
+    return sorted(runs, key=place)
+
+
+def _rank(value: Any) -> tuple[int, float, str]:
+    if value is None:
+        return -1, 0.0, ""
+    return (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, str(value))
 
 
 def given_options(run: LoadedRun) -> Mapping[str, Any]:

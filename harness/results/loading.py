@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..contracts.record import Key, SampleRecord
 from ..contracts.run import LoadedRun, LoadedRuns
 from ..errors import UsageError
-from .labels import labelled
+from .labels import in_order, labelled
 from .run_folder import RUN, SCHEMA, RunFolder, misshapen
 from .summary import sums_up
 
@@ -29,7 +29,8 @@ def load_runs(paths: Path | str | Sequence[Path | str]) -> LoadedRuns:
     Parameters
     ----------
     paths
-        One or several, each a run's folder or a folder of such folders. A run named twice is read once.
+        One or several, each a run's folder or a folder of such folders. A run named twice is read once. Runs come
+        in the order in which they are named, those of one folder as `harness.results.labels.in_order` puts them.
 
     Raises
     ------
@@ -37,8 +38,13 @@ def load_runs(paths: Path | str | Sequence[Path | str]) -> LoadedRuns:
         For a path without a run, or a run that cannot be read; a torn last line is only left out.
     """
     several = [paths] if isinstance(paths, (str, Path)) else paths
-    folders = dict.fromkeys(folder.resolve() for path in several for folder in run_folders(Path(path)))
-    return LoadedRuns(labelled([load_run(folder) for folder in folders]))
+    found: dict[Path, LoadedRun] = {}
+    for path in several:
+        new = dict.fromkeys(folder.resolve() for folder in run_folders(Path(path)))
+        read = {folder: load_run(folder) for folder in new if folder not in found}
+        places = {id(run): folder for folder, run in read.items()}
+        found |= {places[id(run)]: run for run in in_order(read.values())}
+    return LoadedRuns(labelled(list(found.values())))
 
 
 def run_folders(path: Path) -> list[Path]:

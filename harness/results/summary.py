@@ -14,7 +14,7 @@ from ..contracts.phases import PHASES
 from ..contracts.record import Key, SampleRecord
 from ..contracts.task import ScoredSample, Task
 from ..errors import UsageError
-from ..stats.bootstrap import confidence_interval, mean, percentiles, resampled_means
+from ..stats.bootstrap import confidence_interval, mean, percentiles, resampled_means, widened
 
 Records = Mapping[Key, SampleRecord]
 
@@ -199,4 +199,5 @@ def _intervals(task: Task, strata: Mapping[str, Sequence[float]]) -> dict[str, t
         return None
     means = resampled_means(list(strata.values()))
     drawn = [task.averages(dict(zip(strata, column))) for column in means.T.tolist()]
-    return {name: percentiles([values[name] for values in drawn]) for name in drawn[0]}
+    n = sum(map(len, strata.values()))
+    return {name: widened(percentiles([values[name] for values in drawn]), n) for name in drawn[0]}

@@ -57,7 +57,21 @@ def bootstrap(strata: Sequence[Sequence[float]], level: float = 0.95, seed: int 
 
     One stratum: the ordinary bootstrap of a mean. Several: an average over datasets.
     """
-    return percentiles(resampled_means(strata, seed).mean(axis=0), level)
+    found = percentiles(resampled_means(strata, seed).mean(axis=0), level)
+    return widened(found, sum(map(len, strata)), level)
+
+
+def widened(interval: tuple[float, float], n: int, level: float = 0.95) -> tuple[float, float]:
+    """An interval of scores 0..1 that has a width: `n` samples that are all alike do not prove that all others are.
+
+    Where resampling gives one number, a share of other samples that `n` would miss with a chance of 1 - level is
+    reckoned with, on either side.
+    """
+    low, high = interval
+    if high - low > 1e-12:
+        return interval
+    missed = 1 - (1 - level) ** (1 / n)
+    return low - missed * low, high + missed * (1 - high)
 
 
 def resampled_means(

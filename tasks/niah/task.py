@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from itertools import islice, product
+from itertools import product
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -13,7 +13,7 @@ from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironmen
 from harness.errors import UsageError
 from harness.options import Options
 
-from .._grid import checked_depths, checked_lengths, part_means, plain
+from .._grid import checked_depths, checked_lengths, in_turns, part_means, plain
 from ..ruler import sentences, sources
 from ..ruler.counting import Counter
 from ..ruler.needles import essays
@@ -93,12 +93,14 @@ class NeedleGrid(Task):
     def samples(self, env: TaskEnvironment) -> Iterator[Sample]:
         """Yield the grid, length by length, then depth by depth; each is made only as it is taken.
 
+        A limit takes lengths and depths in turns (see `in_turns`).
+
         Raises
         ------
         UsageError
             If a length is too short, or the essays are asked for and not there.
         """
-        return islice(self._grid(env), env.limit)
+        return self._grid(env)
 
     def facts(self) -> dict[str, Any]:
         """A fingerprint of the essays and what splits them, if they are the haystack: others are another run."""
@@ -125,12 +127,16 @@ class NeedleGrid(Task):
         if self.options.one_text:
             texts = [[Needle(*where, depth) for where, depth in zip(PLACES, self.options.depths)]]
         sizes: dict[tuple[int, int], tuple[int, int]] = {}
+        taken = in_turns(lengths, self.options.depths, self.options.trials, env.limit)
         for length, hidden, trial in product(lengths, texts, range(self.options.trials)):
+            wanted = [asked for asked in hidden if (length, asked.depth, trial) in taken]
+            if not wanted:
+                continue
             if (length, trial) not in sizes:
                 start = random.Random(f"{env.seed}/niah/{trial}").randrange(1000) if trial else 0
                 sizes[length, trial] = start, _last(haystack, counter, length, start, hidden)
             span = _shortened(haystack, counter, length, *sizes[length, trial], hidden)
-            for asked in hidden:
+            for asked in wanted:
                 prompt, place = _prompt(haystack, *span, hidden, asked)
                 yield Sample(
                     id=f"len{length}-depth{plain(asked.depth)}-t{trial}",

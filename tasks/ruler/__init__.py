@@ -75,7 +75,7 @@ class Ruler(Task):
         if isinstance(self.spec, Needles) and self.spec.haystack == "essay":
             chosen = options.sentences
             self.splitter = sentences.installed() if chosen == "auto" else chosen
-            self.preset += f" sentences-{self.splitter}"
+            self.preset += f" sentences-{self.splitter}" + "@2" * (self.splitter == "punkt")
 
     @classmethod
     def fetch(cls, offline: bool) -> Path:

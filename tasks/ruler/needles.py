@@ -8,7 +8,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from . import sentences, sources
 from .drafts import Draft, Maker, shuffled, smaller_below
@@ -26,23 +26,28 @@ class Essays:
     words
         All words of the essays.
     splitter
-        What ends sentences, see `sentences.ends`.
+        What ends sentences, see `sentences.split`. Punkt also ends one inside a word (``rate.But``).
     """
 
     def __init__(self, words: Sequence[str], splitter: sentences.Splitter) -> None:
         self.words = words
-        self._ends = sentences.ends(words, splitter)
-        starts = [0, *self._ends[:-1]]
-        self._sentences = [" ".join(words[a:b]) for a, b in zip(starts, self._ends)]
+        self._text = " ".join(words)
+        self._sentences = sentences.split(words, splitter)
+        self._ends: list[int] = []  # in characters, for a sentence may end inside a word
+        for sentence in self._sentences:
+            begun = self._text.index(sentence, self._ends[-1] if self._ends else 0)
+            self._ends.append(begun + len(sentence))
+        self._word_ends = [length - 1 for length in accumulate(len(word) + 1 for word in words)]
 
     def first(self, count: int) -> list[str]:
         """The sentences of the first `count` words; the last may be cut."""
         copies, rest = divmod(count, len(self.words))
-        whole = bisect_right(self._ends, rest)
+        cut = self._word_ends[rest - 1] if rest else 0
+        whole = bisect_right(self._ends, cut)
         found = self._sentences * copies + self._sentences[:whole]
         begun = self._ends[whole - 1] if whole else 0
-        if begun < rest:
-            found.append(" ".join(self.words[begun:rest]))
+        if begun < cut:
+            found.append(self._text[begun:cut].strip())
         return found
 
 

@@ -27,8 +27,8 @@ def installed() -> Splitter:
     return "rules" if _punkt() is None else "punkt"
 
 
-def ends(words: Sequence[str], splitter: Splitter) -> list[int]:
-    """How many words precede the end of each sentence; ascending, the last is ``len(words)``.
+def split(words: Sequence[str], splitter: Splitter) -> list[str]:
+    """The sentences of a text of words parted by single blanks.
 
     ``punkt`` is the official splitter. ``rules`` ends a sentence after ``.``, ``!`` or ``?`` (closing quotes
     and brackets may follow) if the next word begins with a capital or a digit, unless the word is one of
@@ -42,7 +42,13 @@ def ends(words: Sequence[str], splitter: Splitter) -> list[int]:
         If `splitter` is ``punkt`` and nltk or its data are missing.
     """
     if splitter == "punkt":
-        return _punkt_ends(words)
+        return _punkt_sentences(" ".join(words))
+    places = [0, *ends(words)]
+    return [" ".join(words[start:end]) for start, end in pairwise(places)]
+
+
+def ends(words: Sequence[str]) -> list[int]:
+    """How many words precede the end of each sentence by the rules; ascending, the last is ``len(words)``."""
     found = [
         number
         for number, (word, following) in enumerate(pairwise(words), start=1)
@@ -56,18 +62,14 @@ def _abbreviated(word: str) -> bool:
     return bare.lower() in _ABBREVIATIONS or _INITIALS.fullmatch(bare) is not None
 
 
-def _punkt_ends(words: Sequence[str]) -> list[int]:
-    split = _punkt()
-    if split is None:
+def _punkt_sentences(text: str) -> list[str]:
+    punkt = _punkt()
+    if punkt is None:
         raise UsageError(
             "ruler: sentences=punkt needs nltk and its data; install nltk and run "
             "'python -m nltk.downloader punkt_tab', or set ruler.sentences=rules"
         )
-    count, found = 0, []
-    for sentence in split(" ".join(words)):
-        count += sentence.count(" ") + 1
-        found.append(count)
-    return found
+    return [str(sentence) for sentence in punkt(text)]
 
 
 @cache

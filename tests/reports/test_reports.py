@@ -1,5 +1,6 @@
 """The reports, from runs made without a model: what is shown, marked, compared and left out."""
 
+import dataclasses
 import itertools
 import json
 import random
@@ -7,12 +8,13 @@ import random
 import numpy as np
 import pytest
 
-from harness import UsageError, registry
+from harness import Options, UsageError, registry
 from harness.documents.tables import Mark
 from harness.results.loading import load_runs
 from harness.results.merging import merged
 
 from ..helpers import making
+from ..helpers.records_made import make_run
 
 
 def build(name, *paths, **options):
@@ -256,3 +258,18 @@ def test_the_summary_has_a_row_for_each_run_and_task(three):
     [table] = build("summary", *three).tables
     assert len(table.rows) == 3 * 14
     json.dumps(table.to_json())
+
+
+def test_a_cell_whose_samples_all_failed_shows_as_failed(tmp_path):
+    path = make_run(tmp_path, {"longbench/trec": {f"s{i}": 1.0 for i in range(4)}})
+    run = load_runs(path)[0]
+    records = {}
+    for number, (key, record) in enumerate(run.records.items()):
+        facts = {"length": 100 * (1 + number // 2), "depth": 50.0 * (number % 2)}
+        status = "oom" if number == 3 else "ok"
+        records[key] = dataclasses.replace(record, metadata=facts, status=status)
+    lost = dataclasses.replace(run, records=records)
+    [table] = registry.report("grid").cls(Options()).build([lost]).tables
+    cells = [[row.cells.get(f"{length}") for length in (100, 200)] for row in table.rows]
+    assert [[cell.value for cell in row] for row in cells] == [[100, 100], [100, "failed"]]
+    assert (cells[1][1].n_ok, cells[1][1].n) == (0, 1)

@@ -35,12 +35,10 @@ def total(env, sample):
 
 def test_the_grid_by_default(env):
     wide = dataclasses.replace(env, context_length=4096)
-    found = list(grid().samples(dataclasses.replace(wide, limit=23)))
+    found = list(grid().samples(dataclasses.replace(wide, limit=11)))
     assert [s.id for s in found[:2]] == ["len512-depth0-t0", "len512-depth10-t0"]
-    assert found[-1].id == "len1536-depth0-t0"
-    assert {(s.metadata["length"], s.metadata["depth"]) for s in found[:11]} == {
-        (512, float(depth)) for depth in range(0, 101, 10)
-    }
+    assert {s.metadata["length"] for s in found} == {512 * step for step in range(1, 9)}, "in turns"
+    assert len({s.metadata["depth"] for s in found}) >= 8 and len(found) == 11
 
 
 def test_lengths_are_reached_and_never_passed(env):

@@ -207,3 +207,28 @@ def test_options_describe_themselves():
     assert rows["lengths"]["type"] == "list of int" and rows["depths"]["type"] == "list of float"
     assert rows["preset"]["choices"] == ["thesis", "beacon"]
     assert all(row["description"] for row in rows.values())
+
+
+def cells(limit, **options):
+    return [
+        (s.metadata["length"], s.metadata["depth"])
+        for s in passkey(**options).samples(Words(limit=limit).env)
+    ]
+
+
+def test_a_limit_takes_lengths_and_depths_in_turns():
+    grid = {"lengths": "100,200,300", "depths": "0,50,100"}
+    assert cells(3, **grid) == [(100, 0), (200, 50), (300, 100)]
+    whole = cells(None, **grid)
+    assert whole == [(n, d) for n in (100, 200, 300) for d in (0, 50, 100)] == cells(9, **grid)
+    for limit in range(1, 9):
+        fewer, more = cells(limit, **grid), cells(limit + 1, **grid)
+        assert len(fewer) == limit and set(fewer) < set(more), "a larger limit only adds"
+        assert fewer == [cell for cell in whole if cell in fewer], "in the grid's own order"
+
+
+def test_the_texts_are_those_of_the_whole_grid():
+    grid = {"lengths": "100,200", "depths": "0,100", "trials": "2"}
+    whole = {s.id: s for s in passkey(**grid).samples(Words().env)}
+    for sample in passkey(**grid).samples(Words(limit=5).env):
+        assert sample == whole[sample.id]

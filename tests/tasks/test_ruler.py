@@ -17,6 +17,7 @@ from harness.results.summary import summarise
 from harness.tasks.ruler import Ruler, RulerOptions, sentences, sources
 from harness.tasks.ruler.counting import Counter
 from harness.tasks.ruler.metrics import cleaned, score
+from harness.tasks.ruler.needles import Essays
 from harness.tasks.ruler.protocol import DEPTHS, NOISE, SPECS
 
 PARITY = Path(
@@ -358,7 +359,7 @@ def test_a_tokenizer_that_joins_words_is_counted_exactly(env):
 def test_sentences_by_rules():
     text = 'He met Dr. Smith in the U.S. today. "Why?" Nobody knew! So 3.5 it was. and on. 7 came (all.) Then'
     words = text.split(" ")
-    found = sentences.ends(words, "rules")
+    found = sentences.ends(words)
     cuts = [" ".join(words[a:b]) for a, b in zip([0, *found], found)]
     assert cuts == [
         "He met Dr. Smith in the U.S. today.",
@@ -368,15 +369,15 @@ def test_sentences_by_rules():
         "7 came (all.)",
         "Then",
     ]
-    assert sentences.ends([], "rules") == []
+    assert sentences.ends([]) == []
 
 
 def test_punkt_where_it_is_and_a_line_where_it_is_not(monkeypatch):
     monkeypatch.setattr(sentences, "_punkt", lambda: lambda text: ["One two.", "Three."])
-    assert sentences.ends("One two. Three.".split(), "punkt") == [2, 3]
+    assert sentences.split("One two. Three.".split(), "punkt") == ["One two.", "Three."]
     monkeypatch.setattr(sentences, "_punkt", lambda: None)
     with pytest.raises(UsageError, match=r"ruler\.sentences=rules"):
-        sentences.ends(["One."], "punkt")
+        sentences.split(["One."], "punkt")
 
 
 def test_what_else_decides_is_in_the_preset():
@@ -462,3 +463,12 @@ def test_a_run_of_all_thirteen_ends_in_a_verdict():
     assert found["values"] == {"Avg": 0.75}
     assert found["parts"] == {"length 4096": {"Avg": 1.0}, "length 8192": {"Avg": 0.5}}
     assert found["verdict"].startswith("effective length 4,096")
+
+
+def test_a_sentence_that_ends_inside_a_word_moves_no_other_boundary(monkeypatch):
+    found = ["At that rate.", "But alcohol.[3]", "It is so.", "Here is more."]
+    monkeypatch.setattr(sentences, "_punkt", lambda: lambda text: found)
+    made = Essays("At that rate.But alcohol.[3] It is so. Here is more.".split(), "punkt")
+    assert made.first(10) == found and made.first(20) == [*found, *found]
+    assert made.first(7) == found[:3] and made.first(3) == [found[0], "But"]
+    assert made.first(8) == [*found[:3], "Here"] and made.first(2) == ["At that"]

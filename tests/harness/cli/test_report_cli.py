@@ -11,6 +11,7 @@ from harness.evaluation.plan import plan_run
 from harness.results.loading import load_runs
 
 from ...helpers import making
+from ...helpers.records_made import make_run
 from ...helpers.running import one_thread, run, settings
 
 
@@ -129,3 +130,22 @@ def test_many_records_take_seconds(tmp_path):
     began = time.process_time()
     assert invoke(["report", str(tmp_path), "--out", str(tmp_path / "a.html")]) == 0
     assert time.process_time() - began < 20
+
+
+def test_the_run_that_others_are_compared_with_can_be_named(tmp_path, capsys):
+    for method in ("plain", "beacon", "two_pass"):
+        make_run(tmp_path / "runs", {"passkey": [1.0] * 8}, method=method)
+    words = ["report", str(tmp_path / "runs"), "--kind", "comparison", "--format", "markdown"]
+    assert invoke(words) == 0 and "first run: plain" in capsys.readouterr().out
+    assert (
+        invoke([*words, "--baseline", "two_pass"]) == 0 and "first run: two\\_pass" in capsys.readouterr().out
+    )
+    assert invoke([*words, "--baseline", "twopass"]) == 2
+    assert "did you mean 'two_pass'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x.xlsx", "x.htm"])
+def test_an_ending_without_a_format_is_refused(tmp_path, capsys, name):
+    make_run(tmp_path / "runs", {"passkey": [1.0] * 8})
+    assert invoke(["report", str(tmp_path / "runs"), "--out", str(tmp_path / name)]) == 2
+    assert "there is no format of that ending" in capsys.readouterr().err and not (tmp_path / name).exists()

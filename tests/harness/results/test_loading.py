@@ -240,3 +240,17 @@ def test_a_summary_does_not_outlive_its_lines(tmp_path, known):
     folder.samples_path.write_text("".join(lines).replace('"score": 1.0', '"score": 0.5', 1))
     if known:  # of an earlier version the means tell it, where it says that they are means
         assert "summary" not in load_run(path).content, "edited"
+
+
+def test_runs_of_one_folder_go_by_method_and_by_the_value_of_their_options(tmp_path):
+    for size in (128, 8, 32):
+        make_run(tmp_path, SCORES, method="beacon", options={"ratio": size, "mode": "a"}, given=("ratio",))
+    make_run(tmp_path, SCORES, method="a_method")
+    last = make_run(tmp_path, SCORES, method="plain")
+    found = [(run.method, run.options.get("ratio")) for run in load_runs(tmp_path)]
+    assert found == [("plain", None), ("a_method", None), ("beacon", 8), ("beacon", 32), ("beacon", 128)]
+    named = sorted(tmp_path.iterdir(), reverse=True)
+    assert [r.source for r in load_runs(named)] == [str(p) for p in named], (
+        "what somebody orders stays in order"
+    )
+    assert load_runs([last, tmp_path])[0].method == "plain" and len(load_runs([last, tmp_path])) == 5

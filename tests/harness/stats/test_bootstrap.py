@@ -80,3 +80,10 @@ def test_many_samples_take_no_more_memory():
 
 def test_percentiles_hold_the_middle():
     assert percentiles(list(range(101)), 0.9) == pytest.approx((5, 95))
+
+
+def test_scores_that_are_all_alike_have_an_interval_with_width():
+    low, high = bootstrap([[0.0] * 10, [0.0] * 10])
+    assert low == 0 and high == pytest.approx(1 - 0.05 ** (1 / 20))
+    low, high = confidence_interval([0.5] * 8)
+    assert 0 < low < 0.5 < high < 1
