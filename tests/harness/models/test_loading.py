@@ -251,3 +251,7 @@ def test_padding_is_the_pad_token_or_else_an_end_token(tmp_path, tiny):
     assert tiny.pad_id == 1
     padded = make_tokenizer(pad_token="<|im_start|>")
     assert loading.load(str(make_model(tmp_path, tokenizer=padded)), device="cpu").pad_id == 2
+
+
+def test_a_device_that_computes_nothing_is_refused(tiny_folder):
+    assert "--device meta" in refused(str(tiny_folder), device="meta")
