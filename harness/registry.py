@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ from .contracts.recipe import Recipe
 from .contracts.report import Report
 from .contracts.task import Task
 from .errors import UsageError, unknown_name
+from .options import Options
 
 T = TypeVar("T")
 
@@ -49,13 +51,27 @@ def _load(kind: str, name: str, base: type[T]) -> Plugin[T]:
         raise UsageError(f"{kind} {name!r} is claimed by {owners}; uninstall all but one")
     try:
         cls = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{kind} {name!r} from {origin(point)} cannot be imported: {type(error).__name__}: {error}"
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise UsageError(f"{kind} {name!r} from {origin(point)} is no {base.__name__}: {point.value}")
+    _usable(cls, f"{kind} {name!r} from {origin(point)}")
     return Plugin(name, origin(point), cls)
+
+
+def _usable(cls: type, owner: str) -> None:
+    """Refuse a class that cannot be made, or whose options are none. Raises UsageError."""
+    if inspect.isabstract(cls):
+        lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise UsageError(f"{owner}: {cls.__name__} does not implement {lacking}; implement it")
+    for name in ("Options", "FitOptions"):
+        found = getattr(cls, name, Options)
+        if not (isinstance(found, type) and issubclass(found, Options)):
+            raise UsageError(
+                f"{owner}: {cls.__name__}.{name} is {found!r:.80}; make it a subclass of harness.Options"
+            )
 
 
 def method(name: str) -> Plugin[Method]:
@@ -180,12 +196,13 @@ def register_file(path: Path) -> list[str]:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"--plugin {path}: {type(error).__name__}: {error}") from error
     names = []
     digest = source_hash(path)
     for cls in vars(module).values():
         if isinstance(cls, type) and issubclass(cls, Method) and cls.__module__ == name:
+            _usable(cls, f"--plugin {path}")
             key = getattr(cls, "name", None) or snake_case(cls.__name__)
             if key in claims("methods"):
                 raise UsageError(

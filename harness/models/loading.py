@@ -171,6 +171,10 @@ def _device(device: str) -> str:
         kind, index = torch.device(device).type, torch.device(device).index
     except RuntimeError as error:
         raise UsageError(f"--device {device}: not a device; for example cpu, cuda, cuda:1") from error
+    if kind == "meta":
+        raise UsageError(
+            "--device meta: it computes nothing, so there is nothing to measure; take cpu or cuda"
+        )
     if kind == "cuda" and (index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices")
     try:

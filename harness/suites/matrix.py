@@ -201,12 +201,27 @@ def _task_settings(
 ) -> dict[str, dict[str, Any]]:
     """Options of the families asked for; the suite may say those of families that a cell does not ask."""
     families = {name.partition(":")[0].partition("/")[0] for name in tasks}
+    for layer in (shared.get("task_settings", {}), cell.task_settings):
+        for family in families & set(layer):
+            _no_code(family, layer[family])
     found: dict[str, dict[str, Any]] = {}
     for layer in (shared.get("task_settings", {}), cell.task_settings, overrides.get("task_settings", {})):
         for family, options in layer.items():
             if family in families:
                 found[family] = {**found.get(family, {}), **words(options)}
     return found
+
+
+def _no_code(family: str, options: Mapping[str, Any]) -> None:
+    """Refuse options by which a file, which may be a stranger's, would have its own code run."""
+    fields = registry.task_class(family)[0].cls.Options.model_fields
+    for name, value in options.items():
+        extra = fields[name].json_schema_extra if name in fields else None
+        if value is not None and isinstance(extra, Mapping) and extra.get("runs_code"):
+            raise UsageError(
+                f"task_settings.{family}.{name}: files there may run code, so no suite may name them; say so yourself: "
+                f"harness run --set {family}.{name}=..."
+            )
 
 
 def words(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 from ..contracts.outputs import Decoding, Generation
 from ..errors import MeasurementError
 from ..evaluation.samples import writable
-from ..inference.verification import TOLERANCE_TOKENS, check
+from ..inference.verification import TOLERANCE_TOKENS, asked_of, check, proved
 from ._results import Failed, NotApplicable
 from ._trial import NEW_TOKENS, Seen, Trial
 
@@ -91,11 +91,14 @@ def declared(trial: Trial) -> str:
     for prompt, seen in zip(trial.prompts, trial.first):
         generation, meter = seen.generation, seen.meter
         try:
+            asked = asked_of(trial.model, prompt.ids, trial.decoding)
             measured = check(generation, meter, 0, len(prompt))
+            proved(generation, meter, 0, len(prompt), asked)
         except MeasurementError as error:
             said = str(error).partition("; the run")[0]
             raise Failed(
-                f"{said}; count what is in the cache before the first answer token is read"
+                f"{said}; count what is in the cache before the first answer token is read, and choose each token "
+                "greedily from the pass that was fed the one before it"
             ) from None
         if not measured.verified:
             raise Failed(

@@ -16,7 +16,13 @@ class LmEvalOptions(Options):
         None, ge=0, description="solved examples in the prompt; default: the task's"
     )
     fewshot_seed: int = Field(1234, description="seed the examples are drawn with; default: lm-eval's")
-    include_path: str | None = Field(None, description="folder with tasks of your own, as lm-eval's YAML")
+    include_path: str | None = Field(
+        None,
+        description="folder with tasks of your own, as lm-eval's YAML",
+        json_schema_extra={
+            "runs_code": True
+        },  # YAML of lm-eval's may name Python functions and data sets' scripts
+    )
     apply_chat_template: bool = Field(
         False, description="wrap the prompt as lm-eval does with the model's template"
     )

@@ -295,3 +295,23 @@ def test_a_file_does_not_stand_in_for_an_installed_method(tmp_path):
     file.write_text(PLUGIN.format(name="Plain"))
     assert "its method 'plain' has the name of an installed one" in refused(register_file, file)
     assert registry.method("plain").origin.startswith("long-context-harness")
+
+
+def test_a_plugin_that_exits_is_one_line(tmp_path):
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(UsageError, match="SystemExit: 3"):
+        registry.register_file(tmp_path / "leaves.py")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("    Options = 3\n", "Options is 3; make it a subclass"),
+        ("    @abc.abstractmethod\n    def go(self): ...\n", "does not implement go"),
+    ],
+)
+def test_a_class_that_cannot_be_used_is_one_line(tmp_path, body, said):
+    path = tmp_path / "odd.py"
+    path.write_text("import abc\n" + PLUGIN.format(name="Odd") + body)
+    with pytest.raises(UsageError, match=said):
+        register_file(path)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import os
+import shutil
 import subprocess
 import sys
 
@@ -101,8 +101,6 @@ def test_quantised_weights_are_refused(folder):
 
 def test_a_broken_config_is_refused(folder):
     (folder / "config.json").write_text("{")
-    assert "config.json cannot be read: Expecting property name" in refused(folder)
-    (folder / "config.json").write_text("{}")
     assert "not a model configuration" in refused(folder)
     (folder / "config.json").unlink()
     assert "no config.json" in refused(folder)
@@ -130,49 +128,10 @@ def test_missing_weights_are_not_drawn_at_random(folder):
         _ = loading.load(str(folder), device="cpu").network
 
 
-def with_weights(folder, **more):
-    """The model's weight file with more tensors in it."""
-    path = folder / "model.safetensors"
-    save_file({**load_file(path), **more}, path, {"format": "pt"})
-
-
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (["model.layers.0.self_attn.q_proj.bias"], "1 weights of its files are not in the model"),
-        (["model.layers.2.mlp.up_proj.weight"], r"first model\.layers\.2\.mlp"),
-        (["score.weight", "score.bias"], "2 weights .* first score.bias"),
-        (["model.layers.0.mlp.up_proj.weight_scale_inv"], "weight_scale_inv"),
-        (["model.beacon_embed_tokens.weight"], "is a checkpoint of Activation Beacon .*--method beacon"),
-    ],
-)
-def test_weights_that_the_model_does_not_use_are_refused_or_marked(folder, names, words):
-    with_weights(folder, **{name: torch.ones(4) for name in names})
-    with pytest.raises(UsageError, match=words):
-        _ = loading.load(str(folder), device="cpu").network
-    model = loading.load(str(folder), device="cpu", allow_unused_weights=True)
-    assert "unused_weights" not in model.facts(), "nothing was read yet"
-    assert model.network is not None and model.facts()["unused_weights"] == sorted(names)
-
-
-def test_weights_that_every_model_computes_are_no_loss(folder):
-    with_weights(folder, **{"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)})
-    model = loading.load(str(folder), device="cpu")
-    assert model.network is not None and "unused_weights" not in model.facts()
-
-
-@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
-def test_numbers_that_need_a_scale_are_refused(folder, dtype):
-    name = "model.layers.0.mlp.up_proj.weight"
-    with_weights(folder, **{name: load_file(folder / "model.safetensors")[name].to(dtype)})
-    with pytest.raises(UsageError, match=r"1 weights of model\.safetensors are quantised"):
-        _ = loading.load(str(folder), device="cpu", allow_unused_weights=True).network
-
-
 def test_damaged_or_foreign_weights_are_refused_in_one_line(folder):
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-1000])
-    with pytest.raises(UsageError, match="cannot be read") as torn:
+    with pytest.raises(UsageError, match="cannot be loaded") as torn:
         _ = loading.load(str(folder), device="cpu").network
     (folder / "model.safetensors").write_bytes(whole)
     edit(folder / "config.json", intermediate_size=128)
@@ -183,7 +142,7 @@ def test_damaged_or_foreign_weights_are_refused_in_one_line(folder):
 
 def test_a_config_that_contradicts_itself_is_refused(folder):
     edit(folder / "config.json", hidden_size="many")
-    assert "config.json" in refused(folder) and "hidden_size" in refused(folder)
+    assert "not accepted" in refused(folder)
 
 
 def test_a_folder_without_tokenizer_is_refused(folder):
@@ -223,18 +182,6 @@ def test_a_hash_is_remembered_by_path_size_and_time(folder, monkeypatch):
     assert loading.load(str(folder), device="cpu").content_hash == first and len(reads) == 1
 
 
-def test_weights_changed_with_size_and_time_kept_are_noticed(folder):
-    file = folder / "model.safetensors"
-    before, first = file.stat(), loading.load(str(folder), device="cpu").content_hash
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    after = file.stat()
-    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert loading.load(str(folder), device="cpu").content_hash != first
-
-
 def test_a_cache_that_cannot_be_written_costs_only_time(folder, tiny, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file" / "cache"))
@@ -267,23 +214,12 @@ def test_a_model_without_template(tmp_path):
     assert not model.has_chat_template and model.chat == "never"
 
 
-META = "{{ bos_token }}[INST] <<SYS>>\n\n<</SYS>>\n\n{{ messages[0]['content'] }} [/INST]"
-
-
-def test_llama2_chat_models_get_the_official_wrapper_by_their_files(tmp_path):
-    size = {"max_position_embeddings": 4096, "vocab_size": 32000}
-    folder = make_model(tmp_path / "abc123", tokenizer=make_tokenizer(META), **size)
+def test_llama2_chat_models_get_the_official_wrapper(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "Llama-2-7b-chat-hf")
     assert loading.load(str(folder), device="cpu").render_chat(" Hi ") == "[INST] Hi [/INST]"
     assert not loading.load(str(folder), device="cpu", chat="never").has_chat_template
-    edit(folder / "config.json", max_position_embeddings=16384)  # Code Llama's template is the same
-    assert loading.load(str(folder), device="cpu").chat == "template"
-
-
-@pytest.mark.parametrize("name", ["Llama2-Chinese-7b-Chat", "Llama-2-7b-chat-hf", "abc123"])
-def test_a_folders_name_decides_nothing(tmp_path, name):
-    own = "{{ bos_token }}Human: {{ messages[0]['content'] }}\nAssistant:"
-    folder = make_model(tmp_path / name, tokenizer=make_tokenizer(own))
-    assert loading.load(str(folder), device="cpu").render_chat("Hi") == "<s>Human: Hi\nAssistant:"
+    other = shutil.copytree(tiny_folder, tmp_path / "Llama-2-7b-hf")
+    assert loading.load(str(other), device="cpu").chat == "template"
 
 
 def test_templates_that_date_or_think_give_the_same_text_every_day(folder):
@@ -294,79 +230,6 @@ def test_templates_that_date_or_think_give_the_same_text_every_day(folder):
     (folder / "chat_template.jinja").write_text(template)
     rendered = loading.load(str(folder), device="cpu").render_chat("strftime_now('%Y')")
     assert rendered == "26 Jul 2024|2024-07-26|False|strftime_now('%Y')"
-
-
-@pytest.mark.parametrize("date", ["'%d %b %Y'", "'%d %b %Y %H:%M:%S.%f'"])
-def test_a_date_format_in_a_variable_gives_the_same_text_too(folder, date):
-    template = "{% set form=" + date + " %}{{ strftime_now(form) }}|{{ messages[0]['content'] }}"
-    (folder / "chat_template.jinja").write_text("\ufeff" + template)
-    model = loading.load(str(folder), device="cpu")
-    assert model.render_chat("Hi").startswith("26 Jul 2024") and model.render_chat("Hi").endswith("|Hi")
-    assert model.facts()["reading"]["date_fixed"]
-
-
-def test_a_template_that_opens_a_thought_has_it_closed(folder, tiny):
-    template = tiny.tokenizer.chat_template + "{% if add_generation_prompt %}<think>\n{% endif %}"
-    (folder / "chat_template.jinja").write_text(template)
-    model = loading.load(str(folder), device="cpu")
-    assert model.render_chat("Hi").endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
-    assert model.facts()["reading"]["thought_closed"] and not tiny.facts()["reading"]["thought_closed"]
-
-
-@pytest.mark.parametrize(
-    ("template", "words"),
-    [
-        ("{{ raise_exception('A system message is required') }}", "A system message is required"),
-        ("{% for m in messages %}{{ m['content']", "its chat template cannot be read"),
-        ("{{ messages[0]['content'] + tools[0]['name'] }}", "its chat template cannot be read"),
-        ("{{ messages[0]['content'] | nothing }}", "No filter named 'nothing'"),
-    ],
-)
-def test_a_broken_template_is_one_line(folder, template, words):
-    (folder / "chat_template.jinja").write_text(template)
-    with pytest.raises(UsageError) as caught:
-        loading.load(str(folder), device="cpu").render_chat("Hi")
-    assert words in str(caught.value) and "--chat never" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_several_templates_without_a_default_are_one_line(folder):
-    (folder / "chat_template.jinja").unlink()
-    named = [{"name": "rag", "template": "x"}, {"name": "tool_use", "template": "y"}]
-    edit(folder / "tokenizer_config.json", chat_template=named)
-    with pytest.raises(UsageError, match="its chat template cannot be read"):
-        loading.load(str(folder), device="cpu").render_chat("Hi")
-
-
-def test_what_the_template_writes_after_an_answer_ends_it(tmp_path):
-    template = (
-        "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|eot|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-    )
-    tokenizer = make_tokenizer(template)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|eot|>"]})
-    folder = str(make_model(tmp_path, tokenizer=tokenizer))
-    eot = tokenizer.convert_tokens_to_ids("<|eot|>")
-    model = loading.load(folder, device="cpu")
-    assert model.end_ids == (1, eot)
-    assert model.facts()["reading"]["end_tokens"] == {"1": "</s>", str(eot): "<|eot|>"}
-    assert loading.load(folder, device="cpu", chat="never").end_ids == (1,)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('{"eos_token_id": "1"}', "generation_config.json cannot be read: eos_token_id holds '1'"),
-        ('{"eos_token_id": ', "generation_config.json cannot be read"),
-        ("[1]", "generation_config.json cannot be read: it holds a list"),
-    ],
-)
-def test_a_broken_generation_config_is_one_line(folder, text, words):
-    (folder / "generation_config.json").write_text(text)
-    with pytest.raises(UsageError, match=words):
-        _ = loading.load(str(folder), device="cpu").end_ids
-    (folder / "generation_config.json").write_text('\ufeff{"eos_token_id": 7}', encoding="utf-8")
-    assert 7 in loading.load(str(folder), device="cpu").end_ids
 
 
 def test_every_declared_end_token_counts(folder):
@@ -390,72 +253,5 @@ def test_padding_is_the_pad_token_or_else_an_end_token(tmp_path, tiny):
     assert loading.load(str(make_model(tmp_path, tokenizer=padded)), device="cpu").pad_id == 2
 
 
-def test_a_pad_token_without_a_row_of_the_embedding_is_not_used(tmp_path):
-    tokenizer = make_tokenizer()
-    rows = len(tokenizer)
-    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
-    model = loading.load(str(make_model(tmp_path, tokenizer=tokenizer, vocab_size=rows)), device="cpu")
-    assert model.tokenizer.pad_token_id == rows and model.pad_id == 1
-
-
-# --- files that are not what they should be
-
-
-LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
-def test_a_git_lfs_pointer_is_named(folder, name):
-    (folder / name).write_text(LFS)
-    message = refused(folder)
-    assert f"{name} is a git-lfs pointer" in message and "git lfs pull" in message
-
-
-def test_adapters_are_not_models(folder):
-    (folder / "adapter_config.json").write_text("{}")
-    assert "holds an adapter beside the model" in refused(folder)
-    (folder / "config.json").unlink()
-    assert "is an adapter, not a model" in refused(folder)
-
-
-def inner(file, **changes):
-    """A change of the ``model`` entry of a tokenizer's file."""
-    content = json.loads(file.read_text())
-    content["model"].update(changes)
-    file.write_text(json.dumps(content))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "file"),
-    [
-        (lambda f: inner(f / "tokenizer.json", type="BPE2"), "tokenizer"),
-        (lambda f: inner(f / "tokenizer.json", merges=[["a"]]), "tokenizer"),
-        (lambda f: (f / "tokenizer.json").write_text("{"), "tokenizer"),
-        (lambda f: (f / "tokenizer_config.json").write_text("[]"), "tokenizer"),
-        (lambda f: edit(f / "config.json", pad_token_id=423), ""),
-        (lambda f: edit(f / "config.json", num_key_value_heads=0), ""),
-        (lambda f: edit(f / "config.json", num_attention_heads=3), ""),
-        (lambda f: edit(f / "config.json", rope_parameters={"rope_type": "su", "factor": 2.0}), ""),
-        (lambda f: edit(f / "config.json", eos_token_id="</s>"), "config.json"),
-        (lambda f: edit(f / "config.json", hidden_act="wavy"), ""),
-        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe{"), "config.json"),
-        (lambda f: (f / "config.json").write_text("[]"), "config.json"),
-    ],
-)
-def test_whatever_is_wrong_in_a_folder_is_one_line(folder, spoil, file):
-    spoil(folder)
-    with pytest.raises(UsageError) as caught:
-        model = loading.load(str(folder), device="cpu")
-        assert model.tokenizer_hash and model.network
-    message = str(caught.value)
-    assert "\n" not in message and str(folder) in message and file in message
-
-
-@pytest.mark.parametrize(
-    "text",
-    ['{"weight_map": {"a":', "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": "../m.safetensors"}}'],
-)
-def test_a_broken_index_is_one_line(folder, text):
-    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
-    (folder / "model.safetensors.index.json").write_text(text)
-    assert "model.safetensors.index.json cannot be read" in refused(folder)
+def test_a_device_that_computes_nothing_is_refused(tiny_folder):
+    assert "--device meta" in refused(str(tiny_folder), device="meta")

@@ -426,3 +426,12 @@ def test_estimates_know_about_how_much_a_method_computes(method, options, tiny_f
     [record] = result.folder.records()
     assert record.cost.positions == pytest.approx(expected + sample.decoding.max_new_tokens, rel=0.25)
     assert not plan.method.prepares([sample.tokens], sample.decoding), "made, and found again"
+
+
+@pytest.mark.parametrize("in_cell", [True, False])
+def test_no_suite_can_name_files_that_run_code(written, tmp_path, in_cell):
+    options = {"lm_eval": {"include_path": str(tmp_path)}}
+    cells = {"min": {"tasks": ["lm_eval:own"], **({"task_settings": options} if in_cell else {})}}
+    settings = {} if in_cell else {"task_settings": options}
+    with pytest.raises(UsageError, match="may run code, so no suite may name them"):
+        spell(document.read(written(settings=settings, cells=cells)), {})

@@ -1,12 +1,15 @@
 """Methods that pretend are caught in a run."""
 
+from functools import partial
+
 import pytest
 
 from harness import MeasurementError
 from harness.plugins.plain import Plain
+from harness.testing import check_method, tiny_model
 
 from ...helpers.running import as_method, one_thread, run, settings
-from .dishonest_methods import DISHONEST, ReadsReferences, stolen_references
+from .dishonest_methods import DISHONEST, KnowsReferences, LastWord, ReadsReferences, stolen_references
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -62,3 +65,9 @@ def test_what_a_blind_method_prepares_for_holds_no_question(monkeypatch, tiny_fo
     as_method(monkeypatch, Prepares)
     _, records = run(settings(tiny_folder, tmp_path, method="own"))
     assert seen and {(r["status"], str(r.get("error"))) for r in records.values()} == {("ok", "None")}
+
+
+@pytest.mark.parametrize("cls", [LastWord, KnowsReferences])
+def test_the_checks_of_a_method_catch_it_too(cls):
+    found = {r.name: r for r in check_method(cls, only=["declared"], model=partial(tiny_model, 256))}
+    assert found["declared"].status == "failed" and "greedily" in found["declared"].reason
