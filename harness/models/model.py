@@ -100,7 +100,9 @@ class LanguageModel:
             random and only warn), or the device has too little memory.
         """
         if self._lender is not None:
-            return self._lender.network
+            network: PreTrainedModel = self._lender.network
+            self.unused_weights = self._lender.unused_weights
+            return network
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
 
