@@ -158,7 +158,33 @@ def _config(folder: Path, name: str, trust_remote_code: bool) -> PretrainedConfi
             raise UsageError(
                 f"model {name}: its config.json is not accepted: {size} is {found!r}, not a number"
             )
+    _check_fields(config, name)
     return config
+
+
+def _check_fields(config: PretrainedConfig, name: str) -> None:
+    """Refuse numbers no model can have; torch would only say what it could not compute from them."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    heads, groups = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
+    pad, rope = config.pad_token_id, window.rope_of(config).get("rope_type", "default")
+    for wrong, what in (
+        (any(getattr(config, size) < 1 for size in SIZES), f"one of {', '.join(SIZES)} is below 1"),
+        (
+            groups is not None and (groups < 1 or heads % groups),
+            f"num_key_value_heads is {groups}, which does not divide num_attention_heads, {heads}",
+        ),
+        (
+            pad is not None and not -1 <= pad < config.vocab_size,
+            f"pad_token_id is {pad}, which is not below vocab_size, {config.vocab_size}",
+        ),
+        (
+            rope not in {"default", *ROPE_INIT_FUNCTIONS},
+            f"rope_parameters (or rope_scaling) ask for {rope!r}; known: {', '.join(ROPE_INIT_FUNCTIONS)}",
+        ),
+    ):
+        if wrong:
+            raise UsageError(f"model {name}: its config.json is not accepted: {what}")
 
 
 def _device(device: str) -> str:

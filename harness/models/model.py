@@ -77,7 +77,11 @@ class LanguageModel:
         """The fast tokenizer. Raises UsageError if the folder has none."""
         if not any(self.folder.glob("*token*")) and not any(self.folder.glob("vocab*")):
             raise UsageError(f"model {self.name}: {self.folder} has no tokenizer")
-        with reading(self.name, "its tokenizer", f" (tokenizers {version('tokenizers')} is installed)"):
+        with reading(
+            self.name,
+            tokenizer_file.FILE if (self.folder / tokenizer_file.FILE).is_file() else "its tokenizer",
+            f" (tokenizers {version('tokenizers')} is installed; another version may have written it)",
+        ):
             tokenizer = tokenizer_file.load(self.folder, self.name, self._trust_remote_code)
         if not tokenizer.is_fast:
             raise UsageError(
@@ -96,7 +100,9 @@ class LanguageModel:
             random and only warn), or the device has too little memory.
         """
         if self._lender is not None:
-            return self._lender.network
+            network: PreTrainedModel = self._lender.network
+            self.unused_weights = self._lender.unused_weights
+            return network
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
 

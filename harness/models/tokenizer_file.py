@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from .reading import json_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -40,6 +41,7 @@ def load(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenize
     from tokenizers import Tokenizer
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    ends = not _says_what_is_added(folder, name)
     asked: dict[str, Any] = {"local_files_only": True}
     tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(
         folder, trust_remote_code=trust_remote_code, **asked
@@ -48,10 +50,9 @@ def load(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenize
     if not tokenizer.is_fast or own_code or not (folder / FILE).is_file():
         return tokenizer
     saved = Tokenizer.from_file(str(folder / FILE))
-    around = not _says_what_is_added(folder)
-    if _meaning(tokenizer.backend_tokenizer) != _meaning(saved) or not _equal(tokenizer, saved, around):
+    if _meaning(tokenizer.backend_tokenizer) != _meaning(saved) or not _equal(tokenizer, saved, ends):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, **asked)
-    if not _equal(tokenizer, saved, around):
+    if not _equal(tokenizer, saved, ends):
         raise UsageError(
             f"model {name}: its {FILE} is not read as it was saved: {type(tokenizer).__name__} gives other tokens; "
             "save the tokenizer anew with a current transformers"
@@ -59,10 +60,10 @@ def load(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenize
     return tokenizer
 
 
-def _says_what_is_added(folder: Path) -> bool:
+def _says_what_is_added(folder: Path, name: str) -> bool:
     """Whether the tokenizer's configuration overrides the special tokens that the file puts around a text."""
     file = folder / "tokenizer_config.json"
-    config = json.loads(file.read_text("utf-8-sig")) if file.is_file() else {}
+    config = json_file(file, name) if file.is_file() else {}
     return any(config.get(key) is not None for key in ("add_bos_token", "add_eos_token"))
 
 
@@ -83,11 +84,11 @@ def _plain(rule: Any) -> Any:
     return {k: v for k, v in kept.items() if v is not None and v != "" and v is not False}
 
 
-def _equal(tokenizer: Any, saved: Any, around: bool) -> bool:
-    """Whether the probe becomes the same ids, and they the same text; `around`: special tokens too."""
+def _equal(tokenizer: Any, saved: Any, ends: bool) -> bool:
+    """Whether the probe becomes the same ids, and they the same text; `ends`: with special tokens around it too."""
     saved.no_truncation()
     saved.no_padding()
-    for special in (False, True) if around else (False,):
+    for special in (False, True) if ends else (False,):
         ids = saved.encode(PROBE, add_special_tokens=special).ids
         if list(tokenizer(PROBE, add_special_tokens=special)["input_ids"]) != ids:
             return False

@@ -75,7 +75,7 @@ class Code(int):
     """What stands for a function or a state: differences are shown without it."""
 
 
-LAZY = ("tokenizer", "network", "chat", "end_ids", "content_hash", "tokenizer_hash")
+LAZY = ("tokenizer", "network", "chat", "end_ids", "content_hash", "tokenizer_hash", "_rules")
 """What a `LanguageModel` keeps once it was asked for."""
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import shutil
+import os
 import subprocess
 import sys
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from harness import UsageError
 from harness.models import loading
-from harness.testing.tiny import make_model, make_tokenizer
+from harness.testing.tiny import make_model
 
 from ...helpers.loading import edit, refused
 
@@ -101,6 +101,8 @@ def test_quantised_weights_are_refused(folder):
 
 def test_a_broken_config_is_refused(folder):
     (folder / "config.json").write_text("{")
+    assert "config.json cannot be read: Expecting property name" in refused(folder)
+    (folder / "config.json").write_text("{}")
     assert "not a model configuration" in refused(folder)
     (folder / "config.json").unlink()
     assert "no config.json" in refused(folder)
@@ -128,10 +130,49 @@ def test_missing_weights_are_not_drawn_at_random(folder):
         _ = loading.load(str(folder), device="cpu").network
 
 
+def with_weights(folder, **more):
+    """The model's weight file with more tensors in it."""
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), **more}, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["model.layers.0.self_attn.q_proj.bias"], "1 weights of its files are not in the model"),
+        (["model.layers.2.mlp.up_proj.weight"], r"first model\.layers\.2\.mlp"),
+        (["score.weight", "score.bias"], "2 weights .* first score.bias"),
+        (["model.layers.0.mlp.up_proj.weight_scale_inv"], "weight_scale_inv"),
+        (["model.beacon_embed_tokens.weight"], "is a checkpoint of Activation Beacon .*--method beacon"),
+    ],
+)
+def test_weights_that_the_model_does_not_use_are_refused_or_marked(folder, names, words):
+    with_weights(folder, **{name: torch.ones(4) for name in names})
+    with pytest.raises(UsageError, match=words):
+        _ = loading.load(str(folder), device="cpu").network
+    model = loading.load(str(folder), device="cpu", allow_unused_weights=True)
+    assert "unused_weights" not in model.facts(), "nothing was read yet"
+    assert model.network is not None and model.facts()["unused_weights"] == sorted(names)
+
+
+def test_weights_that_every_model_computes_are_no_loss(folder):
+    with_weights(folder, **{"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)})
+    model = loading.load(str(folder), device="cpu")
+    assert model.network is not None and "unused_weights" not in model.facts()
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_numbers_that_need_a_scale_are_refused(folder, dtype):
+    name = "model.layers.0.mlp.up_proj.weight"
+    with_weights(folder, **{name: load_file(folder / "model.safetensors")[name].to(dtype)})
+    with pytest.raises(UsageError, match=r"1 weights of model\.safetensors are quantised"):
+        _ = loading.load(str(folder), device="cpu", allow_unused_weights=True).network
+
+
 def test_damaged_or_foreign_weights_are_refused_in_one_line(folder):
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[:-1000])
-    with pytest.raises(UsageError, match="cannot be loaded") as torn:
+    with pytest.raises(UsageError, match="cannot be read") as torn:
         _ = loading.load(str(folder), device="cpu").network
     (folder / "model.safetensors").write_bytes(whole)
     edit(folder / "config.json", intermediate_size=128)
@@ -142,7 +183,7 @@ def test_damaged_or_foreign_weights_are_refused_in_one_line(folder):
 
 def test_a_config_that_contradicts_itself_is_refused(folder):
     edit(folder / "config.json", hidden_size="many")
-    assert "not accepted" in refused(folder)
+    assert "config.json" in refused(folder) and "hidden_size" in refused(folder)
 
 
 def test_a_folder_without_tokenizer_is_refused(folder):
@@ -182,6 +223,18 @@ def test_a_hash_is_remembered_by_path_size_and_time(folder, monkeypatch):
     assert loading.load(str(folder), device="cpu").content_hash == first and len(reads) == 1
 
 
+def test_weights_changed_with_size_and_time_kept_are_noticed(folder):
+    file = folder / "model.safetensors"
+    before, first = file.stat(), loading.load(str(folder), device="cpu").content_hash
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert loading.load(str(folder), device="cpu").content_hash != first
+
+
 def test_a_cache_that_cannot_be_written_costs_only_time(folder, tiny, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "file" / "cache"))
@@ -195,62 +248,6 @@ def test_the_tokenizer_hash_follows_the_template_but_not_the_calls(folder, tiny)
     (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}!")
     assert loading.load(str(folder), device="cpu").tokenizer_hash != tiny.tokenizer_hash
     assert loading.load(str(folder), device="cpu").content_hash == tiny.content_hash
-
-
-# --- how it is spoken to
-
-
-def test_render_chat(tiny, tiny_folder):
-    assert tiny.has_chat_template
-    assert tiny.render_chat("Hi ") == "<|im_start|>user\nHi <|im_end|>\n<|im_start|>assistant\n"
-    mute = loading.load(str(tiny_folder), device="cpu", chat="never")
-    assert not mute.has_chat_template
-    with pytest.raises(UsageError, match="no chat template"):
-        mute.render_chat("Hi")
-
-
-def test_a_model_without_template(tmp_path):
-    model = loading.load(str(make_model(tmp_path, tokenizer=make_tokenizer(None))), device="cpu")
-    assert not model.has_chat_template and model.chat == "never"
-
-
-def test_llama2_chat_models_get_the_official_wrapper(tiny_folder, tmp_path):
-    folder = shutil.copytree(tiny_folder, tmp_path / "Llama-2-7b-chat-hf")
-    assert loading.load(str(folder), device="cpu").render_chat(" Hi ") == "[INST] Hi [/INST]"
-    assert not loading.load(str(folder), device="cpu", chat="never").has_chat_template
-    other = shutil.copytree(tiny_folder, tmp_path / "Llama-2-7b-hf")
-    assert loading.load(str(other), device="cpu").chat == "template"
-
-
-def test_templates_that_date_or_think_give_the_same_text_every_day(folder):
-    template = (
-        "{% if strftime_now is defined %}{% set day = strftime_now('%d %b %Y') %}{% endif %}"
-        "{{ day }}|{{ strftime_now( \"%Y-%m-%d\" ) }}|{{ enable_thinking }}|{{ messages[0]['content'] }}"
-    )
-    (folder / "chat_template.jinja").write_text(template)
-    rendered = loading.load(str(folder), device="cpu").render_chat("strftime_now('%Y')")
-    assert rendered == "26 Jul 2024|2024-07-26|False|strftime_now('%Y')"
-
-
-def test_every_declared_end_token_counts(folder):
-    assert loading.load(str(folder), device="cpu").end_ids == (1, 3), "</s>, and <|im_end|> from the template"
-    edit(folder / "generation_config.json", eos_token_id=[1, 7])
-    edit(folder / "config.json", eos_token_id=9)
-    assert loading.load(str(folder), device="cpu").end_ids == (1, 3, 7, 9)
-    (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}<|eot_id|>")
-    assert loading.load(str(folder), device="cpu").end_ids == (1, 7, 9), "<|eot_id|> is not in the vocabulary"
-
-
-def test_the_end_of_a_document_ends_an_answer(tmp_path):
-    tokenizer = make_tokenizer(unk_token="<|endoftext|>")
-    end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    assert loading.load(str(make_model(tmp_path, tokenizer=tokenizer)), device="cpu").end_ids == (1, 3, end)
-
-
-def test_padding_is_the_pad_token_or_else_an_end_token(tmp_path, tiny):
-    assert tiny.pad_id == 1
-    padded = make_tokenizer(pad_token="<|im_start|>")
-    assert loading.load(str(make_model(tmp_path, tokenizer=padded)), device="cpu").pad_id == 2
 
 
 def test_a_device_that_computes_nothing_is_refused(tiny_folder):
