@@ -60,4 +60,4 @@ def _safe(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = visible(value, one_line=True)
-    return f"'{text}" if text[:1] in tuple("=+-@") else text
+    return f"'{text}" if text.lstrip()[:1] in tuple("=+-@＝＋－＠") else text

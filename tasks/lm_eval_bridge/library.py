@@ -280,11 +280,9 @@ def _facts(task: Any, version: str, shots: int, dropped: list[str]) -> dict[str,
 
 def _data(task: Any, shots: int) -> str:
     """A fingerprint of every document, examples included: a configuration names its data and does not hold it."""
-    whole = hashlib.sha256()
-    for docs in (task.eval_docs, task.fewshot_docs() if shots else ()):
-        for doc in docs or ():
-            whole.update(json.dumps(doc, sort_keys=True, default=str).encode("utf-8", "surrogatepass"))
-    return whole.hexdigest()[:16]
+    docs = [*(task.eval_docs or ()), *((task.fewshot_docs() or ()) if shots else ())]
+    text = "".join(json.dumps(doc, sort_keys=True, default=str) for doc in docs)  # ASCII
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _samples(task: Any) -> bool:

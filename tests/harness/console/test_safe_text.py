@@ -7,10 +7,12 @@ import pytest
 from rich.text import Text
 
 from harness.cli import invoke
+from harness.console import safe_text
 from harness.console.progress import Display
 from harness.console.safe_text import visible
 from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
+from harness.render import _text, delimited
 
 from ...helpers.running import Watcher, as_method, settings
 
@@ -77,10 +79,29 @@ def test_a_hostile_methods_warning_and_path(tiny_folder, tmp_path, monkeypatch, 
 def test_names_from_data_make_no_path_elsewhere(tiny_folder, tmp_path, monkeypatch):
     """Ids are whatever a file says; only the task's name becomes a file's, and it stays in the run's folder."""
     for place in ("../../../up", "/tmp/absolute", "a" * 5000):
-        row = {"input": "q", "context": "c", "answers": ["a"], "all_classes": None, "length": 1, "_id": place}
+        row = {
+            "input": "q",
+            "context": "c",
+            "answers": ["blue"],
+            "all_classes": None,
+            "length": 1,
+            "_id": place,
+        }
         (tmp_path / "qasper.jsonl").write_text(json.dumps(row) + "\n")
         wanted = settings(tiny_folder, tmp_path / "out", tasks=("longbench/qasper",), data_dir=tmp_path)
         result = execute(plan_run(wanted), Watcher())
         assert result.folder.path.parent == tmp_path / "out"
         result.folder.samples_path.unlink()
     assert {p.name for p in tmp_path.iterdir()} == {"out", "qasper.jsonl"}
+
+
+def test_what_has_no_width_or_is_half_a_character_is_seen_everywhere():
+    for character in ("\u200b", "\u200d", "\u2060", "\ufeff", "\ud83d"):
+        assert safe_text.visible(f"a{character}b") == f"a\\u{ord(character):04x}b"
+        assert _text.visible(f"a{character}b") == f"a<U+{ord(character):04X}>b"
+
+
+def test_no_text_is_a_formula():
+    for text in ("=1+1", " =1+1", "+1", "@a", "＝1", "-2+3"):
+        assert delimited._safe(text) == f"'{text}"
+    assert delimited._safe(-2.5) == -2.5 and delimited._safe("plain") == "plain"
