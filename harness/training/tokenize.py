@@ -67,7 +67,8 @@ class Tokenizing:
     def _written(self, row: Row, draw: str) -> tuple[str, list[tuple[int, int]], bool]:
         """An example's text, where (in characters) its answers stand, and whether the tokenizer begins it.
 
-        What ends a turn belongs to its answer. The end of the last one is put there as a token, once its length is known.
+        What ends a turn belongs to its answer. The end of the last one is put there as a token, once its length
+        is known.
         """
         if row.answer is None:
             return row.text, [], adds_special(Prompt("", row.text, ""), self._tokenizer)
