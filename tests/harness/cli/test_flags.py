@@ -91,7 +91,7 @@ WRONG = {
     "report A --published nothing": "nothing",
     "report A --json --format html": "--json prints JSON",
     "report A --json --out x.html": "--json prints JSON",
-    "report A --out DATA": "DATA is there already; choose another --out, or say --force",
+    "report A --out DATA --format json": "DATA is there already; choose another --out, or say --force",
     "report A --format csv": "choose one --kind, or give --out FOLDER",
     "reproduce thesis-9": "no suite named 'thesis-9'",
     "reproduce thesis-4.1 --truncate half --model TINY --dry-run": "--truncate half",
