@@ -14,15 +14,7 @@ import numpy as np
 from ..contracts.run import LoadedRun
 from ..errors import UsageError
 from ..stats.bootstrap import RESAMPLES
-from ..stats.paired import (
-    contributions,
-    difference_interval,
-    holm,
-    mcnemar,
-    sign_flips,
-    smallest_p,
-    tarone,
-)
+from ..stats.paired import contributions, difference_interval, holm, mcnemar, sign_flips, smallest_p, tarone
 from .averages import average_weights
 from .pairing import Pairs, caveats, common, nothing_common, pair_up, with_failures
 from .rows import Comparison, Row, Verdict

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from ..contracts.recipe import Dialogue, Draft, Items, Part
+from ..contracts.draft import Dialogue, Draft, Part
+from ..contracts.recipe import Items
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._util.files import write_whole
 from .._version import __version__
-from ..contracts.recipe import Dialogue, Draft, LengthRange
+from ..contracts.draft import Dialogue, Draft
+from ..contracts.recipe import LengthRange
 from ..errors import UsageError
 from .assembly import Layout
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._util.files import writes
-from ..contracts.recipe import Dialogue, Draft, Dropped, NoItems, Request, Stage, TooShort
+from ..contracts.draft import Dialogue, Draft
+from ..contracts.recipe import Dropped, NoItems, Request, Stage, TooShort
 from ..errors import HarnessError, UsageError
 from . import data_card
 from .assembly import DataFile, Layout, layout

@@ -7,7 +7,8 @@ from typing import Any
 from ..contracts.outputs import Decoding, Generation
 from ..errors import MeasurementError
 from ..evaluation.samples import writable
-from ..inference.verification import TOLERANCE_TOKENS, asked_of, check, proved
+from ..inference.proof import TOLERANCE_TOKENS
+from ..inference.verification import asked_of, check, proved
 from ._results import Failed, NotApplicable
 from ._trial import NEW_TOKENS, Seen, Trial
 

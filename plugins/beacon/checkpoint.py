@@ -13,10 +13,10 @@ from torch import Tensor
 from harness import UsageError
 from harness.models import adapters
 
-from ..low_rank import PROJECTIONS
+from ..low_rank import PROJECTIONS, places
 from .adapter_card import Kind, trained_ratios
 from .form import PAPERS_START, Start
-from .lora_projections import EMBEDDING, Expert, LoraExperts, places
+from .lora_projections import EMBEDDING, Expert, LoraExperts
 from .projections import MultiHeadBeacon
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from harness.contracts.recipe import Items, LengthRange, Part, Passage
+from harness.contracts.draft import Part, Passage
+from harness.contracts.recipe import Items, LengthRange
 
 from .filling import Deck, fill
 

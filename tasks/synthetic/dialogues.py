@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.contracts.recipe import Dialogue, Exchange, Items, LengthRange, NoItems, Part, TooShort
+from harness.contracts.draft import Dialogue, Exchange, Part
+from harness.contracts.recipe import Items, LengthRange, NoItems, TooShort
 
 from .document_chunks import CHUNK, DocumentChunks
 from .filling import TRIES, Deck

@@ -10,7 +10,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.recipe import Answer, Dropped, Items, Part, Stage
+from harness.contracts.draft import Part
+from harness.contracts.recipe import Answer, Dropped, Items, Stage
 from harness.errors import UsageError
 from harness.synthesis.documents import Documents, cut
 

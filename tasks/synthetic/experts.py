@@ -8,17 +8,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.contracts.recipe import (
-    Answer,
-    Draft,
-    Dropped,
-    Items,
-    LengthRange,
-    NoItems,
-    Recipe,
-    Request,
-    Stage,
-)
+from harness.contracts.draft import Draft
+from harness.contracts.recipe import Answer, Dropped, Items, LengthRange, NoItems, Recipe, Request, Stage
 from harness.options import Options
 
 from .coding import Coding, code_question

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
-from harness.contracts.recipe import Dialogue, Items, LengthRange, Recipe, Stage
+from harness.contracts.draft import Dialogue
+from harness.contracts.recipe import Items, LengthRange, Recipe, Stage
 from harness.errors import UsageError
 
 from .dialogues import Assembly, diverse_needed, hierarchical_needed

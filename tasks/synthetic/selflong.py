@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+from harness.contracts.draft import Draft, Part, Passage
 from harness.contracts.recipe import (
     Answer,
-    Draft,
     Dropped,
     Items,
     LengthRange,
     NoItems,
-    Part,
-    Passage,
     Recipe,
     Request,
     Stage,

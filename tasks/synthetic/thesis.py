@@ -8,19 +8,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.contracts.recipe import (
-    Answer,
-    Draft,
-    Dropped,
-    Items,
-    LengthRange,
-    NoItems,
-    Part,
-    Passage,
-    Recipe,
-    Request,
-    Stage,
-)
+from harness.contracts.draft import Draft, Part, Passage
+from harness.contracts.recipe import Answer, Dropped, Items, LengthRange, NoItems, Recipe, Request, Stage
 from harness.options import Options
 
 from .filling import Deck, fill, pick

@@ -12,11 +12,12 @@ from harness.plugins.beacon import checkpoint
 from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.lora_method import LoraExperts as Method
 from harness.plugins.beacon.lora_method import LoraFitOptions
-from harness.plugins.beacon.lora_projections import EMBEDDING, Expert, LoraExperts, places
+from harness.plugins.beacon.lora_projections import EMBEDDING, Expert, LoraExperts
 from harness.plugins.beacon.method import Beacon
 from harness.plugins.beacon.projections import MultiHeadBeacon
 from harness.plugins.beacon.reading import Reading
 from harness.plugins.beacon.training import PartWays
+from harness.plugins.low_rank import places
 
 from ..helpers.fits import INTERVAL, random_examples, same
 

@@ -10,7 +10,8 @@ import pytest
 from harness.contracts.recipe import Answer
 from harness.errors import UsageError
 from harness.tasks.synthetic.dialogues import Assembly
-from harness.tasks.synthetic.hierarchical import Hierarchical, HierarchicalOptions
+from harness.tasks.synthetic.hierarchical import Hierarchical
+from harness.tasks.synthetic.hierarchical_options import HierarchicalOptions
 from harness.training.rows import parse_row
 
 from ..helpers.synthesizing import Script, make, run, story
