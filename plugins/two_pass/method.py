@@ -13,8 +13,8 @@ from harness import Decoding, Generation, Prompt, TokenizedPrompt, UsageError
 from harness import Options as BaseOptions
 from harness.contracts import phase
 
-from ..beacon.ratios import RAW
-from .allocation import Plan, allocate, allocate_top, positive_scores, smooth_z_scores, z_scores
+from ..beacon.ratios import RAW, entries
+from .allocation import CLAMP, Plan, allocate, allocate_top, positive_scores, smooth_z_scores, z_scores
 from .calibrated import CalibratedMethod
 from .options import TwoPassOptions
 
@@ -36,9 +36,9 @@ class TwoPass(CalibratedMethod):
 
     Ours where beacons start as the last token they stand for (``--start last``), and nowhere else unless asked for:
     the first pass condenses by 8 at least, relevance is held against a smoothed calibration and the budget is
-    filled (``--standardise smooth``). Sinks, also ours, belong to no interval and get no relevance. The first
-    interval then needs no rule of its own: where its instructions name what is asked for it draws most of the
-    attention (z about 5 over passkeys), takes one raw place, and leaves the rest of the budget to the others.
+    filled (``--standardise smooth``): not to the brim, since a small model forgets near the end of its window
+    (SmolLM2-135M-Instruct loses a passkey at depth 0 with 8,044 of 8,192 positions in use), but to half of the
+    window. The first interval, which holds the instructions, stays raw. Sinks, also ours, belong to no interval.
 
     Query-agnostic (``--query-agnostic``) the last token of the context stands in for that of the
     prompt, and question tokens are read like those of an answer. BM25 has nothing to ask with then.
@@ -161,8 +161,13 @@ class TwoPass(CalibratedMethod):
         ratios = [r for r in self.usable() if r <= highest]
         if top_k is not None:
             return allocate_top(z, top_k, self._relevant, plan.budget, self.interval, ratios)
-        scores, alpha = positive_scores(z).tolist(), self.options.alpha
-        return allocate(scores, alpha, plan.budget, self.interval, ratios, fill=self.smooth)
+        scores, alpha, budget = positive_scores(z).tolist(), self.options.alpha, plan.budget
+        if self.smooth:
+            # The instructions stay raw. What is filled is half of the window, or what the first pass held.
+            scores[0] = positive_scores([CLAMP]).item()
+            half = max(self.model.context_length // 2, plan.intervals * entries(plan.first, self.interval))
+            budget = min(budget, half)
+        return allocate(scores, alpha, budget, self.interval, ratios, fill=self.smooth)
 
     def _relevance(
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]

@@ -396,3 +396,19 @@ def test_which_rule_standardises(tiny, more, smooth):
     expected = (smooth_z_scores if smooth else z_scores)(*moments)
     assert details["z"] == pytest.approx(expected.tolist())
     assert not np.allclose(smooth_z_scores(*moments), z_scores(*moments))
+
+
+def test_the_instructions_stay_raw_and_half_of_the_window_is_filled(tiny):
+    method = TwoPass(tiny, options(TwoPass, start="last", sinks=1))
+    plan = method.plan(300, 6)
+    z = [-2.0, *[0.0] * (plan.intervals - 2), 2.0]
+    chosen = method._allocate(z, plan)
+    assert chosen[0] == chosen[-1] == 0 and 0 not in chosen[1:-1]
+    held = sum(INTERVAL // r if r else INTERVAL for r in chosen)
+    assert WINDOW // 4 < held <= WINDOW // 2
+    long = method.plan(1700, 6)  # the first pass alone holds more than half of the window
+    assert long.first * WINDOW // 2 < long.intervals * INTERVAL
+    held = sum(INTERVAL // r if r else INTERVAL for r in method._allocate([0.0] * long.intervals, long))
+    assert WINDOW // 2 < held <= long.budget
+    paper = TwoPass(tiny, options(TwoPass))
+    assert paper._allocate(z, paper.plan(300, 6))[0] != 0
