@@ -109,7 +109,7 @@ def test_the_example_of_the_documentation(tmp_path, tiny_folder, monkeypatch, ca
     assert captured.err == ""
     first, *table = captured.out.splitlines()
     assert re.fullmatch(r"[\d.]+ in runs/two_pass-\S+", first)
-    assert "score.accuracy" in table[-1] and any("two_pass alpha=3" in line for line in table)
+    assert "score.accuracy" in table[-1] and any("two_pass interval=32 alpha=3" in line for line in table)
 
 
 @pytest.mark.parametrize(

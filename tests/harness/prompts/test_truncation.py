@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness import Prompt, UsageError
+from harness.prompts.tokenization import token_ids
 from harness.prompts.truncation import RULES, split_again, truncate
 
 FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
@@ -14,7 +15,8 @@ PROMPT = Prompt("Answer the question. ", FILLER * 10, "\n\nWhat is the passkey?\
 
 
 def count(tokenizer, text):
-    return len(tokenizer(text)["input_ids"])
+    """Tokens as a prompt has them: what spells a special token in it is text."""
+    return len(token_ids(tokenizer, text, data=True))
 
 
 def cut(tiny, prompt, rule, limit, *references):
