@@ -250,12 +250,12 @@ def _run_batch(
     except MeasurementError:
         raise
     except Exception as error:
-        records = [failed(record_head(plan, p), error) for p in batch]
+        failure = failed(record_head(plan, batch[0]), error)
     else:
         return [_record(plan, p, output) for p, output in zip(batch, outputs) if p.key not in skip]
     # Only out here is the error gone, and with it the frames that hold what had filled the memory.
     if len(batch) == 1 and shared is None:
-        return records
+        return [failure]
     _release(plan)
     records = []
     for prepared in batch:

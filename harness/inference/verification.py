@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..contracts.record import Measured
 from ..errors import MeasurementError
-from .proof import TOLERANCE, TOLERANCE_TOKENS, Asked, allowed, prove
+from .proof import Asked, allowed, prove
 from .stopping import end_token_ids
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ..contracts.outputs import Decoding, Generation, Scored
     from ..models.model import LanguageModel
     from .meter import Meter
-
-__all__ = ["TOLERANCE", "TOLERANCE_TOKENS", "asked_of", "check", "proved"]
 
 
 def check(

@@ -15,11 +15,9 @@ from torch.nn import Parameter
 
 from harness import UsageError
 
-from ..low_rank import LowRank, places
+from ..low_rank import LowRank
 from .form import PAPERS_START, Start
 from .projections import first_embedding
-
-__all__ = ["EMBEDDING", "Expert", "LoraExperts", "places"]
 
 EMBEDDING = "beacon_embedding"
 
