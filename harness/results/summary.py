@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -134,11 +135,21 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
         "peak_bytes": max((r.cost.peak_bytes or 0 for r in ok), default=0) or None,
         "shared": sum(r.cost.questions > 1 for r in ok),
         "saved_seconds": sum(r.cost.saved_seconds for r in ok),
+        **({"notes": noted} if (noted := _noted(ok)) else {}),
         **{
             f"{name}_seconds": average(lambda r, name=name: getattr(r.cost, f"{name}_seconds"))  # type: ignore[misc]
             for name in PHASES
         },
     }
+
+
+def _noted(records: Sequence[SampleRecord]) -> dict[str, int]:
+    """What methods say must be known of their answers, and of how many answers."""
+    said: Counter[str] = Counter()
+    for record in records:
+        notes = record.details.get("notes")
+        said.update(dict.fromkeys(map(str, notes if isinstance(notes, list) else ()), 1))
+    return dict(said)
 
 
 @contextmanager
