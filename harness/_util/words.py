@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from itertools import pairwise
 
 VERSION = "nfkc-bigrams-1"
 """Goes up whenever other words may come out: it is part of the identity of what is ranked by them."""
@@ -37,5 +38,5 @@ def _found(text: str) -> Iterator[str]:
         characters = regex.findall(r"\X", match[0])
         if len(characters) == 1:
             yield characters[0]
-        for pair in zip(characters, characters[1:]):
+        for pair in pairwise(characters):
             yield "".join(pair)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._util.thoughts import holds_thought
 from ..contracts.phases import PHASES
 from ..contracts.record import Key, SampleRecord
 from ..contracts.task import ScoredSample, Task
@@ -18,6 +19,8 @@ from ..errors import UsageError
 from ..stats.bootstrap import confidence_interval, mean, percentiles, resampled_means, widened
 
 Records = Mapping[Key, SampleRecord]
+
+THOUGHT = "the answer holds a thought (<think>), which was scored with it"
 
 
 def summarise(tasks: Sequence[Task], planned: Sequence[Key], records: Records) -> dict[str, Any]:
@@ -144,11 +147,12 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
 
 
 def _noted(records: Sequence[SampleRecord]) -> dict[str, int]:
-    """What methods say must be known of their answers, and of how many answers."""
+    """What must be known of answers, by what their methods say and by what they hold, and of how many answers."""
     said: Counter[str] = Counter()
     for record in records:
         notes = record.details.get("notes")
         said.update(dict.fromkeys(map(str, notes if isinstance(notes, list) else ()), 1))
+        said.update([THOUGHT] * holds_thought(record.prediction or ""))
     return dict(said)
 
 

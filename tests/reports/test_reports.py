@@ -262,10 +262,10 @@ def test_the_summary_has_a_row_for_each_run_and_task(three):
 
 def test_what_a_method_says_of_its_answers_stands_below_every_table(tmp_path):
     path = make_run(tmp_path, {"longbench/trec": [1.0, 0.0]})
-    content = json.loads((path / "run.json").read_text())
-    content["summary"]["tasks"][0]["notes"] = {"ratios say nothing": 2}
-    (path / "run.json").write_text(json.dumps(content))
-    for name in ("scores", "summary", "cost"):
+    lines = [json.loads(line) for line in (path / "samples.jsonl").read_text().splitlines()]
+    noted = [{**line, "details": {"notes": ["ratios say nothing"]}} for line in lines]
+    (path / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in noted))
+    for name in ("scores", "summary"):
         (line,) = [f for f in build(name, path).tables[0].footers if "say nothing" in f]
         assert line.startswith("! ") and line.endswith("2 of 2 samples): ratios say nothing")
 

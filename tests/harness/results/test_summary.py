@@ -165,6 +165,12 @@ def test_what_methods_say_of_answers_is_counted_once_an_answer():
     assert "notes" not in row(task(), 1, [record(0, 1.0)])
 
 
+def test_answers_with_thoughts_are_counted():
+    texts = ["<think>\nblue?\n</think>\n\nblue", "blue", "hm</think> blue"]
+    found = row(task(), 3, [record(i, 1.0, prediction=text) for i, text in enumerate(texts)])
+    assert found["notes"] == {"the answer holds a thought (<think>), which was scored with it": 2}
+
+
 def planned(*records):
     keys = [r.key for r in records]
     return keys, dict(zip(keys, records))
