@@ -16,7 +16,7 @@ def without_thought(text: str) -> str:
     """What follows the last thought, without the blanks before it; empty if the thought does not end."""
     if not holds_thought(text):
         return text
-    before, end, after = text.rpartition("</think>")
+    _, end, after = text.rpartition("</think>")
     if not end or "<think>" in after:
         return ""
     return after.lstrip()

@@ -48,4 +48,4 @@ def score(file: Path, drop_thoughts: bool, as_json: bool) -> None:
             "only what follows them was scored" if drop_thoughts else "scored with the answer, as officially"
         )
         hint = "" if drop_thoughts else "; --drop-thoughts scores what follows"
-        print(f"note: {result.thoughts} predictions hold a thought (<think>): {rule}{hint}")
+        click.echo(f"note: {result.thoughts} predictions hold a thought (<think>): {rule}{hint}")
