@@ -63,7 +63,7 @@ class _Finite(click.FloatRange):
     type=click.IntRange(100, 10_000_000),
     default=10_000,
     show_default=True,
-    help="Of each bootstrap and permutation test.",
+    help="Of each permutation test.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything drawn.")
 @json_flag("the comparisons")
@@ -86,8 +86,9 @@ def compare(
     several. Only samples that both finished, and that asked the same, are compared.
 
     --fail-if-worse looks at the average over most sets of each family of tasks; of a part of a benchmark that is
-    the plain mean of its tasks. It counts samples that failed as wrong, in both runs.
+    the plain mean of its tasks. It counts samples that failed, or are missing, as wrong, in both runs.
     """
+    from ..comparison.gate import gate
     from ..comparison.verdicts import comparable, compare_many
 
     a, runs = _gather(baseline, others, baselines)
@@ -99,18 +100,23 @@ def compare(
         if not kept or points is not None:  # a gate does not open because it could not look
             raise
         found = compare_many(a, kept, level, resamples, seed, tasks=tasks, metric=metric)
-    judged = found
+    closed = None
     if points is not None:  # what failed is not missing at random: a gate counts it as wrong
-        judged = compare_many(
-            a, runs, level, resamples, seed, tasks=tasks, metric=metric, failed_as_wrong=True
-        )
-    worse = [(c, r) for c in judged for r in (c.worse_by(points) if points is not None else ())]
+        closed = gate(a, runs, points, level, resamples, seed, tasks=tasks, metric=metric)
     if as_json:
-        failures = [{"run": c.run.label, "hash": c.run.hash, "row": r.name} for c, r in worse]
-        emit({"comparisons": [c.to_json() for c in found], "failures": failures, "not_compared": left_out})
+        rows = (
+            {
+                name: [{"run": c.run.label, "hash": c.run.hash, "row": r.name} for c, r in found_rows]
+                for name, found_rows in (("failures", closed.worse), ("blind", closed.blind))
+            }
+            if closed
+            else {"failures": []}
+        )
+        said = {"gate": [line for line, _ in closed.lines()]} if closed else {}
+        emit({"comparisons": [c.to_json() for c in found], **rows, **said, "not_compared": left_out})
     else:
-        _show(found, worse, points, left_out, judged)
-    return 1 if worse else 0
+        _show(found, closed.lines() if closed else (), left_out)
+    return 1 if closed and closed.worse else 0
 
 
 def _gather(baseline: str, others: Sequence[str], folder: Path) -> tuple[LoadedRun, list[LoadedRun]]:
@@ -149,11 +155,7 @@ def _runs(name: str, folder: Path) -> list[LoadedRun]:
 
 
 def _show(
-    found: Sequence[Comparison],
-    worse: Sequence[tuple[Comparison, Row]],
-    points: float | None,
-    left_out: Sequence[str],
-    judged: Sequence[Comparison],
+    found: Sequence[Comparison], gate_lines: Sequence[tuple[str, str]], left_out: Sequence[str]
 ) -> None:
     from rich.text import Text
 
@@ -169,19 +171,8 @@ def _show(
         line = f"every {method} here: {options}"
         display.show(lambda width, line=line: Text(line, style="dim"))  # type: ignore[misc]
     display.show(lambda width: _legend(found[0]))
-    for comparison, row in worse:
-        line = f"{comparison.run.label} is worse on {row.name}: {_points(row.difference)} points of 100"
-        display.show(lambda width, line=line: Text(line, style="red"))  # type: ignore[misc]
-    if points is None:
-        return
-    if any(r.finished_a < r.planned_a or r.finished_b < r.planned_b for c in found for r in c.rows):
-        display.show(lambda width: Text("this gate counts samples that failed as wrong", style="yellow"))
-    if not worse:
-        display.show(lambda width: Text(f"no run is significantly worse by more than {points:g} points"))
-    blind = [f"{c.run.label} on {r.name}" for c in judged for r in c.deciding() if r.p_adjusted is None]
-    if blind:  # a gate that cannot see must not look like one that saw nothing
-        line = f"too few samples to notice if it were worse: {', '.join(blind)}"
-        display.show(lambda width: Text(line, style="yellow"))
+    for line, style in gate_lines:
+        display.show(lambda width, line=line, style=style: Text(line, style=style))  # type: ignore[misc]
 
 
 def _table(c: Comparison) -> RenderableType:
@@ -201,7 +192,8 @@ def _table(c: Comparison) -> RenderableType:
         colour = COLOURS.get(r.verdict)
         table.add_row(
             escape(r.name) + (f" ({escape(r.metric)})" if r.metric != "score" and not r.members else ""),
-            str(r.n) if r.whole else f"{r.n} of {r.planned_a}/{r.planned_b}",
+            (str(r.n) if r.whole else f"{r.n} of {r.planned_a}/{r.planned_b}")
+            + (f" on {r.contexts}" if r.contexts < r.n else ""),
             f"{100 * r.mean_a:.1f}",
             f"{100 * r.mean_b:.1f}",
             _points(r.difference) + _interval(r),

@@ -125,6 +125,9 @@ class SampleRecord:
         Accepted answers; None in a recorded baseline, which keeps `references_hash` instead.
     prompt_hash
         Sixteen hex digits of the rendered prompt and its choices.
+    context
+        Sixteen hex digits of the raw context, before anything was cut: samples that share it are questions about one
+        text, and no independent samples. None without a context, and in records of early versions.
     prompt_tokens
         Tokens of the rendered prompt, chat template included.
     answer_token
@@ -155,6 +158,7 @@ class SampleRecord:
     references: tuple[str, ...] | None = None
     references_hash: str | None = None
     prompt_hash: str | None = None
+    context: str | None = None
     prompt_tokens: int | None = None
     truncation: Truncation = Truncation()
     answer_token: int | None = None
@@ -219,6 +223,7 @@ class SampleRecord:
             "metadata": self.metadata,
             "references": None if self.references is None else list(self.references),
             "prompt_hash": self.prompt_hash,
+            **({} if self.context is None else {"context": self.context}),
             "prompt_tokens": self.prompt_tokens,
             "truncation": dict(vars(self.truncation)),
         }
@@ -246,6 +251,7 @@ _PLAIN = (
     "metadata",
     "references_hash",
     "prompt_hash",
+    "context",
     "prompt_tokens",
     "answer_token",
     "prediction",

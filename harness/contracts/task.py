@@ -44,6 +44,9 @@ class Sample:
         right after the prompt, and `Task.score_choices` scores that. `new_tokens` is then not used.
     metadata
         JSON-ready facts: length, depth, classes; copied into the record.
+    shares
+        What makes samples dependent on one another, by name: those of one name are resampled together. Default: the
+        context, for questions about one text are no independent samples.
     """
 
     id: str
@@ -57,6 +60,7 @@ class Sample:
     until: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    shares: str = ""
 
 
 @dataclass(frozen=True)
