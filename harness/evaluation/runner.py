@@ -225,10 +225,11 @@ def _run(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord]) ->
     size = plan.settings.batch_size
     chunks = [batch.samples[i : i + size] for i in range(0, len(batch.samples), size)]
     chunks = [chunk for chunk in chunks if any(p.key not in skip for p in chunk)]
+    # Of a run that goes on, each question has the share that it would have had: of all, answered before or not.
     shared: SharedContext | None = None
     # What goes wrong here each sample, asked alone, says itself.
     with contextlib.suppress(Exception), _in_time(plan, len(batch.samples)):
-        shared = compress_once(plan.method, [p for chunk in chunks for p in chunk])
+        shared = compress_once(plan.method, batch.samples)
     if shared is None:
         _release(plan)
     for chunk in chunks:

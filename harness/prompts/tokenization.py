@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 from ..models.tokenizer_file import around
@@ -70,7 +71,13 @@ class Tokens:
         self.stops.extend(other.stops)
 
 
-def encode(tokenizer: Any, text: str, *, special: bool = True, data: tuple[int, int] | None = None) -> Tokens:
+def encode(
+    tokenizer: Any,
+    text: str,
+    *,
+    special: bool = True,
+    data: tuple[int, int] | Sequence[tuple[int, int]] | None = None,
+) -> Tokens:
     """The tokens of `text`, after the tokenizer's own first tokens if `special`.
 
     The same as tokenising the whole text at once, except that nothing stands after it: what comes next is an answer,
@@ -80,13 +87,15 @@ def encode(tokenizer: Any, text: str, *, special: bool = True, data: tuple[int, 
     Parameters
     ----------
     data
-        Characters, from and to, in which what spells a special token is text (see `harness.Prompt`).
+        Characters, from and to, in which what spells a special token is text (see `harness.Prompt`); or several such.
     """
     joined = _in_blocks(tokenizer, text) if len(text) > BLOCK else None
     if joined is None:
         joined = _at_once(tokenizer, text, False)
     if data is not None:
-        joined = _as_text(tokenizer, text, joined, data)
+        several = [data] if data and isinstance(data[0], int) else data
+        for stretch in several:
+            joined = _as_text(tokenizer, text, joined, stretch)  # type: ignore[arg-type]
     if not special:
         return joined
     before, _ = around(tokenizer)

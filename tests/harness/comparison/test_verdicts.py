@@ -348,7 +348,10 @@ def test_samples_that_are_missing_count_as_wrong_in_a_gate(tmp_path):
     found = gate(runs[0], runs[1:], 1)
     [(_, row)] = found.worse
     assert (row.n, row.difference) == (40, -0.5)
-    assert ("new did not finish 20 samples, plain 0; this gate counts them as wrong", "yellow") in found.lines()
+    assert (
+        "new did not finish 20 samples, plain 0; this gate counts them as wrong",
+        "yellow",
+    ) in found.lines()
 
 
 def test_questions_on_one_context_are_tested_together(tmp_path):
@@ -357,9 +360,10 @@ def test_questions_on_one_context_are_tested_together(tmp_path):
     for number in range(24):
         shared = rng.normal(0, np.sqrt(0.2), (20, 1))
         differences = 0.1 * (shared + rng.normal(0, np.sqrt(0.8), (20, 10))).ravel()
-        scores = {f"s{i:03}": 0.5 for i in range(200)}, {
-            f"s{i:03}": float(np.clip(0.5 + d, 0, 1)) for i, d in enumerate(differences)
-        }
+        scores = (
+            {f"s{i:03}": 0.5 for i in range(200)},
+            {f"s{i:03}": float(np.clip(0.5 + d, 0, 1)) for i, d in enumerate(differences)},
+        )
         for together in alarms:
             a, b = pair(
                 tmp_path / f"{number}{together}",
