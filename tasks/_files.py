@@ -99,7 +99,7 @@ def rows(
 
 def count_told(source: Source, path: Path, number: int, env: TaskEnvironment) -> None:
     """Tell the user where a file has another number of rows than the published one; 0: not counted."""
-    if number and source.rows is not None and number != source.rows:
+    if env.notify and number and source.rows is not None and number != source.rows:
         env.notify(
             f"{source.task}: {path.name} has {number:,} rows, the published set has {source.rows:,}; "
             "its numbers are not comparable with published ones"

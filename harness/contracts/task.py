@@ -81,7 +81,7 @@ class TaskEnvironment:
     limit
         At most this many samples will be taken; making more is wasted work, not an error.
     notify
-        Told, in a line, what the user should know of the data: rows that differ in number from the official ones.
+        Told, in a line, what the user should know of the data: rows that differ in number from the official ones; None: nobody listens.
     """
 
     tokenizer: Any
@@ -91,7 +91,7 @@ class TaskEnvironment:
     data_dir: Path | None = None
     offline: bool = False
     limit: int | None = None
-    notify: Callable[[str], None] = lambda line: None
+    notify: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -53,5 +53,5 @@ def task_environment(
         data_dir=data_dir,
         offline=offline,
         limit=limit,
-        notify=notify or (lambda line: None),
+        notify=notify,
     )
