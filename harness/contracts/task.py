@@ -81,7 +81,8 @@ class TaskEnvironment:
     limit
         At most this many samples will be taken; making more is wasted work, not an error.
     notify
-        Told, in a line, what the user should know of the data: rows that differ in number from the official ones; None: nobody listens.
+        Told, in a line, what the user should know of the data: rows that differ in number from the official
+        ones. None: nobody listens.
     """
 
     tokenizer: Any
