@@ -2,15 +2,18 @@
 
 from .bootstrap import confidence_interval, mean, percentiles, wilson
 from .paired import SignFlips, difference_interval, holm, mcnemar, sign_flips
+from .power import detectable_difference, samples_needed
 
 __all__ = [
     "SignFlips",
     "confidence_interval",
+    "detectable_difference",
     "difference_interval",
     "holm",
     "mcnemar",
     "mean",
     "percentiles",
+    "samples_needed",
     "sign_flips",
     "wilson",
 ]
