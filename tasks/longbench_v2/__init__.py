@@ -60,7 +60,7 @@ class LongBenchV2(Task):
     options: LongBenchV2Options
     _data: str | None = None
 
-    def __init__(self, options: Options, name: str, variant: str | None = None) -> None:
+    def __init__(self, options: LongBenchV2Options, name: str, variant: str | None = None) -> None:
         super().__init__(options, name, variant)
         self.preset = f"longbench-v2-{self.options.mode}@1 {COMMIT}"
         self._asked: dict[str, dict[str, str]] = {}
