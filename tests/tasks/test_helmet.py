@@ -43,11 +43,12 @@ def test_a_rag_prompt_is_asked_without_template_and_begins_the_answer(tiny, tmp_
     first, second = list(dict.fromkeys(50 + i // 2 for i in order))[:2]
 
     def demo(n):
-        return f"Document (Title: T0): Text 0 of {n}.\n\nDocument (Title: T1): Text 1 of {n}.\n\nQuestion: Who is {n}?\n"
+        passages = "\n\n".join(f"Document (Title: T{i}): Text {i} of {n}." for i in range(2))
+        return f"{passages}\n\nQuestion: Who is {n}?\n"
 
     assert sample.prompt.text == (
-        "Use the given documents to write a concise and short answer to the question. Write your answer in the following "
-        f"format:\nAnswer: [answer]\n\n{demo(first)}Answer: N{first}\n\n{demo(second)}Answer: N{second}\n\n"
+        "Use the given documents to write a concise and short answer to the question. Write your answer in the "
+        f"following format:\nAnswer: [answer]\n\n{demo(first)}Answer: N{first}\n\n{demo(second)}Answer: N{second}\n\n"
         f"{demo(1).rstrip()}"
     )
     assert sample.prompt.context == "Document (Title: T0): Text 0 of 1.\n\nDocument (Title: T1): Text 1 of 1."
@@ -126,7 +127,8 @@ def test_keys_and_needles(tiny, tmp_path):
     write_rows(tmp_path / "ruler" / "niah_multivalue" / "validation_4096.jsonl", needle)
     [sample] = samples(tiny, tmp_path, "ruler_niah_mv")
     assert sample.prompt.text.endswith(
-        "afterwards.\nOne of {query} is 1.\nWhat are all the special magic numbers for red mentioned in the provided text?"
+        "afterwards.\nOne of {query} is 1.\nWhat are all the special magic numbers for red mentioned in the provided "
+        "text?"
     ), "a place in the text is no place of the template"
     assert sample.answer_prefix == "\nThe special magic numbers for red mentioned in the provided text are"
     assert task("ruler_niah_mv").score(sample, " 2")["score"] == 0.5
@@ -253,7 +255,7 @@ def test_ndcg_by_hand():
         ("infbench_choice_eng", {"answers": ["B", "B. red"]}, "It is b. RED", 1),
         ("infbench_choice_eng", {"answers": ["B", "B. red"]}, "Bed", 0),
         ("msmarco_rerank_psg", {"answers": {"7": 1}}, "ID7", 1),
-        ("alce_qampari", {"answers": [["A"], ["B"], ["C"], ["D"], ["E"], ["F"]]}, "a [1], b, x.", 2 / 5),
+        ("alce_qampari", {"answers": [["G"], ["B"], ["C"], ["D"], ["E"], ["F"]]}, "g [1], b, x.", 2 / 5),
         ("json_kv", {"answer": "abc"}, "Corresponding value: abc\nKey: d", 1),
         ("ruler_niah_mk_2", {"answers": ["77"]}, "it is 1770", 1),
     ],
