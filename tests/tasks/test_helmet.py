@@ -9,6 +9,7 @@ from harness import UsageError
 from harness.evaluation.task_environment import task_environment
 from harness.tasks.helmet import JUDGED, Helmet, demos, long_documents, scoring, without_last
 from harness.tasks.helmet.prompts import TEMPLATES
+from harness.tasks.helmet.sets import Reader
 
 from ..helpers.official import environment, run_on, write_rows
 
@@ -170,18 +171,23 @@ def test_long_documents_are_cut_and_say_so(tiny, tmp_path):
         for i in range(3)
     ]
     write_rows(tmp_path / "infbench" / "longbook_choice_eng.jsonl", *rows)
-    found = samples(tiny, tmp_path, "infbench_choice_eng")
-    one = found[0]
-    assert one.prompt.context.endswith(" ... [the rest of the text is omitted]")
-    assert one.prompt.text.endswith("Options:\nA. blue\nB. red\nC. b\nD. c") and one.references == (
-        "B",
-        "B. red",
+    reader = Reader(
+        environment(tmp_path, Words()), "helmet/infbench_choice_eng", lambda name, fingerprint: None
     )
-    assert one.prompt.prefix.count("[story text]\nQuestion: Q") == 2
-    assert one.prompt.prefix.endswith("Answer: B\n\nNow, read the following story:\n\n")
-    ids = tiny.tokenizer(one.prompt.context)["input_ids"]
-    assert abs(len(ids) - (4096 - 210)) <= 8
-    assert {each.id for each in found} == {"4096-0", "4096-1", "4096-2"}
+    found = list(long_documents.long_documents("infbench_choice_eng", 4096, 2, reader))
+    assert {each[0] for each in found} == {"0", "1", "2"}
+    _, context, given, answers = found[0]
+    assert context.endswith(" ... [the rest of the text is omitted]") and len(context.split()) == 4096 - 210 - 1
+    assert given["options"] == "A. blue\nB. red\nC. b\nD. c" and answers == ("B", "B. red")
+    assert given["demos"].count("[story text]\nQuestion: Q") == 2
+    assert given["demos"].endswith(
+        "Options:\nA. blue\nB. red\nC. b\nD. c\nAnswer: B\n\nNow, read the following story:\n\n"
+    )
+    prompt = TEMPLATES["infbench_choice_eng"].render(context, given)
+    assert prompt.text.endswith(f"omitted]\n\nQuestion: {given['question']}\nOptions:\n{given['options']}")
+    assert samples(tiny, tmp_path, "infbench_choice_eng")[0].metadata["cut_tokens"] > 0, (
+        "counted with the template"
+    )
 
 
 class Words:
