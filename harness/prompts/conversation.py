@@ -65,7 +65,7 @@ def messages_of(prompt: Prompt) -> list[Message]:
 def kept_turns(prompt: Prompt, head: int, tail: int) -> tuple[Turn, ...]:
     """The turns of what is left if `head` characters at the start and `tail` at the end are kept, and joined.
 
-    A turn of which anything is kept keeps its header. Two pieces of one role that meet are one turn.
+    A turn of which anything is kept keeps its header; so does the last one in any case.
     """
     cut = max(head, len(prompt.text) - tail)
     before: list[Turn] = []
@@ -76,8 +76,6 @@ def kept_turns(prompt: Prompt, head: int, tail: int) -> tuple[Turn, ...]:
             before.append(turn)
         elif stop > cut or turn is prompt.turns[-1]:
             after.append(Turn(turn.role, head + max(0, start - cut)))
-    if before and after and before[-1].role == after[0].role and after[0].start == head:
-        del after[0]
     return (*before, *after)
 
 
