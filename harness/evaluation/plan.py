@@ -18,6 +18,7 @@ from ..errors import UsageError
 from ..models import adapters
 from ..models.loading import load as load_model
 from ..models.model import LanguageModel
+from ..prompts.truncation import AUTO, RULES
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
 from .samples import PreparedSample, collect_samples
 from .settings import RunSettings, by_protocol, check_values
@@ -92,7 +93,7 @@ def plan_run(
     adapter = adapters.resolve(settings.adapter, method.default_adapter)
     if adapter is not None:
         method.load(adapter)
-    samples, unavailable = collect_samples(tasks, method, settings)
+    samples, unavailable = collect_samples(tasks, method, settings, note)
     identity = _identity(settings, method, tasks, adapter)
     if any(
         p.questions for p in samples
@@ -121,7 +122,14 @@ def method_identity(name: str, method: Method, adapter: Path | None, batch_size:
         "dtype": model.dtype,
         "device": model.device.partition(":")[0],
         "batch_size": batch_size,
+        **({"method_identity": dict(own)} if (own := method.identity()) else {}),
     }
+
+
+def _rule(settings: RunSettings, tasks: Sequence[Task]) -> str:
+    """The rule of truncation that all tasks of the run have, else ``auto``."""
+    rules = {task.truncation for task in tasks} if settings.truncate == AUTO else {settings.truncate}
+    return rules.pop() if len(rules) == 1 and rules <= set(RULES) else AUTO
 
 
 def _identity(
@@ -138,7 +146,7 @@ def _identity(
         "limit": settings.limit if settings.batch_size > 1 else None,
         "share": settings.share if settings.batch_size > 1 else None,
         "query_agnostic": method.sees_question and method.query_agnostic,
-        "truncate": settings.truncate,
+        "truncate": _rule(settings, tasks),
         "max_context": settings.max_context,
         "chat": method.model.chat,
         "trust_remote_code": settings.trust_remote_code,

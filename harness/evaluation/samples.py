@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +18,7 @@ from ..errors import Unavailable, UsageError
 from ..prompts.questions import joined, question_texts
 from ..prompts.rendering import render, tokenize
 from ..prompts.tokenization import encode, spells_special, token_ids
-from ..prompts.truncation import first_place, truncate
+from ..prompts.truncation import AUTO, first_place, truncate
 from .apart import apart
 from .choices import InTokens, in_tokens, stop_ids
 from .task_environment import task_environment
@@ -94,7 +94,10 @@ class PreparedSample:
 
 
 def collect_samples(
-    tasks: Sequence[Task], method: Method, settings: RunSettings
+    tasks: Sequence[Task],
+    method: Method,
+    settings: RunSettings,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[list[PreparedSample], dict[str, str]]:
     """The samples of all tasks, and why those members of groups that cannot be asked here are left out."""
     samples: list[PreparedSample] = []
@@ -106,6 +109,7 @@ def collect_samples(
             data_dir=settings.data_dir,
             offline=settings.offline,
             limit=settings.limit,
+            notify=note,
         )
         try:
             made = _take(task, env, settings, method)
@@ -159,9 +163,10 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
     model = method.model
     budget = _budget(task, sample, method, settings)
     limit = budget.limit
+    rule = task.truncation if settings.truncate == AUTO else settings.truncate
     while True:
         cut, truncation = truncate(
-            sample.prompt, settings.truncate, limit, model.tokenizer, sample.references
+            sample.prompt, rule, limit, model.tokenizer, sample.references, task.shorten
         )
         made = budget.uncut if cut is sample.prompt else _rendered(cut, sample, model)
         place = first_place(made.prompt.context, sample.references)
@@ -223,6 +228,7 @@ def _several(task: Task, sample: Sample, method: Method, settings: RunSettings) 
     budget = _budget(task, replace(alone, new_tokens=max(1, beyond)), method, settings)
     asked = len(encode(model.tokenizer, alone.prompt.suffix, special=False))
     limit = budget.limit
+    rule = task.truncation if settings.truncate == AUTO else settings.truncate
     while True:
         room = None if limit is None else limit - asked
         if room is not None and room < 1:
@@ -230,7 +236,9 @@ def _several(task: Task, sample: Sample, method: Method, settings: RunSettings) 
                 f"task {task.name}: sample {sample.id}: questions and answers leave nothing of the "
                 f"{budget.room or limit} tokens {settings.method} can read to the context"
             )
-        cut, truncation = truncate(sample.prompt, settings.truncate, room, model.tokenizer, sample.references)
+        cut, truncation = truncate(
+            sample.prompt, rule, room, model.tokenizer, sample.references, task.shorten
+        )
         ready = [
             _question(task, sample, number, method, joined(cut, sample, text, model), truncation)
             for number, text in enumerate(texts)
