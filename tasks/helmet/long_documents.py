@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import UsageError
 
 from .. import _files
 from . import demos
 from .prompts import OMITTED
-
-if TYPE_CHECKING:
-    from .sets import Reader
+from .reading import Reader
 
 ASKED = ("narrativeqa", "infbench_qa_eng", "infbench_choice_eng", "infbench_sum_eng", "multi_lexsum")
 LESS = dict(zip(ASKED, (300, 210, 210, 1400, 700)))

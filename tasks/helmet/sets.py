@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
 
 from .. import _files
@@ -16,6 +15,7 @@ from . import demos
 from .long_documents import ASKED as LONG_DOCUMENTS
 from .long_documents import long_documents
 from .prompts import INSTRUCTIONS, by_label, documents, numbered, ranked
+from .reading import Reader
 
 LENGTHS = tuple(4096 * 2**step for step in range(6))
 KILT = {
@@ -51,51 +51,6 @@ class Asked:
     given: Mapping[str, str]
     answers: tuple[str, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Reader:
-    """The files of a run: each read once, and noted by `told` with its fingerprint."""
-
-    env: TaskEnvironment
-    name: str
-    told: Callable[[str, str], None]
-
-    def rows(
-        self, *names: str, fields: Sequence[str] = (), passages: Sequence[str] = (), of: str = "ctxs"
-    ) -> list[dict[str, Any]]:
-        """The rows of the first of some files that is in ``--data-dir``; each has `fields`.
-
-        With `passages` the field `of` is a list of objects that have those.
-        """
-        folder = self.env.data_dir
-        if folder is None:
-            raise Unavailable(
-                f"{self.name}: give --data-dir the folder that HELMET's data.tar.gz was unpacked to "
-                f"('harness data fetch helmet' says where it lies); it has {names[0]}"
-            )
-        places = [folder / part / name for name in names for part in ("data", "")]
-        path = next((place for place in places if place.is_file()), None)
-        if path is None:
-            raise Unavailable(f"{self.name}: no {' or '.join(names)} in --data-dir {folder}")
-        found = []
-        for row, place in _files.read(path, lambda fingerprint: self.told(path.name, fingerprint)):
-            if missing := [each for each in fields if each not in row]:
-                raise UsageError(f"{place}: field {missing[0]!r} is missing")
-            if passages and not _has(row[of], passages):
-                raise UsageError(
-                    f"{place}: field {of!r} must be a list of objects with {', '.join(passages)}"
-                )
-            found.append({**row, "_place": place})
-        if not found:
-            raise UsageError(f"{path}: no rows in it")
-        return found
-
-
-def _has(found: Any, names: Sequence[str]) -> bool:
-    return isinstance(found, list) and all(
-        isinstance(each, dict) and set(names) <= each.keys() for each in found
-    )
 
 
 def asked(name: str, length: int, shots: int, reader: Reader) -> Iterator[Asked]:

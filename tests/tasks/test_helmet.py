@@ -9,7 +9,7 @@ from harness import UsageError
 from harness.evaluation.task_environment import task_environment
 from harness.tasks.helmet import JUDGED, Helmet, demos, long_documents, scoring, without_last
 from harness.tasks.helmet.prompts import TEMPLATES
-from harness.tasks.helmet.sets import Reader
+from harness.tasks.helmet.reading import Reader
 
 from ..helpers.official import environment, run_on, write_rows
 
