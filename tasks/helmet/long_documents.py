@@ -16,7 +16,9 @@ ASKED = ("narrativeqa", "infbench_qa_eng", "infbench_choice_eng", "infbench_sum_
 LESS = dict(zip(ASKED, (300, 210, 210, 1400, 700)))
 """Tokens that a document is shorter than the length."""
 SHORTEST = {"narrativeqa": 131_073, "multi_lexsum": 0}
-FILES = {name: (f"infbench/longbook{name[8:]}.jsonl", f"longbook{name[8:]}.jsonl") for name in ASKED[1:4]}
+FILES: dict[str, tuple[str, ...]] = {
+    name: (f"infbench/longbook{name[8:]}.jsonl", f"longbook{name[8:]}.jsonl") for name in ASKED[1:4]
+}
 FILES |= {name: (f"{name}.jsonl",) for name in ("narrativeqa", "multi_lexsum")}
 ROWS = 100
 

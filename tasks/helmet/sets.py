@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,17 +79,18 @@ def asked(name: str, length: int, shots: int, reader: Reader) -> Iterator[Asked]
 def _rag(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
     file, demo_file = KILT[name]
     needed = ("question", "answers", "ctxs")
-    has = {"fields": needed, "passages": ("title", "text")}
-    rows = reader.rows(f"kilt/{file.format(k=DOCUMENTS['kilt'][step])}.jsonl", **has)
-    pool = reader.rows(f"kilt/{demo_file}.jsonl", **has) if shots else []
+    passages = ("title", "text")
+    rows = reader.rows(
+        f"kilt/{file.format(k=DOCUMENTS['kilt'][step])}.jsonl", fields=needed, passages=passages
+    )
+    pool = reader.rows(f"kilt/{demo_file}.jsonl", fields=needed, passages=passages) if shots else []
     popqa = name == "kilt_popqa_3"
     if popqa:
         rows, pool = [list(filter(demos.popular, each)) for each in (rows, pool)]
     for number, row in enumerate(demos.chosen(rows, "id", ROWS)):
-        others = (
-            (lambda other, row=row: other["question"] != row["question"]) if popqa else (lambda other: True)
-        )
-        found = demos.examples(row, pool, "id", shots, others)
+        # popqa's examples come from the questions themselves.
+        others = [each for each in pool if not (popqa and each["question"] == row["question"])]
+        found = demos.examples(row, others, "id", shots)
         said = [
             f"{documents(each['ctxs'])}\n\nQuestion: {each['question']}\nAnswer: {each['answers'][0]}"
             for each in found
@@ -103,11 +104,11 @@ def _rag(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
 def _ranked(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
     file = "msmarco/test_reranking_data_k{k}_dep3.jsonl"
     needed = ("qid", "query", "ctxs")
-    has = {"fields": needed, "passages": ("id", "text", "label")}
-    rows = reader.rows(file.format(k=DOCUMENTS["msmarco"][step]), **has)
-    pool = reader.rows(file.format(k=10), **has) if shots else []
+    passages = ("id", "text", "label")
+    rows = reader.rows(file.format(k=DOCUMENTS["msmarco"][step]), fields=needed, passages=passages)
+    pool = reader.rows(file.format(k=10), fields=needed, passages=passages) if shots else []
     for number, row in enumerate(demos.chosen(rows, "qid", ROWS)):
-        found = demos.examples(row, pool, "qid", shots, lambda other, row=row: other["qid"] != row["qid"])
+        found = demos.examples(row, [each for each in pool if each["qid"] != row["qid"]], "qid", shots)
         said = [
             f"{ranked(e['ctxs'])}\n\nQuery: {e['query']}\nRanking: {by_label(e['ctxs'])}\n\n" for e in found
         ]
@@ -149,12 +150,10 @@ def _classes(name: str, step: int, reader: Reader) -> Iterator[Asked]:
     for row in (*train, *test):
         if type(row["label"]) is not int or not 0 <= row["label"] < classes:
             raise UsageError(f"{row['_place']}: label {row['label']!r} is none of 0 to {classes - 1}")
-    test = (
-        demos.balanced(demos.shuffled(test, demos.SEED), ICL_ROWS, demos.SEED)
-        if len(test) > ICL_ROWS
-        else test
-    )
-    for number, row in enumerate(test):
+    chosen: Sequence[Mapping[str, Any]] = test
+    if len(test) > ICL_ROWS:
+        chosen = demos.balanced(demos.shuffled(test, demos.SEED), ICL_ROWS, demos.SEED)
+    for number, row in enumerate(chosen):
         seed = demos.own_seed(row["text"])
         order = demos.numbers(classes, seed)
         found = demos.balanced(train, SHOTS[name][step], seed)
@@ -175,10 +174,9 @@ def _cited(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
         instruction, said = _told(short, shots, reader)
     for number, row in enumerate(demos.shuffled(rows, demos.SEED)[:ROWS]):
         given = {"demos": said, "instruction": instruction, "question": row["question"]}
+        wanted: Any = row.get("answers")
         if short == "asqa":
             wanted = [pair["short_answers"] for pair in row.get("qa_pairs") or ()]
-        else:
-            wanted = row.get("answers")
         if not wanted:
             raise UsageError(
                 f"{row['_place']}: no {'qa_pairs' if short == 'asqa' else 'answers'} to score by"

@@ -49,7 +49,10 @@ def build(*paths):
 def records(best):
     return [
         making.record(
-            "passkey", f"{length}-{i}", {"accuracy": float(i < best[length]), "fuzzy": 1.0}, length=length
+            "passkey",
+            f"{length}-{i}",
+            {"accuracy": float(i < best[length]), "fuzzy": 1.0},
+            metadata={"length": length},
         )
         for length in best
         for i in range(10)
