@@ -18,7 +18,8 @@ from .. import _files
 from .._grid import part_means
 from . import scoring
 from .prompts import COMMIT, TEMPLATES, Template
-from .sets import LENGTHS, SHOTS, Asked, Reader, asked
+from .reading import Reader
+from .sets import LENGTHS, SHOTS, Asked, asked
 
 SOURCE = _files.Source(
     "helmet", ("data",), "princeton-nlp/HELMET", "data.tar.gz", "c5b85e7f0d954ffe71b3fe5b6d1da17a11094b1b"

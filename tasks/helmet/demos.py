@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,14 +49,12 @@ def popular(row: Row) -> bool:
     return math.log10(row["s_pop"]) < 3
 
 
-def examples(
-    row: Row, pool: Sequence[Row], field: str, shots: int, others: Callable[[Row], bool] = lambda other: True
-) -> list[Row]:
+def examples(row: Row, pool: Sequence[Row], field: str, shots: int) -> list[Row]:
     """`shots` examples for a row, one for each question, in the order of a seed that comes from its key."""
     if not shots:
         return []
     found: dict[str, Row] = {}
-    for each in shuffled([other for other in pool if others(other)], hashed(key_of(row, field))):
+    for each in shuffled(pool, hashed(key_of(row, field))):
         found.setdefault(key_of(each, field), each)
     return list(found.values())[:shots]
 

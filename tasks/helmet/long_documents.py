@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import UsageError
 
 from .. import _files
 from . import demos
 from .prompts import OMITTED
-
-if TYPE_CHECKING:
-    from .sets import Reader
+from .reading import Reader
 
 ASKED = ("narrativeqa", "infbench_qa_eng", "infbench_choice_eng", "infbench_sum_eng", "multi_lexsum")
 LESS = dict(zip(ASKED, (300, 210, 210, 1400, 700)))
 """Tokens that a document is shorter than the length."""
 SHORTEST = {"narrativeqa": 131_073, "multi_lexsum": 0}
-FILES = {name: (f"infbench/longbook{name[8:]}.jsonl", f"longbook{name[8:]}.jsonl") for name in ASKED[1:4]}
+FILES: dict[str, tuple[str, ...]] = {
+    name: (f"infbench/longbook{name[8:]}.jsonl", f"longbook{name[8:]}.jsonl") for name in ASKED[1:4]
+}
 FILES |= {name: (f"{name}.jsonl",) for name in ("narrativeqa", "multi_lexsum")}
 ROWS = 100
 

@@ -217,8 +217,10 @@ def documents(found: Sequence[Mapping[str, Any]]) -> str:
 def ranked(found: Sequence[Mapping[str, Any]]) -> str:
     """Passages of a re-ranking row, with their ids, and titles if the first has one."""
     titled = bool(found) and "title" in found[0]
-    title = (lambda each: f" (Title: {each['title']})") if titled else (lambda each: "")
-    return "\n\n".join(f"[ID: {each['id']}] Document{title(each)}: {each['text']}" for each in found)
+    return "\n\n".join(
+        f"[ID: {each['id']}] Document{' (Title: ' + str(each['title']) + ')' if titled else ''}: {each['text']}"
+        for each in found
+    )
 
 
 def numbered(found: Sequence[Mapping[str, Any]]) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
 
 from .. import _files
@@ -16,6 +15,7 @@ from . import demos
 from .long_documents import ASKED as LONG_DOCUMENTS
 from .long_documents import long_documents
 from .prompts import INSTRUCTIONS, by_label, documents, numbered, ranked
+from .reading import Reader
 
 LENGTHS = tuple(4096 * 2**step for step in range(6))
 KILT = {
@@ -53,51 +53,6 @@ class Asked:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class Reader:
-    """The files of a run: each read once, and noted by `told` with its fingerprint."""
-
-    env: TaskEnvironment
-    name: str
-    told: Callable[[str, str], None]
-
-    def rows(
-        self, *names: str, fields: Sequence[str] = (), passages: Sequence[str] = (), of: str = "ctxs"
-    ) -> list[dict[str, Any]]:
-        """The rows of the first of some files that is in ``--data-dir``; each has `fields`.
-
-        With `passages` the field `of` is a list of objects that have those.
-        """
-        folder = self.env.data_dir
-        if folder is None:
-            raise Unavailable(
-                f"{self.name}: give --data-dir the folder that HELMET's data.tar.gz was unpacked to "
-                f"('harness data fetch helmet' says where it lies); it has {names[0]}"
-            )
-        places = [folder / part / name for name in names for part in ("data", "")]
-        path = next((place for place in places if place.is_file()), None)
-        if path is None:
-            raise Unavailable(f"{self.name}: no {' or '.join(names)} in --data-dir {folder}")
-        found = []
-        for row, place in _files.read(path, lambda fingerprint: self.told(path.name, fingerprint)):
-            if missing := [each for each in fields if each not in row]:
-                raise UsageError(f"{place}: field {missing[0]!r} is missing")
-            if passages and not _has(row[of], passages):
-                raise UsageError(
-                    f"{place}: field {of!r} must be a list of objects with {', '.join(passages)}"
-                )
-            found.append({**row, "_place": place})
-        if not found:
-            raise UsageError(f"{path}: no rows in it")
-        return found
-
-
-def _has(found: Any, names: Sequence[str]) -> bool:
-    return isinstance(found, list) and all(
-        isinstance(each, dict) and set(names) <= each.keys() for each in found
-    )
-
-
 def asked(name: str, length: int, shots: int, reader: Reader) -> Iterator[Asked]:
     """The questions of a set at a length, in the official order.
 
@@ -124,17 +79,18 @@ def asked(name: str, length: int, shots: int, reader: Reader) -> Iterator[Asked]
 def _rag(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
     file, demo_file = KILT[name]
     needed = ("question", "answers", "ctxs")
-    has = {"fields": needed, "passages": ("title", "text")}
-    rows = reader.rows(f"kilt/{file.format(k=DOCUMENTS['kilt'][step])}.jsonl", **has)
-    pool = reader.rows(f"kilt/{demo_file}.jsonl", **has) if shots else []
+    passages = ("title", "text")
+    rows = reader.rows(
+        f"kilt/{file.format(k=DOCUMENTS['kilt'][step])}.jsonl", fields=needed, passages=passages
+    )
+    pool = reader.rows(f"kilt/{demo_file}.jsonl", fields=needed, passages=passages) if shots else []
     popqa = name == "kilt_popqa_3"
     if popqa:
         rows, pool = [list(filter(demos.popular, each)) for each in (rows, pool)]
     for number, row in enumerate(demos.chosen(rows, "id", ROWS)):
-        others = (
-            (lambda other, row=row: other["question"] != row["question"]) if popqa else (lambda other: True)
-        )
-        found = demos.examples(row, pool, "id", shots, others)
+        # popqa's examples come from the questions themselves.
+        others = [each for each in pool if not (popqa and each["question"] == row["question"])]
+        found = demos.examples(row, others, "id", shots)
         said = [
             f"{documents(each['ctxs'])}\n\nQuestion: {each['question']}\nAnswer: {each['answers'][0]}"
             for each in found
@@ -148,11 +104,11 @@ def _rag(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
 def _ranked(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
     file = "msmarco/test_reranking_data_k{k}_dep3.jsonl"
     needed = ("qid", "query", "ctxs")
-    has = {"fields": needed, "passages": ("id", "text", "label")}
-    rows = reader.rows(file.format(k=DOCUMENTS["msmarco"][step]), **has)
-    pool = reader.rows(file.format(k=10), **has) if shots else []
+    passages = ("id", "text", "label")
+    rows = reader.rows(file.format(k=DOCUMENTS["msmarco"][step]), fields=needed, passages=passages)
+    pool = reader.rows(file.format(k=10), fields=needed, passages=passages) if shots else []
     for number, row in enumerate(demos.chosen(rows, "qid", ROWS)):
-        found = demos.examples(row, pool, "qid", shots, lambda other, row=row: other["qid"] != row["qid"])
+        found = demos.examples(row, [each for each in pool if each["qid"] != row["qid"]], "qid", shots)
         said = [
             f"{ranked(e['ctxs'])}\n\nQuery: {e['query']}\nRanking: {by_label(e['ctxs'])}\n\n" for e in found
         ]
@@ -194,12 +150,10 @@ def _classes(name: str, step: int, reader: Reader) -> Iterator[Asked]:
     for row in (*train, *test):
         if type(row["label"]) is not int or not 0 <= row["label"] < classes:
             raise UsageError(f"{row['_place']}: label {row['label']!r} is none of 0 to {classes - 1}")
-    test = (
-        demos.balanced(demos.shuffled(test, demos.SEED), ICL_ROWS, demos.SEED)
-        if len(test) > ICL_ROWS
-        else test
-    )
-    for number, row in enumerate(test):
+    chosen: Sequence[Mapping[str, Any]] = test
+    if len(test) > ICL_ROWS:
+        chosen = demos.balanced(demos.shuffled(test, demos.SEED), ICL_ROWS, demos.SEED)
+    for number, row in enumerate(chosen):
         seed = demos.own_seed(row["text"])
         order = demos.numbers(classes, seed)
         found = demos.balanced(train, SHOTS[name][step], seed)
@@ -220,10 +174,9 @@ def _cited(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
         instruction, said = _told(short, shots, reader)
     for number, row in enumerate(demos.shuffled(rows, demos.SEED)[:ROWS]):
         given = {"demos": said, "instruction": instruction, "question": row["question"]}
+        wanted: Any = row.get("answers")
         if short == "asqa":
             wanted = [pair["short_answers"] for pair in row.get("qa_pairs") or ()]
-        else:
-            wanted = row.get("answers")
         if not wanted:
             raise UsageError(
                 f"{row['_place']}: no {'qa_pairs' if short == 'asqa' else 'answers'} to score by"

@@ -9,7 +9,7 @@ from harness import UsageError
 from harness.evaluation.task_environment import task_environment
 from harness.tasks.helmet import JUDGED, Helmet, demos, long_documents, scoring, without_last
 from harness.tasks.helmet.prompts import TEMPLATES
-from harness.tasks.helmet.sets import Reader
+from harness.tasks.helmet.reading import Reader
 
 from ..helpers.official import environment, run_on, write_rows
 
@@ -177,7 +177,9 @@ def test_long_documents_are_cut_and_say_so(tiny, tmp_path):
     found = list(long_documents.long_documents("infbench_choice_eng", 4096, 2, reader))
     assert {each[0] for each in found} == {"0", "1", "2"}
     _, context, given, answers = found[0]
-    assert context.endswith(" ... [the rest of the text is omitted]") and len(context.split()) == 4096 - 210 - 1
+    assert (
+        context.endswith(" ... [the rest of the text is omitted]") and len(context.split()) == 4096 - 210 - 1
+    )
     assert given["options"] == "A. blue\nB. red\nC. b\nD. c" and answers == ("B", "B. red")
     assert given["demos"].count("[story text]\nQuestion: Q") == 2
     assert given["demos"].endswith(
