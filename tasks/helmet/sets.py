@@ -147,9 +147,9 @@ def _classes(name: str, step: int, reader: Reader) -> Iterator[Asked]:
         reader.rows(f"icl/{short}_{part}.jsonl", fields=("text", "label")) for part in ("train", "test")
     )
     classes = demos.CLASSES[name]
-    for row in (*train, *test):
-        if type(row["label"]) is not int or not 0 <= row["label"] < classes:
-            raise UsageError(f"{row['_place']}: label {row['label']!r} is none of 0 to {classes - 1}")
+    for each in (*train, *test):
+        if type(each["label"]) is not int or not 0 <= each["label"] < classes:
+            raise UsageError(f"{each['_place']}: label {each['label']!r} is none of 0 to {classes - 1}")
     chosen: Sequence[Mapping[str, Any]] = test
     if len(test) > ICL_ROWS:
         chosen = demos.balanced(demos.shuffled(test, demos.SEED), ICL_ROWS, demos.SEED)

@@ -52,7 +52,7 @@ def records(best):
             "passkey",
             f"{length}-{i}",
             {"accuracy": float(i < best[length]), "fuzzy": 1.0},
-            metadata={"length": length},
+            metadata={"length": length, "depth": 0},
         )
         for length in best
         for i in range(10)
