@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..prompts.truncation import RULES
+from ..prompts.truncation import AUTO, RULES
 from . import timeouts
 
 MOST = 2**40
@@ -26,7 +26,7 @@ class RunSettings:
     adapter: Path | None = None  # None: what ships for the model, if anything
     context_length: int | None = None
     max_context: int | None = None
-    truncate: str = "middle"
+    truncate: str = AUTO
     chat: str = "auto"
     limit: int | None = None
     seed: int = 42
@@ -46,7 +46,7 @@ class RunSettings:
 
 def check_values(settings: RunSettings) -> None:
     """Refuse numbers and words that no run can have, whatever its method and model. Raises UsageError."""
-    if settings.truncate not in RULES:
+    if settings.truncate not in (*RULES, AUTO):
         raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
     for flag, value in (
         ("limit", settings.limit),
