@@ -98,7 +98,7 @@ class Tokenizing:
         source = random.Random(draw)
         first = self._first(row.exchanges[0][0], source)
         parts, answers, length = [], list[tuple[int, int]](), 0
-        data = [first.data] if first.data else []
+        data = list(first.data or ())
         for number, (prompt, answer) in enumerate(row.exchanges):
             head = first.text if number == 0 else self._head(prompt, source)
             end = self._turn_end() if number < len(row.later) else ""
