@@ -94,7 +94,7 @@ def strata_of(row: SuiteRow, column: Mapping[str, Any]) -> dict[str, dict[Key, f
 def contexts_of(row: SuiteRow, column: Mapping[str, Any]) -> dict[Key, Hashable]:
     """What the samples of `strata_of` are questions about, by the same keys."""
     return {
-        (int(run.identity["seed"]), task, name): record.context or (task, name)
+        (int(run.identity["seed"]), task, name): record.text_hash or (task, name)
         for run in row.runs
         for task in column["tasks"]
         for name, record in run.of_task(task).items()

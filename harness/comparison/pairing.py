@@ -93,7 +93,7 @@ def pair_up(
                 raise UsageError(f"task {task} has no score {name!r}; it has {', '.join(record.scores)}")
         pairs.a.append(float(x.scores[name]) if x.finished else 0.0)
         pairs.b.append(float(y.scores[name]) if y.finished else 0.0)
-        pairs.contexts.append(x.context or y.context or (task, key))
+        pairs.contexts.append(x.text_hash or y.text_hash or (task, key))
         pairs.other_prompt += x.prompt_hash != y.prompt_hash
     return pairs
 
@@ -179,7 +179,9 @@ def _sharing(a: LoadedRun, b: LoadedRun, pairs: Sequence[Pairs]) -> Iterator[str
     unsaid = [
         p.task
         for p in pairs
-        if any(r.cost.questions > 1 and not r.context for run in (a, b) for r in run.of_task(p.task).values())
+        if any(
+            r.cost.questions > 1 and not r.text_hash for run in (a, b) for r in run.of_task(p.task).values()
+        )
     ]
     if unsaid:
         yield (

@@ -45,7 +45,7 @@ PLAIN = (
     "id",
     "status",
     "prompt_hash",
-    "context",
+    "text_hash",
     "references_hash",
     "prompt_tokens",
     "new_tokens",

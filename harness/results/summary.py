@@ -71,7 +71,7 @@ def digest(records: Iterable[SampleRecord]) -> str:
     """Sixteen hex digits over all that a summary reads of `records`, in whatever order they come."""
     lines = sorted(
         json.dumps([r.key, r.status, r.scores, r.metadata, r.prompt_tokens, r.stop_reason])
-        + (json.dumps(r.context) if r.context else "")
+        + (json.dumps(r.text_hash) if r.text_hash else "")
         + json.dumps([vars(r.truncation), vars(r.measured), vars(r.cost)])
         for r in records
     )
@@ -100,7 +100,7 @@ def sums_up(content: Mapping[str, Any], records: Records) -> bool:
 
 def contexts_of(records: Sequence[SampleRecord]) -> list[Hashable]:
     """What each of a task's records is a question about: what makes them dependent on one another."""
-    return [r.context or r.key for r in records]
+    return [r.text_hash or r.key for r in records]
 
 
 def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:

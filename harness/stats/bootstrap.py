@@ -152,6 +152,33 @@ def student(level: float, freedom: float) -> float:
     return float(stdtrit(freedom, (1 + level) / 2))
 
 
+def resampled_means(
+    strata: Sequence[Sequence[float]], seed: int = 0, resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """``[strata, resamples]``: the mean of each stratum, resampled again and again within itself.
+
+    Where few distinct values are shared by many samples (scores of right and wrong), it is drawn how often
+    each value comes up, which is the same and takes far less time than drawing samples one by one. Of more
+    than 4,096 samples, values are first rounded as `grouped` says.
+    """
+    rng = np.random.default_rng(seed)
+    means = np.empty((len(strata), resamples))
+    for row, stratum in zip(means, strata):
+        values = np.asarray(stratum, dtype=np.float64)
+        distinct, counts = grouped(values)
+        by_value = 10 * len(distinct) < len(values)  # drawing a count takes about ten times as long
+        step = max(1, BLOCK // (len(distinct) if by_value else len(values)))
+        for start in range(0, resamples, step):
+            size = min(step, resamples - start)
+            if by_value:
+                drawn = rng.multinomial(len(values), counts / len(values), size=size)
+                row[start : start + size] = drawn @ distinct / len(values)
+            else:
+                places = rng.integers(len(values), size=(size, len(values)))
+                row[start : start + size] = values[places].mean(axis=1)
+    return means
+
+
 def grouped(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Distinct values, in the order in which they first come, and how often each comes.
 

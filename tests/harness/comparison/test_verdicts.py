@@ -374,7 +374,7 @@ def test_questions_on_one_context_are_tested_together(tmp_path):
             if together:
                 for run in (a, b):
                     for (_, name), record in run.records.items():
-                        object.__setattr__(record, "context", f"text {int(name[1:]) // 10}")
+                        object.__setattr__(record, "text_hash", f"text {int(name[1:]) // 10}")
             found = compare(a, b, resamples=500)
             [row] = found.rows
             assert (row.n, row.contexts) == (200, 20 if together else 200)
@@ -389,12 +389,12 @@ def test_how_many_contexts_stand_behind_is_said(tmp_path):
     a, b = pair(tmp_path, {"passkey": [1.0] * 12}, {"passkey": [0.0] * 12}, second={"method": "new"})
     for run in (a, b):
         for (_, name), record in run.records.items():
-            object.__setattr__(record, "context", str(int(name[1:]) % 3))
+            object.__setattr__(record, "text_hash", str(int(name[1:]) % 3))
     [row] = compare(a, b).rows
     assert (row.contexts, row.verdict, row.p_mcnemar) == (3, "too few samples to tell", None)
     assert "questions on one context are tested together: passkey 12 on 3 contexts" in compare(a, b).caveats
     for record in [r for run in (a, b) for r in run.records.values()]:
-        object.__setattr__(record, "context", "the one")
+        object.__setattr__(record, "text_hash", "the one")
     found = compare(a, b)
     assert (found.rows[0].contexts, found.rows[0].verdict) == (12, "worse")
     assert any("all questions are on one context" in line for line in found.caveats)

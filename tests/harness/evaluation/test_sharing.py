@@ -280,6 +280,6 @@ def test_costs_of_a_run_that_goes_on_are_those_of_one_that_was_not_stopped(asked
         name: r["cost"]["questions"] for name, r in whole.items()
     }
     assert again["a3"]["cost"]["questions"] == 3 and answers(again) == answers(whole)
-    texts = {name: record["context"] for name, record in again.items()}
+    texts = {name: record["text_hash"] for name, record in again.items()}
     assert texts["a1"] == texts["a2"] == texts["a3"] and len(set(texts.values())) == 3
     assert result.summary["tasks"][0]["contexts"] == 3
