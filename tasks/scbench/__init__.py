@@ -64,8 +64,6 @@ class Scbench(Task):
         self.preset = f"scbench-{options.mode}{how}@1 {COMMIT}"
         self._facts: dict[str, Any] = {}
         self._needles: dict[tuple[str, str], dict[str, str]] = {}
-        if self.task in REPOQA:
-            functions.require()  # now, not when the first answer is there to be scored
 
     @classmethod
     def fetch(cls, offline: bool) -> Path:
@@ -82,6 +80,8 @@ class Scbench(Task):
         UsageError
             If the data cannot be had, or a row is broken (named by file and line).
         """
+        if self.task in REPOQA:
+            functions.require()  # now, not when the first answer is there to be scored
         path, revision = located(self.task, env)
         self._facts["revision"] = revision
         if revision.startswith("early") and env.notify:
@@ -199,6 +199,7 @@ class Scbench(Task):
         given = next((row[name] for name in cls.answer_fields if name in row), None)
         facts: dict[str, Any] = {"part": part}
         if part == "repoqa":
+            functions.require()
             facts |= {"name": row.get("func_name"), "lang": row.get("lang"), "needles": _needles(row)}
             if not isinstance(facts["name"], str) or not isinstance(facts["lang"], str):
                 raise UsageError("RepoQA needs fields 'func_name' and 'lang'")

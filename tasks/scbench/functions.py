@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from harness.errors import UsageError
+from harness.errors import Unavailable, UsageError
 
 ENOUGH = 0.8
 """Similarity from which a function counts as repeated."""
@@ -23,12 +23,12 @@ _BLOCK = re.compile(r"^```(?:\w+)?\s*\n(.*?)(?=^```)```", re.DOTALL | re.MULTILI
 
 
 def require() -> None:
-    """Raise UsageError if a package that RepoQA's comparison needs is missing."""
+    """Raise Unavailable if a package that RepoQA's comparison needs is missing."""
     try:
         import nltk  # noqa: F401
         import tree_sitter_languages  # noqa: F401
     except ImportError as error:
-        raise UsageError(
+        raise Unavailable(
             f"RepoQA needs {error.name}: pip install 'long-context-harness[repoqa]' (in a checkout: pip install -e "
             "'.[repoqa]'); the other tasks of scbench do without"
         ) from None

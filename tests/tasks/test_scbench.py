@@ -194,11 +194,14 @@ def test_repoqa_asks_which_function_of_the_repository_is_repeated(tmp_path):
     )
 
 
-def test_without_the_packages_repoqa_names_them_and_the_others_run(monkeypatch):
+def test_without_the_packages_repoqa_names_them_and_the_others_run(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tree_sitter_languages", None)
+    for name in ("repoqa", "kv"):
+        write_rows(tmp_path / "data" / f"scbench_{name}.jsonl", row(name))
     with pytest.raises(UsageError, match=r"pip install 'long-context-harness\[repoqa\]'"):
-        made("repoqa")
-    assert made("kv").name == "scbench/kv"
+        list(made("repoqa").samples(environment(tmp_path / "data")))
+    result, _ = run_on(tiny_folder, tmp_path / "runs", tmp_path / "data", "scbench", limit=1)
+    assert [r["task"] for r in result.summary["tasks"]] == ["scbench/kv"]
 
 
 def test_the_table_has_a_number_for_each_turn_and_kind():
