@@ -92,6 +92,14 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         """Names `variant` is known to take here, sorted; empty if they cannot be known."""
         return []
 
+    @classmethod
+    def rival(cls, options: Any) -> str | None:
+        """The method that does the same without this one's idea, if there is one.
+
+        A run that is told no task shows both on the same texts. `options` are this class's.
+        """
+        return None
+
     def __init__(self, model: LanguageModel, options: BaseOptions) -> None:
         self.model = model
         self.options = options

@@ -56,6 +56,11 @@ class TwoPass(CalibratedMethod):
         asked = self.options.standardise
         return self.start == "last" if asked is None else asked == "smooth"
 
+    @classmethod
+    def rival(cls, options: TwoPassOptions) -> str:
+        """One pass of the same weights, with one ratio for all intervals."""
+        return options.compressor
+
     def tokens_to_process(self, tokens: int, decoding: Decoding) -> int:
         first = self.plan(tokens, decoding.max_new_tokens).first
         if first == RAW or self.options.retrieval != "attention":
