@@ -79,9 +79,7 @@ def rival_of(settings: RunSettings) -> str | None:
 
 
 def carry_out(settings: RunSettings, rival: str) -> FirstLook:
-    """Run the method and its rival on the same samples.
-
-    The rival gets the same adapter and those of the options that it has too.
+    """Run the method and its rival on the same samples, with the same adapter.
 
     Raises
     ------
@@ -98,7 +96,7 @@ def carry_out(settings: RunSettings, rival: str) -> FirstLook:
         cut = WINDOW if native > WINDOW else None
         settings = replace(settings, tasks=(TASK,), task_settings={TASK: GRID}, context_length=cut)
         plan = plan_run(settings, display.note, models)
-        beside = _plan_rival(settings, rival, models, display)
+        beside = _plan_rival(plan, rival, models, display)
     method, other = (Look(each, _execute(each)) for each in (plan, beside))
     runs = [load_run(look.result.folder.path) for look in (method, other)]
     return FirstLook(method, other, compare(runs[1], runs[0]).rows[0], native)
@@ -111,11 +109,11 @@ def _window(settings: RunSettings, models: SharedModels, display: RunDisplay) ->
     return models(settings.model, context_length=None, notify=display.note, **wanted).context_length
 
 
-def _plan_rival(settings: RunSettings, rival: str, models: SharedModels, display: RunDisplay) -> RunPlan:
-    known = registry.method(rival).cls.Options.model_fields
-    shared = {name: value for name, value in settings.options.items() if name in known}
+def _plan_rival(plan: RunPlan, rival: str, models: SharedModels, display: RunDisplay) -> RunPlan:
+    settings = plan.settings
+    options = dict(plan.method.rival_options())
     try:
-        return plan_run(replace(settings, method=rival, options=shared), display.note, models)
+        return plan_run(replace(settings, method=rival, options=options), display.note, models)
     except UsageError as error:
         alone = f"`--task {TASK}` runs {settings.method} alone"
         raise UsageError(f"{rival}, to be shown beside {settings.method}: {error}; {alone}") from None

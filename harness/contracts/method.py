@@ -123,6 +123,10 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         whole = type(self).compress_and_generate is not Method.compress_and_generate
         return self.two_phase and (self.query_agnostic or not whole)
 
+    def rival_options(self) -> Mapping[str, Any]:
+        """Options under which the `rival` has as much room as this method has; asked once the adapter is known."""
+        return {}
+
     def make_query_agnostic(self) -> None:
         """From now on work without seeing the question. Raises UsageError if the method cannot."""
         if self.sees_question and not self.two_phase:
