@@ -158,9 +158,7 @@ def put_to_test(
     if smallest_p(n) >= LEVEL:
         return Tested(claim, shown, head, n, difference, interval, why=f"{n} samples are too few")
     found = sign_flips(contributions(contrasts).tolist())
-    binary = len(ids) == 2 and {v for s in strata for t in column["tasks"] for v in s[t].values()} <= {
-        0.0,
-        1.0,
-    }
+    scores = {score for row in strata for samples in row.values() for score in samples.values()}
+    binary = len(ids) == 2 and scores <= {0.0, 1.0}
     tested = Tested(claim, shown, head, n, difference, interval, found.p)
     return replace(tested, contrasts=tuple(map(tuple, contrasts)), binary=binary)
