@@ -45,16 +45,16 @@ class Tested:
     contrasts: tuple[tuple[float, ...], ...] = ()
     binary: bool = False
 
-    def detectable(self, level: float) -> float | None:
+    def detectable(self, level: float, most: float = 100.0) -> float | None:
         """The true difference, in points, that these samples would have shown with a chance of `POWER`.
 
-        None where there is none up to 100 points, or the spread is not known.
+        None where there is none up to `most`, or the spread is not known.
         """
         shares = [[value / 100 for value in stratum] for stratum in self.contrasts]
         if not self.binary and len({value for stratum in shares for value in stratum}) < 2:
             return None  # nothing is known of the spread
         found = detectable_difference(shares, binary=self.binary, alpha=level)
-        return None if found is None or found > 1 else 100 * found
+        return None if found is None or 100 * found > most else 100 * found
 
 
 def findings_table(outcome: Mapping[str, Any], rows: Sequence[SuiteRow]) -> Table:
