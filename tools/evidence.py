@@ -128,9 +128,9 @@ def judged(tested: Sequence[Tested]) -> list[tuple[Tested, float | None]]:
 
 
 def decision(one: Tested, p: float | None) -> str:
-    """``confirmed``, ``refuted``, or ``cannot be told`` with the reason."""
+    """``confirmed``, ``refuted``, ``cannot be told`` (with the reason), or ``not run``."""
     if p is None or one.difference is None:
-        return f"cannot be told: {one.why}"
+        return "not run" if not one.n else f"cannot be told: {one.why}"
     if p >= LEVEL:
         return "cannot be told"
     return "confirmed" if one.difference > 0 else "refuted"
@@ -154,7 +154,9 @@ def table(tested: Sequence[Tested]) -> str:
         ]
         lines.append("| " + " | ".join(cells) + " |")
     counts = [decision(t, p).partition(":")[0] for t, p in judged(tested)]
-    summed = ", ".join(f"{counts.count(word)} {word}" for word in ("confirmed", "refuted", "cannot be told"))
+    summed = ", ".join(
+        f"{counts.count(word)} {word}" for word in ("confirmed", "refuted", "cannot be told", "not run")
+    )
     return "\n".join([*lines, "", f"{len(tested)} claims: {summed}; Holm's correction is over {tests}.", ""])
 
 
@@ -187,6 +189,8 @@ def draw(tested: Sequence[Tested], path: Path) -> None:
             axes.plot(one.difference / scale, place, "o", color="#124")
         labels = [textwrap.fill(f"{t.claim} (n {t.n})", 38) for t in reversed(rows)]
         axes.set_yticks(range(len(rows)), labels, fontsize=8)
+        if losses:
+            axes.set_xscale("symlog", linthresh=0.1)
         axes.axvline(0, color="#555", linestyle=":")
         axes.set_xlabel(f"difference, {unit}, with its 95 % interval")
         axes.spines[["top", "right"]].set_visible(False)
