@@ -66,6 +66,7 @@ def main() -> None:
         weights = read_weights(card["method"], Path(folder), model)
         memories[name] = OneForAll(weights, int(only)) if only else weights, form
         cards[name] = {k: card.get(k) for k in ("method", "steps", "loss", "start", "sinks", "train_ratios")}
+        cards[name] |= {"only": int(only)} if only else {}
     before = args.windows * args.interval + max(form.sinks for _, form in memories.values())
     texts = list(choose(args.texts, model, before + args.continuation, args.each))
     ratios = [int(r) for r in args.ratios.split(",")]
