@@ -60,7 +60,7 @@ class ZeroScrolls(Task):
     """ZeroSCROLLS (https://arxiv.org/abs/2305.14196): ten tasks over long texts, without training examples.
 
     ``zero_scrolls`` alone stands for all ten. A row has its whole prompt; how it is changed for chat models and cut is
-    the official code's. The answers of the test split are hidden: a run on it has no score, and `harness report
+    the official code's. The answers of the test split are hidden: a run on it has no score, and `harness report --kind
     zero_scrolls` writes its predictions in the form that the leaderboard takes.
     """
 
