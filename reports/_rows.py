@@ -8,21 +8,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import UsageError, registry
+from harness.comparison.tables import run_cell
 from harness.contracts import LoadedRun, SampleRecord
-from harness.documents import Cell, Column, Mark
+from harness.documents import Column
 from harness.results import summarise
-from harness.results.labels import shared_options
+from harness.results.labels import shared_options, unsaid_options
+
+__all__ = [
+    "RUN",
+    "TASK",
+    "Member",
+    "data_line",
+    "footers",
+    "limit_line",
+    "members",
+    "run_cell",
+    "scaled",
+    "summary",
+    "truncation_line",
+]
 
 RUN = Column("run", "run", kind="name")
 TASK = Column("task", "task", kind="name")
-
-
-def run_cell(run: LoadedRun) -> Cell:
-    """The run's label, marked if the method sees the question or something must be said of the run."""
-    marks = {Mark.SEES_QUESTION} if run.sees_question else set()
-    if run.warnings:
-        marks.add(Mark.WARNED)
-    return Cell(run.label, marks=frozenset(marks))
 
 
 def summary(run: LoadedRun) -> dict[str, Any]:
@@ -86,6 +93,7 @@ def footers(runs: Sequence[LoadedRun]) -> list[str]:
     lines = [data_line(runs), truncation_line(runs), *limit_line(runs)]
     lines.append("hashes: " + ", ".join(f"{run.label} {run.hash}" for run in runs))
     lines += [f"every {method} here: {options}" for method, options in shared_options(runs).items()]
+    lines += [f"{label} with {options}" for label, options in unsaid_options(runs).items()]
     models = list(dict.fromkeys(run.model for run in runs))
     windows = sorted({int(run.identity["context_length"]) for run in runs})
     shown = " or ".join(f"{w:,}" for w in windows)

@@ -23,11 +23,11 @@ from ._rows import RUN, Member, footers, members, run_cell, scaled, summary
 
 COLUMNS = (
     RUN,
-    Column("kv_mib", "KV", "MiB"),
-    Column("compression", "ratio", format=".2f"),
-    Column("prompt_tokens", "tokens", format=",.0f", intervals=False),
-    *(Column(f"{phase}_s", phase, "s", format=".2f") for phase in PHASES),
-    Column("seconds", "total", "s", format=".2f"),
+    Column("kv_mib", "KV", "MiB", spread=False),
+    Column("compression", "ratio", format=".2f", spread=False),
+    Column("prompt_tokens", "tokens", format=",.0f", intervals=False, detail=1),
+    *(Column(f"{phase}_s", phase, "s", format=".2f", detail=2, spread=False) for phase in PHASES),
+    Column("seconds", "total", "s", format=".2f", spread=False),
     Column("peak_gib", "peak", "GiB", format=".2f"),
     Column("n", "samples", kind="text"),
 )

@@ -20,16 +20,31 @@ if TYPE_CHECKING:
     from ..documents.document import Document
     from ..documents.tables import Table
 
-DEFAULT = ("scores", "cost", "comparison")
-EVERYTHING = ("scores", "comparison", "cost", "lengths", "grid", "failures", "samples")
-"""What the page holds unless ``--kind`` says otherwise, in its order."""
+DEFAULT = ("headline", "scores", "cost", "comparison")
+SHORT = ("headline", "scores", "cost")
+"""What a terminal shows: the headline has what the comparison would say again."""
+EVERYTHING = ("headline", "comparison", "cost", "scores", "lengths", "grid", "failures", "samples")
+"""What the page holds unless ``--kind`` says otherwise, in its order; then come those of other packages."""
+NO_DEFAULT = ("summary", "suite")
+"""Reports that only ``--kind`` asks for: they say again what others say, or are of something else than runs."""
 FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
+
+MORE = "every column and data set, and how the numbers were made: --all; as a page: --out report.html"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--kind", "kinds", multiple=True, help=f"Report, repeatable (default {', '.join(DEFAULT)}; html: all)."
+    "--kind",
+    "kinds",
+    multiple=True,
+    help=f"Report, repeatable (default {', '.join(DEFAULT)}; html and --all: every one installed).",
+)
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="On a terminal: every report, every column, and how the numbers were made.",
 )
 @click.option(
     "--format",
@@ -54,6 +69,7 @@ FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
 def report(
     paths: tuple[Path, ...],
     kinds: tuple[str, ...],
+    everything: bool,
     form: str | None,
     out: Path | None,
     baseline: str | None,
@@ -76,14 +92,29 @@ def report(
             "--json prints JSON; for a file say --out NAME.json, and leave --json and --format out"
         )
     chosen = "json" if as_json else form or _by_name(out)
-    names = kinds or (EVERYTHING if chosen == "html" else DEFAULT)
+    whole = everything or chosen == "html"
+    names = kinds or (
+        _installed(EVERYTHING, others=True)
+        if whole
+        else _installed(SHORT if chosen == "terminal" else DEFAULT)
+    )
     makers = _reports(names, published)
     loaded = load_runs(list(paths) or [Path("runs")])
     if record is not None:
         _record(loaded, record)
     runs = _first(merged(loaded), baseline)
     documents = [document for maker in makers if not (document := maker.build(runs)).empty]
-    _write(documents, runs, chosen, out, title or _title(runs), force)
+    compact = not everything and out is None
+    _write(documents, runs, chosen, out, title or _title(runs), force, compact)
+
+
+def _installed(names: Sequence[str], *, others: bool = False) -> list[str]:
+    """Those of our reports that are installed; with `others` all else that is."""
+    from .._util import entry_points
+
+    known = entry_points.claims("reports")
+    rest = sorted(known.keys() - {*names, *DEFAULT, *EVERYTHING, *NO_DEFAULT}) if others else []
+    return [name for name in names if name in known] + rest
 
 
 def _by_name(out: Path | None) -> str:
@@ -160,14 +191,20 @@ def _write(
     out: Path | None,
     title: str,
     force: bool,
+    compact: bool,
 ) -> None:
     """Print the reports, or write them to `out`."""
     from .. import render
 
     if form == "terminal" and out is None:
+        from rich.text import Text
+
         from ..console.progress import Display
 
-        Display().show(lambda width: render.as_terminal(documents, width))
+        display = Display()
+        display.show(lambda width: render.as_terminal(documents, width, compact=compact))
+        if compact:
+            display.show(lambda width: Text(MORE, style="dim"))
         return
     if form == "csv":
         _write_csv(render.tables(documents), out, force)

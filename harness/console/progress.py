@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 LOGGED = 20.0
 """Seconds between two lines on progress where there is no terminal for a bar."""
+
+PIPE = 180
+"""Columns where there is no terminal, unless the environment's COLUMNS says how many."""
 
 
 class Display:
@@ -59,13 +63,15 @@ class Display:
             self.progress.remove_task(row)
 
     def show(self, make: Callable[[int], RenderableType], *, copied: bool = False) -> None:
-        """Print a result, made for the width there is, to standard output; a file or pipe gets a wide one.
+        """Print a result, made for the width there is, to standard output.
+
+        A file or pipe is as wide as COLUMNS says, or else wide.
 
         What is meant to be `copied` keeps its lines whole: a command broken in two would be two commands.
         """
         console = Console()
-        if not console.is_terminal:
-            console = Console(width=180)
+        if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+            console = Console(width=PIPE)
         console.print(Visible(make(console.width)), soft_wrap=copied)
 
 

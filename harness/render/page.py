@@ -181,11 +181,7 @@ def _cell(column: Column, cell: Cell, *, first: bool) -> dict[str, Any]:
         "value": "" if cell.value is None else visible(str(cell.value), one_line=True),
         "main": visible(column.main(cell), one_line=True),
         "best": Mark.BEST in cell.marks,
-        "signs": [
-            {"mark": str(m), "symbol": SYMBOLS[m], "meaning": MEANINGS[m]}
-            for m in cell.all_marks
-            if m in SYMBOLS
-        ],
+        "signs": [{"mark": str(m), "symbol": SYMBOLS[m], "meaning": MEANINGS[m]} for m in cell.signs],
         "interval": f"[{interval}]" if interval else "",
         "published": visible(published_text(column, cell), one_line=True),
     }
