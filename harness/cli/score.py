@@ -38,7 +38,6 @@ def score(file: Path, drop_thoughts: bool, as_json: bool) -> None:
     from ..documents import Cell, Column, Row, Table
     from ..render.terminal import table
 
-<<<<<<< HEAD
     columns = [
         Column("task", "task", kind="name"),
         Column("n", "n", format=",d"),
@@ -49,17 +48,9 @@ def score(file: Path, drop_thoughts: bool, as_json: bool) -> None:
         for task, n in result.counts().items()
     ]
     Display().show(lambda width: table(Table("scores", "Scores × 100", columns, rows), width, compact=True))
-=======
-    table = Table("task")
-    table.add_column("n", justify="right")
-    table.add_column("score", justify="right")
-    for task, n in result.counts().items():
-        table.add_row(task, str(n), f"{means[task]:.2f}")
-    Console().print(table)
     if result.thoughts:
         rule = (
             "only what follows them was scored" if drop_thoughts else "scored with the answer, as officially"
         )
         hint = "" if drop_thoughts else "; --drop-thoughts scores what follows"
         click.echo(f"note: {result.thoughts} predictions hold a thought (<think>): {rule}{hint}")
->>>>>>> main
