@@ -102,12 +102,20 @@ def footers(runs: Sequence[LoadedRun]) -> list[str]:
     for run in runs:
         for warning in run.warnings:
             said.setdefault(warning, []).append(run.label)
-        for row in (run.content.get("summary") or {}).get("tasks", ()):  # as it was written, if it was
+        for row in _summed(run):
             for note, count in row.get("notes", {}).items():
                 said.setdefault(note, []).append(
                     f"{run.label} ({row['task']}: {count} of {row['n_ok']} samples)"
                 )
     return lines + [f"! {', '.join(who)}: {warning}" for warning, who in said.items()]
+
+
+def _summed(run: LoadedRun) -> list[dict[str, Any]]:
+    """The rows of its summary; none of a run that cannot be summed up, which a table without them can still show."""
+    try:
+        return list(summary(run)["tasks"])
+    except UsageError:
+        return []
 
 
 def data_line(runs: Sequence[LoadedRun]) -> str:
