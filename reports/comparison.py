@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness import Report
+from harness.comparison.forest import forest
 from harness.comparison.tables import comparison_tables
 from harness.contracts import LoadedRun
 from harness.documents import Document
@@ -24,4 +25,6 @@ class ComparisonReport(Report):
         if not found:
             return Document("comparison", "Comparison", notes=notes)
         told = footers([runs[0], *(made.run for made in found)])
-        return Document("comparison", "Comparison", comparison_tables(found, told), notes=notes)
+        return Document(
+            "comparison", "Comparison", comparison_tables(found, told), [forest(found)], notes=notes
+        )

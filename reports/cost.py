@@ -67,7 +67,9 @@ class Cost(Report):
         if len(tasks) > MANY:
             goals = goals_of(runs)
             means = [
-                f"{g.family}: means of its tasks, weighted as {g.column.heading} weighs them" for g in goals
+                f"{g.family}: mean of its {len(g.weights)} tasks, each counting as much as it does in the score"
+                for g in goals
+                if len(g.weights) > 1
             ]
             whole = Table(
                 "cost",

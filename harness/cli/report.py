@@ -27,7 +27,7 @@ EVERYTHING = ("headline", "comparison", "cost", "scores", "lengths", "grid", "fa
 """What the page holds unless ``--kind`` says otherwise, in its order; then come those of other packages."""
 NO_DEFAULT = ("summary", "suite")
 """Reports that only ``--kind`` asks for: they say again what others say, or are of something else than runs."""
-FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
+FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html", "pdf")
 
 MORE = "every column and data set, and how the numbers were made: --all; as a page: --out report.html"
 
@@ -92,7 +92,7 @@ def report(
             "--json prints JSON; for a file say --out NAME.json, and leave --json and --format out"
         )
     chosen = "json" if as_json else form or _by_name(out)
-    whole = everything or chosen == "html"
+    whole = everything or chosen in ("html", "pdf")
     names = kinds or (
         _installed(EVERYTHING, others=True)
         if whole
@@ -120,6 +120,7 @@ def _installed(names: Sequence[str], *, others: bool = False) -> list[str]:
 def _by_name(out: Path | None) -> str:
     """The format that a file's name asks for."""
     endings = {".html": "html", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
+    endings[".pdf"] = "pdf"
     if out is None or out.suffix in ("", ".txt"):
         return "terminal"
     if out.suffix not in endings:
@@ -209,6 +210,9 @@ def _write(
     if form == "csv":
         _write_csv(render.tables(documents), out, force)
         return
+    if form == "pdf":
+        _write_pdf(documents, runs, out, title, force)
+        return
     text = {
         "terminal": lambda: _as_text(documents),
         "markdown": lambda: render.as_markdown(documents, title),
@@ -220,6 +224,21 @@ def _write(
         click.echo(text, nl=False, file=stdout())
         return
     _save(out, text, force)
+    say(f"written to {out}")
+
+
+def _write_pdf(
+    documents: Sequence[Document], runs: Sequence[LoadedRun], out: Path | None, title: str, force: bool
+) -> None:
+    from .. import render
+    from ..render.pdf import browser, pdf
+
+    if out is None:
+        raise UsageError("a PDF is written to a file: say --out NAME.pdf")
+    browser()  # before any work
+    _check_free(out, force)
+    content = pdf(render.as_html(documents, title, *_frame(runs)))
+    _save(out, content, force)
     say(f"written to {out}")
 
 
@@ -271,10 +290,14 @@ def _write_csv(tables: Sequence[Table], out: Path | None, force: bool) -> None:
     say(f"written to {out}")
 
 
-def _save(path: Path, text: str, force: bool) -> None:
-    """Write a file, whole or not at all. Raises UsageError for one that is there, or that cannot be written."""
+def _check_free(path: Path, force: bool) -> None:
     if path.exists() and not force:
         raise UsageError(f"{path} is there already; choose another --out, or say --force")
+
+
+def _save(path: Path, text: str | bytes, force: bool) -> None:
+    """Write a file, whole or not at all. Raises UsageError for one that is there, or that cannot be written."""
+    _check_free(path, force)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)

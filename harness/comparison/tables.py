@@ -15,13 +15,13 @@ MANY = 16
 COLUMNS = (
     Column("run", "run", kind="name"),
     Column("task", "task", kind="name"),
+    Column("verdict", "the run is", kind="text"),
+    Column("difference", "difference", format="+.1f"),
     Column("n", "n", format=",d"),
     Column("baseline", "baseline", detail=1),
     Column("ours", "run", detail=1),
-    Column("difference", "difference", format="+.1f"),
-    Column("verdict", "the run is", kind="text"),
-    Column("p_raw", "p", detail=3),
     Column("p", "p, Holm", detail=2),
+    Column("p_raw", "p", detail=3),
     Column("wins", "better on", format=",d", detail=3),
     Column("losses", "worse on", format=",d", detail=3),
 )

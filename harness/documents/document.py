@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .tables import Table
 
 if TYPE_CHECKING:
+    from .browser import Browser
     from .figures import Figure, Strip
 
 
@@ -34,7 +35,8 @@ class Answer:
 class Document:
     """What a report comes to; `harness.render` writes it in any format.
 
-    `answers` come before everything else; `notes` are lines for the reader that belong to no single table.
+    `answers` come before everything else; `browser` is every sample, for a page alone; `notes` are lines for the
+    reader that belong to no single table.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Document:
     samples: Sequence[SampleView] = ()
     notes: Sequence[str] = field(default=())
     answers: Sequence[Answer] = ()
+    browser: Browser | None = None
 
     @property
     def empty(self) -> bool:

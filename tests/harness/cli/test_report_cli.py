@@ -147,7 +147,7 @@ def test_the_run_that_others_are_compared_with_can_be_named(tmp_path, capsys):
     assert "did you mean 'two_pass'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["x.pdf", "x.xlsx", "x.htm"])
+@pytest.mark.parametrize("name", ["x.docx", "x.xlsx", "x.htm"])
 def test_an_ending_without_a_format_is_refused(tmp_path, capsys, name):
     make_run(tmp_path / "runs", {"passkey": [1.0] * 8})
     assert invoke(["report", str(tmp_path / "runs"), "--out", str(tmp_path / name)]) == 2
