@@ -19,7 +19,11 @@ def browser(runs: Sequence[LoadedRun]) -> Browser | None:
     """None where no run has a record with an answer or an error."""
     found = [{(m.task, name): m for m in members(run) for name in run.of_task(m.task)} for run in runs]
     keys = dict.fromkeys(key for each in found for key in each)
-    if not any(r.prediction is not None or r.error is not None for run in runs for r in run.records.values()):
+    if not any(
+        r.prediction is not None or r.answers or r.error is not None
+        for run in runs
+        for r in run.records.values()
+    ):
         return None
     longest = max(SHORTEST, min(LONGEST, MOST // max(1, len(keys) * (len(runs) + 3))))
     samples = [_sample(key, runs, found, longest) for key in keys]
@@ -88,8 +92,16 @@ def _answer(member: Member, record: SampleRecord, run: LoadedRun, longest: int) 
     if ratios and isinstance(size, int) and record.answer_token is not None:
         place = max(0, record.answer_token - sinks) // size
         holder = place if place < len(ratios) else None
+    said = "\n".join(f"{i}. {a.prediction or ''}" for i, a in enumerate(record.answers, start=1))
     return BrowsedAnswer(
-        score, shortened(record.prediction or "", longest), state, cut, lost, ", ".join(facts), ratios, holder
+        score,
+        shortened(record.prediction or said, longest),
+        state,
+        cut,
+        lost,
+        ", ".join(facts),
+        ratios,
+        holder,
     )
 
 

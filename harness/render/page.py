@@ -199,6 +199,7 @@ def _pieces(made: Table) -> list[list[Column]]:
     def width(column: Column) -> int:
         cells = [row.cell(column) for row in made.rows]
         texts = [column.heading, *(column.interval(c) or column.main(c) for c in cells)]
+        texts += [published_text(column, c) for c in cells]
         return 3 + max(min(LONG, len(text)) for text in texts)
 
     columns = made.ungrouped

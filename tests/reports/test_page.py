@@ -140,7 +140,7 @@ def test_a_browser_shows_it_without_complaint(browser, page, width, dark):
     assert light is not dark
 
 
-ORDER = "[...document.querySelectorAll('#scores tbody tr')].map(r => +r.cells[1].dataset.value)"
+ORDER = "[...document.querySelector('#scores table').querySelectorAll('tbody tr')].map(r => +r.cells[1].dataset.value)"
 HEAD = "document.querySelector('#scores thead tr:last-child').cells[1]"
 
 
