@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from ..errors import UsageError, unknown_name
 from ._output import emit, json_flag, quiet_flag
 
 if TYPE_CHECKING:
     from ..comparison.rows import Comparison, Row
-    from ..contracts.run import LoadedRun
 
 
 class _Finite(click.FloatRange):
@@ -87,8 +85,9 @@ def compare(
     the plain mean of its tasks. It counts samples that failed as wrong, in both runs.
     """
     from ..comparison import compare_all, compare_many
+    from ..results.gathering import gathered
 
-    a, runs = _gather(baseline, others, baselines)
+    a, runs = gathered(baseline, others, baselines)
     left_out: list[str] = []
     if points is None:
         found, left_out = compare_all(a, runs, level, resamples, seed, tasks=tasks, metric=metric)
@@ -106,41 +105,6 @@ def compare(
     else:
         _show(found, worse, points, left_out, judged, everything)
     return 1 if worse else 0
-
-
-def _gather(baseline: str, others: Sequence[str], folder: Path) -> tuple[LoadedRun, list[LoadedRun]]:
-    """The baseline and the runs, under labels that tell all of them apart."""
-    from ..results.labels import labelled
-
-    first = _runs(baseline, folder)
-    if len(first) > 1:
-        choices = ", ".join(f"{baseline}:{r.hash} ({r.label})" for r in first)
-        raise UsageError(f"{baseline} holds {len(first)} runs; name one as the baseline: {choices}")
-    rest: dict[tuple[str, str], LoadedRun] = {}
-    for name in others:
-        for run in _runs(name, folder):
-            rest.setdefault((run.source, run.hash), run)
-    if len(rest) > 1:  # a folder of runs may hold the baseline too
-        rest.pop((first[0].source, first[0].hash), None)
-    a, *runs = labelled([*first, *rest.values()])
-    return a, runs
-
-
-def _runs(name: str, folder: Path) -> list[LoadedRun]:
-    """What the user means by a name: run folders, a recorded baseline, or one run of either."""
-    from ..results import recorded_baselines
-    from ..results.loading import load_runs
-
-    if Path(name).is_dir():
-        return load_runs([name])
-    whole, colon, digest = name.rpartition(":")
-    if not colon or Path(name).is_file():
-        return recorded_baselines.read(recorded_baselines.find(name, folder))
-    runs = _runs(whole, folder)
-    chosen = [r for r in runs if digest and r.hash.startswith(digest)]
-    if len(chosen) != 1:
-        raise unknown_name(f"one run of {whole}", digest, [r.hash for r in runs])
-    return chosen
 
 
 def _show(

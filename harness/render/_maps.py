@@ -177,9 +177,9 @@ def _answer(figure: Strip, place: Place, top: float, bottom: float, width: float
 
 
 def _tokens(total: int, place: Place, y: float) -> Iterator[str]:
-    shares = (0, 0.25, 0.5, 0.75, 1) if place(total) - place(0) > 400 else (0, 0.5, 1)
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0) if place(total) - place(0) > 400 else (0.0, 0.5, 1.0)
     for share in shares:
-        anchor = {0: "start", 1: "end"}.get(share, "middle")
+        anchor = {0.0: "start", 1.0: "end"}.get(share, "middle")
         words = f"{share * total:,.0f}" + (" tokens" if share == 1 else "")
         yield text(place(share * total), y, words, "tick", anchor)
 

@@ -7,18 +7,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, overload
 
-from .errors import UsageError, unknown_name
+from ..contracts.method import Method
+from ..contracts.run import LoadedRuns
+from ..errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
-    from .contracts.run import LoadedRun
-    from .evaluation.settings import RunSettings
+    from ..contracts.run import LoadedRun
+    from ..evaluation.settings import RunSettings
 
 
-@dataclass(frozen=True)
+MOST = 6
+"""Tasks that the short form of a run names."""
+
+
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run that came to its end.
 
@@ -46,23 +53,108 @@ class Run:
 
     def load(self) -> LoadedRun:
         """The run's facts and records, read from its folder."""
-        from .results.loading import load_run
+        from ..results.loading import load_run
 
         return load_run(self.folder)
+
+    def __repr__(self) -> str:
+        scores = ", ".join(
+            f"{r['task']} " + ("–" if r["score"] is None else f"{100 * r['score']:.1f}")
+            for r in self.summary["tasks"][:MOST]
+        )
+        more = len(self.summary["tasks"]) - MOST
+        total = self.summary["total"]
+        rest = f" and {more} more" if more > 0 else ""
+        return f"<Run {self.folder}: {total['n_ok']} of {total['n']} samples; {scores}{rest}>"
+
+    def _repr_html_(self) -> str:
+        return LoadedRuns([self.load()])._repr_html_()
+
+    def plot(self) -> Figure:
+        """Its scores with their intervals."""
+        return LoadedRuns([self.load()]).plot()
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each sample, failed ones included (see `harness.contracts.run.LoadedRun.rows`)."""
         return self.load().to_pandas()
 
 
+class Runs(list[Run]):
+    """Runs that were made together."""
+
+    def load(self) -> LoadedRuns:
+        """Their facts and records, under labels that tell them apart."""
+        from ..results.loading import load_runs
+
+        return load_runs([each.folder for each in self])
+
+    def _repr_html_(self) -> str:
+        return self.load()._repr_html_()
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each sample of each run."""
+        return self.load().to_pandas()
+
+    def plot(self) -> Figure:
+        """Scores with their intervals, run beside run."""
+        return self.load().plot()
+
+
+MethodLike = str | type[Method] | Method
+"""A method's name, its class (one written in a cell too), or an instance with its options."""
+
+
+def named_method(method: MethodLike) -> tuple[str, dict[str, Any]]:
+    """The name under which a method is known from now on, and the options that an instance brings."""
+    from .. import registry
+
+    if isinstance(method, str):
+        return method, {}
+    if isinstance(method, type):
+        return registry.register_class(method), {}
+    given = method.options.model_dump(exclude_unset=True)
+    return registry.register_class(type(method)), given
+
+
+@overload
 def run(
-    method: str = "plain",
+    method: MethodLike = "plain",
     *,
     task: str | Sequence[str] = "passkey",
+    model: str = "smollm2",
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
-) -> Run:
+) -> Run: ...
+@overload
+def run(
+    method: Sequence[MethodLike],
+    *,
+    task: str | Sequence[str] = "passkey",
+    model: str | Sequence[str] = "smollm2",
+    plugin: Path | str | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Runs: ...
+@overload
+def run(
+    method: MethodLike = "plain",
+    *,
+    task: str | Sequence[str] = "passkey",
+    model: list[str] | tuple[str, ...],
+    plugin: Path | str | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Runs: ...
+def run(
+    method: MethodLike | Sequence[MethodLike] = "plain",
+    *,
+    task: str | Sequence[str] = "passkey",
+    model: str | Sequence[str] = "smollm2",
+    plugin: Path | str | None = None,
+    progress: bool = False,
+    **settings: Any,
+) -> Run | Runs:
     """Run a method on tasks; what was interrupted goes on where it stopped.
 
     The same request as a ``harness run`` is the same run: it has the same folder, and either goes on with what
@@ -71,9 +163,12 @@ def run(
     Parameters
     ----------
     method
-        Name of a method, as `harness list methods` shows it.
+        Name of a method, as `harness list methods` shows it, a method's class, or an instance; or several of them:
+        then each is run, on each model, and `Runs` come back.
     task
         A task or a family of tasks, or several.
+    model
+        A model's name, folder or file, or several.
     plugin
         Python file with a method of your own.
     progress
@@ -91,15 +186,23 @@ def run(
     MeasurementError
         If the method was caught declaring something else than it did.
     """
-    from . import registry
-    from .console.progress import RunDisplay
-    from .console.quiet import quietly
-    from .evaluation.plan import plan_run
-    from .evaluation.runner import execute
+    from .. import registry
+    from ..console.progress import RunDisplay
+    from ..console.quiet import quietly
+    from ..evaluation.plan import plan_run
+    from ..evaluation.runner import execute
 
     if plugin is not None:
         registry.register_file(Path(plugin))
-    wanted = _settings(method, (task,) if isinstance(task, str) else tuple(task), settings)
+    if isinstance(method, list | tuple) or not isinstance(model, str):
+        methods = method if isinstance(method, list | tuple) else [method]
+        models = [model] if isinstance(model, str) else list(model)
+        each = [(cast(MethodLike, m), str(on)) for on in models for m in methods]
+        return Runs([run(m, task=task, model=on, progress=progress, **settings) for m, on in each])
+    name, own = named_method(cast(MethodLike, method))
+    wanted = _settings(
+        name, (task,) if isinstance(task, str) else tuple(task), {**own, "model": model, **settings}
+    )
     with quietly(not progress), RunDisplay() as display:
         plan = plan_run(wanted, display.note)
         result = execute(plan, display)
@@ -111,8 +214,8 @@ def _settings(method: str, tasks: tuple[str, ...], given: dict[str, Any]) -> Run
     """The request, each argument given to whom it belongs."""
     from pydantic import TypeAdapter, ValidationError
 
-    from . import registry
-    from .evaluation.settings import RunSettings
+    from .. import registry
+    from ..evaluation.settings import RunSettings
 
     own = {f.name for f in dataclasses.fields(RunSettings)} - {"method", "options", "tasks"}
     options = registry.method(method).cls.Options.model_fields
