@@ -88,7 +88,7 @@ def test_a_class_and_an_instance_run_and_another_source_is_another_run(tiny_fold
 
     assert harness.run(Shorter, **more).folder != first.folder
     options = Beacon.Options(interval=32, ratio=8)
-    both = harness.run([Beacon(options), "plain"], **more)
+    both = harness.run([Beacon(None, options), "plain"], **more)
     assert [run.load().method for run in both] == ["beacon", "plain"]
     assert both[0].load().options["interval"] == 32 and "<Run " in repr(both[0])
 
