@@ -72,6 +72,7 @@ def test_what_is_wrong_is_a_line(call, message):
 
 
 def test_a_class_and_an_instance_run_and_another_source_is_another_run(tiny_folder, tmp_path):
+    from harness.models.loading import load
     from harness.plugins.beacon.method import Beacon
     from harness.plugins.plain import Plain
 
@@ -87,8 +88,8 @@ def test_a_class_and_an_instance_run_and_another_source_is_another_run(tiny_fold
         """Plain, defined otherwise."""
 
     assert harness.run(Shorter, **more).folder != first.folder
-    options = Beacon.Options(interval=32, ratio=8)
-    both = harness.run([Beacon(None, options), "plain"], **more)
+    instance = Beacon(load(tiny_folder.as_posix(), device="cpu"), Beacon.Options(interval=32, ratio="8"))
+    both = harness.run([instance, "plain"], **more)
     assert [run.load().method for run in both] == ["beacon", "plain"]
     assert both[0].load().options["interval"] == 32 and "<Run " in repr(both[0])
 
