@@ -108,9 +108,8 @@ def test_a_report_it_writes_passes_its_own_test_and_shows_runs(tmp_path, capsys)
         ["report", str(runs), "--out", str(tmp_path / "page.html")],
     ]
     told = outside("-c", COMMANDS, json.dumps(commands), project, site=project, folder=tmp_path)
-    listed, shown = map(
-        json.loads, told.splitlines()[:1] + [told[told.index("{\n") : told.rindex("}\n") + 1]]
-    )
+    listed = json.loads(told.splitlines()[0])
+    shown = json.loads(told[told.index("{\n") : told.rindex("}\n") + 1])
     assert any(row["name"] == "answer_lengths" and row["options"] for row in listed["reports"])
     assert shown["reports"][0]["tables"][0]["rows"][0]["cells"]["run"]["value"] == "plain"
     assert "How long answers are" in (tmp_path / "page.html").read_text("utf-8"), "by default, as our own"
