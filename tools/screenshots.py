@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -25,7 +27,7 @@ METHODS = (
 
 def made_runs(out: Path) -> None:
     """Four runs over five tasks, one with a failure."""
-    from tests.helpers import making
+    making: Any = import_module("tests.helpers.making")
 
     for method, skill, ratio, options in METHODS:
         records = making.grid(skill, ratio=ratio, trials=2)
@@ -88,9 +90,9 @@ def notebook(runs: Path) -> str:
 def main() -> None:
     """Make the runs, the pages, and a picture of each."""
     from harness.cli import invoke
-    from tests.helpers.browser import Browser, find
 
-    program = find()
+    tool: Any = import_module("tests.helpers.browser")
+    program = tool.find()
     if program is None:
         sys.exit("no Chromium on the PATH (Debian: apt-get install chromium)")
     with tempfile.TemporaryDirectory() as name:
@@ -103,7 +105,7 @@ def main() -> None:
             sys.exit("the page could not be made")
         (folder / "terminal.svg").write_text(terminal(folder / "runs"), encoding="utf-8")
         (folder / "notebook.html").write_text(notebook(folder / "runs"), encoding="utf-8")
-        browser = Browser(program, folder / "profile")
+        browser = tool.Browser(program, folder / "profile")
         IMAGES.mkdir(exist_ok=True)
         for target, width, dark, tall in (
             ("page-light", 1280, False, 1700),

@@ -125,7 +125,11 @@ def run(
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
-) -> Run: ...
+) -> Run:
+    """One method on one model."""
+    ...
+
+
 @overload
 def run(
     method: Sequence[MethodLike],
@@ -135,7 +139,11 @@ def run(
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
-) -> Runs: ...
+) -> Runs:
+    """Several methods, or several models."""
+    ...
+
+
 @overload
 def run(
     method: MethodLike = "plain",
@@ -145,7 +153,11 @@ def run(
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
-) -> Runs: ...
+) -> Runs:
+    """Several methods, or several models."""
+    ...
+
+
 def run(
     method: MethodLike | Sequence[MethodLike] = "plain",
     *,
