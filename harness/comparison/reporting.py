@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 DEFAULT = ("headline", "scores", "cost", "comparison")
 SHORT = ("headline", "scores", "cost")
 """What a terminal shows: the headline has what the comparison would say again."""
-EVERYTHING = ("headline", "comparison", "cost", "scores", "lengths", "grid", "failures", "samples")
+EVERYTHING = (
+    "headline",
+    "comparison",
+    "cost",
+    "scores",
+    "lengths",
+    "effective",
+    "grid",
+    "failures",
+    "samples",
+)
 """What the page holds unless ``--kind`` says otherwise, in its order; then come those of other packages."""
 NO_DEFAULT = ("summary", "suite")
 """Reports that only ``--kind`` asks for: they say again what others say, or are of something else than runs."""

@@ -58,6 +58,7 @@ def page(documents: Sequence[Document], title: str, lede: Sequence[str] = (), co
             lede=[visible(line, one_line=True) for line in lede],
             colophon=visible(colophon, one_line=True),
             answers=[_answer(a) for document in documents for a in document.answers],
+            remarks=[visible(note) for document in documents if document.answers for note in document.notes],
             glance=_glance(documents, names),
             parts=[part for document in documents if (part := _part(document, names))],
             browser=_browser(documents),
@@ -141,13 +142,14 @@ def _glance(documents: Sequence[Document], names: _Names) -> list[dict[str, Any]
 
 def _part(document: Document, names: _Names) -> dict[str, Any] | None:
     figures = [f for f in document.figures if not isinstance(f, FIRST)]
-    if not (document.tables or figures or document.samples or document.notes or document.browser):
+    notes = () if document.answers else document.notes  # else they stand with the answer
+    if not (document.tables or figures or document.samples or notes or document.browser):
         return None
     shown = next((view for view in document.samples if view.strip), next(iter(document.samples), None))
     return {
         "name": names(document.name),
         "title": visible(document.title, one_line=True),
-        "notes": [visible(note) for note in document.notes],
+        "notes": [visible(note) for note in notes],
         "figures": [_figure(f, names) for f in figures],
         "tables": [_table(made, names) for made in document.tables],
         "samples": [_sample(view, names, view is shown) for view in document.samples],

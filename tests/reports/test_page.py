@@ -194,10 +194,10 @@ def test_samples_are_found_and_stand_beside_each_other(browser, page):
     assert 0 < found < 45
     beside = browser.value("[...document.querySelectorAll('.beside > div > b')].map(b => b.textContent)")
     assert beside == ["plain", "beacon", "two_pass"]
-    before = browser.value("document.querySelector('.chosen h4').textContent")
+    before = browser.value("document.querySelector('.chosen h3').textContent")
     browser.value(f"{LIST}.find(b => b.ariaPressed === 'true').focus()")
     browser.key("ArrowDown", 40)
-    assert browser.value("document.querySelector('.chosen h4').textContent") != before
+    assert browser.value("document.querySelector('.chosen h3').textContent") != before
     pick(browser, 0, "")
     pick(browser, 2, "3")  # failed
     assert browser.value(COUNT).startswith("1 of")

@@ -113,7 +113,7 @@ if (store) {
     chosen.replaceChildren();
     if (n < 0) return;
     const [t, id, question, begin, end, place, accepted, answers] = samples[found[n]];
-    chosen.append(make("h4", `${tasks[t]}, ${id}`));
+    chosen.append(make("h3", `${tasks[t]}, ${id}`));
     const facts = make("dl");
     [["question", question], ["context begins", begin], ["and ends", end], ["the answer stands at", place], ["accepted", accepted.join("\n")]].forEach(([name, value]) => { if (value) facts.append(make("dt", name), make("dd", value)); });
     const beside = make("div", undefined, "beside");
