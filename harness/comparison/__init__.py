@@ -2,18 +2,14 @@
 
 from .averages import PLAIN_MEAN, average_weights
 from .gate import Gate, gate
+from .headline import Finding, Headline, headline
 from .ranking import unbeaten
 from .rows import Comparison, Row
-from .verdicts import compare, compare_many
+from .verdicts import compare, compare_all, compare_many
 
+# fmt: off
 __all__ = [
-    "PLAIN_MEAN",
-    "Comparison",
-    "Gate",
-    "Row",
-    "average_weights",
-    "compare",
-    "compare_many",
-    "gate",
-    "unbeaten",
+    "PLAIN_MEAN", "Comparison", "Finding", "Gate", "Headline", "Row", "average_weights", "compare", "compare_all",
+    "compare_many", "gate", "headline", "unbeaten",
 ]
+# fmt: on
