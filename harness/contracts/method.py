@@ -54,6 +54,9 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         False if `fit` has something of its own to learn from when the user gives no data.
     fit_trial
         Values of `FitOptions` under which ``harness check`` fits: a matter of seconds, and saved unrounded.
+    lossless
+        Options under which nothing is condensed, if there are any: ``harness check`` then expects the answers of the
+        model that reads everything. None: a text too short to be condensed has to do.
     family
         None for a method. What stands for a name (``"PRESS"``) if the class is only the door to many methods,
         each asked for as ``<entry point>:<name>`` and made by `variant`.
@@ -74,6 +77,7 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
     FitOptions: ClassVar[type[BaseOptions]] = BaseOptions
     needs_data: ClassVar[bool] = True
     fit_trial: ClassVar[Mapping[str, Any]] = {}
+    lossless: ClassVar[Mapping[str, Any] | None] = None
     family: ClassVar[str | None] = None
 
     @classmethod

@@ -151,7 +151,7 @@ class Trial:
     def watch(self, method: Method, prompt: TokenizedPrompt, decoding: Decoding | None = None) -> Seen:
         """The answer to one prompt, asked alone, and what was observed."""
         network = method.model.network
-        with observe(network, method.model.device, 1) as meter, _heard(network) as logits:
+        with observe(network, method.model.device, 1) as meter, heard(network) as logits:
             [generation] = self.ask(method, [prompt], decoding)
         return Seen(generation, meter, [step[0] for step in logits])
 
@@ -187,9 +187,9 @@ class Trial:
         with self.odd():
             method = self.fresh(self.prompts)
             network, device = self.model.network, self.model.device
-            with observe(network, device, len(self.prompts)) as meter, _heard(network) as heard:
+            with observe(network, device, len(self.prompts)) as meter, heard(network) as logits:
                 found = self.ask(method, self.prompts)
-        steps = heard[-max(len(g.token_ids) for g in found) :]
+        steps = logits[-max(len(g.token_ids) for g in found) :]
         told = all(len(step) == len(found) for step in steps)
         rows = [[step[row] for step in steps] if told else [] for row in range(len(found))]
         return [Seen(g, meter, row[: len(g.token_ids)]) for g, row in zip(found, rows)]
@@ -259,7 +259,7 @@ class Trial:
 
 
 @contextmanager
-def _heard(network: Any) -> Iterator[list[Tensor]]:
+def heard(network: Any) -> Iterator[list[Tensor]]:
     """Logits ``[rows, vocabulary]`` as the model's head gives them, last position each time."""
     found: list[Tensor] = []
     head = getattr(network, "lm_head", None)
