@@ -24,18 +24,19 @@ def examine() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``environment`` (versions, commit, hardware), ``devices`` (name, bytes in all and free), ``memory``
-        (bytes of the machine, and free), ``cache`` (folder, bytes free there, models in it), ``missing``
-        (packages that are not installed: name, extra or None, pip line), ``broken`` (plugins that cannot be
-        used, a line each).
+        ``environment`` (versions, commit, hardware), ``devices`` (name, bytes in all and free), ``bfloat16``
+        (kinds of device, and whether they compute it natively), ``memory`` (bytes of the machine, and free),
+        ``cache`` (folder, bytes free there, models in it), ``missing`` (packages that are not installed: name,
+        extra or None, pip line), ``broken`` (plugins that cannot be used, a line each).
     """
     from .._util import environment
-    from ..models import loading
+    from ..models import loading, precision
 
     folder = cache_dir()
     return {
         "environment": environment.environment(),
         "devices": list(_devices()),
+        "bfloat16": {kind: precision.native_bfloat16(kind) for kind in _kinds()},
         "memory": _memory(),
         "cache": {
             "folder": str(folder),
@@ -73,6 +74,12 @@ def _installed(name: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+def _kinds() -> tuple[str, ...]:
+    import torch
+
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
 def _devices() -> Iterator[dict[str, Any]]:

@@ -44,7 +44,9 @@ def lines(found: dict[str, Any]) -> list[str]:
     for device in found["devices"]:
         shown.append(f"{device['device']:9} {device['name']}; memory {_of(device)}")
     if not found["devices"]:
-        shown.append("gpu       none that torch can use: runs are on the CPU, in float32")
+        shown.append("gpu       none that torch can use: runs are on the CPU")
+    types = [f"{'bfloat16' if native else 'float32'} on {kind}" for kind, native in found["bfloat16"].items()]
+    shown.append(f"precision --dtype auto takes {', '.join(types)} (narrow models: float32 on cpu)")
     models = ", ".join(cache["models"]) or "no model yet"
     shown.append(f"cache     {cache['folder']}: {models}; {cache['free'] / GIB:.1f} GiB free there")
     for row in found["missing"]:

@@ -110,6 +110,7 @@ def method_identity(name: str, method: Method, adapter: Path | None, batch_size:
         "dtype": model.dtype,
         "device": model.device.partition(":")[0],
         "batch_size": batch_size,
+        **({"method_identity": dict(own)} if (own := method.identity()) else {}),
     }
 
 

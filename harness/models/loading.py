@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from .._util.quiet import hush_libraries
 from ..errors import UsageError, unknown_name
-from . import default_model, gguf, hub, window
+from . import default_model, gguf, hub, precision, window
 from .model import LanguageModel
+from .precision import DTYPES
 from .reading import reading, reason
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-DTYPES = ("float32", "bfloat16", "float16")
 CHATS = ("auto", "never")
 SIZES = ("hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "vocab_size")
 
@@ -50,7 +50,7 @@ def load(
     context_length
         Tokens the model may read; at most what it was made for. None: all of it.
     dtype
-        One of `DTYPES`; ``"auto"``: float32 on a CPU, bfloat16 elsewhere.
+        One of `DTYPES`; ``"auto"``: see `precision.automatic`.
     device
         As torch writes it; ``"auto"``: CUDA if there is any.
     offline
@@ -80,7 +80,7 @@ def load(
     window.check_said(source.folder, config, name, context_length)
     window.check_asked(config, name, context_length)
     if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
+        dtype = precision.automatic(device, config)
     return LanguageModel(
         name,
         source,
