@@ -1,4 +1,4 @@
-"""Prompts in which each place can be told from every other, one token of which is another, or that answer at a place."""
+"""Prompts in which each place can be told from every other, and what can be changed or asked there."""
 
 from __future__ import annotations
 
@@ -57,11 +57,13 @@ class Places:
         Most tokens of the prompt.
     question
         What is asked; its words stand nowhere in the text unless `asking` puts them there.
+    others
+        Questions whose words stand nowhere in it either.
     """
 
-    def __init__(self, model: LanguageModel, tokens: int, question: str) -> None:
+    def __init__(self, model: LanguageModel, tokens: int, question: str, *others: str) -> None:
         self.model, self.question = model, question
-        asked = {word.strip("?.") for word in question.split()}
+        asked = {word.strip("?.") for text in (question, *others) for word in text.split()}
         self._per_sentence = max(PER_SENTENCE, tokens // (3 * SENTENCES))
         self._words = [word for word in WORDS.split() if word not in asked]
         self.sentences = self._fitting(tokens)
@@ -86,10 +88,9 @@ class Places:
 
     def asking(self, index: int) -> Asked:
         """The same text, but that behind each word of sentence `index` stands the word that the question asks for."""
-        word = self.question.strip("?").split()[-1]
+        word = _asked(self.question)
         sentences = list(self.sentences)
-        parts = sentences[index].rstrip(".").split()
-        sentences[index] = " ".join(f"{part} {word}" for part in parts) + "."
+        sentences[index] = _answering(sentences[index], word)
         prompt = prompt_from(self.model, sentences, self.question)
         added = self.model.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
         return Asked(prompt, _kept(self.prompt.ids, prompt.ids, added))
@@ -113,6 +114,26 @@ class Places:
             if list(made.ids) == [*ids[:place], new, *ids[place + 1 :]]:
                 return made
         return None
+
+
+def two_places(
+    model: LanguageModel, tokens: int, questions: tuple[str, str]
+) -> tuple[TokenizedPrompt, TokenizedPrompt]:
+    """One text of nearly `tokens` tokens with either question: it answers one near its start, one near its end."""
+    sentences = Places(model, tokens - 10 * PER_SENTENCE, *questions).sentences
+    for question, share in zip(questions, (0.2, 0.8)):
+        index = int(share * (len(sentences) - 1))
+        sentences[index] = _answering(sentences[index], _asked(question))
+    one, other = (prompt_from(model, sentences, question) for question in questions)
+    return one, other
+
+
+def _asked(question: str) -> str:
+    return question.strip("?").split()[-1]
+
+
+def _answering(sentence: str, word: str) -> str:
+    return " ".join(f"{part} {word}" for part in sentence.rstrip(".").split()) + "."
 
 
 def _kept(old: Sequence[int], new: Sequence[int], added: Sequence[int]) -> dict[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ._places import GRAM, Places
@@ -67,13 +68,14 @@ def positions(trial: Trial) -> str:
             found = _placed(places, keys, layer, head)
             told, total = told + len(found), total + min(LOOKED_AT, cached.shape[1])
             _judge(found, keys.asked[0], len(places.prompt), len(places.prompt.suffix_ids), layer)
+            _apart(found, keys.asked[0], len(places.prompt.suffix_ids), layer)
     if not told:
         raise NotApplicable("no entry is the key of a token as the model computes it")
     return f"{told} of {total} entries turned back to where they stand"
 
 
 def _one_by_one(asked: Sequence[int]) -> None:
-    steps = {b - a for a, b in zip(asked, asked[1:])}
+    steps = {b - a for a, b in pairwise(asked)}
     if steps - {1}:
         raise Failed(
             f"tokens of the answer were read at positions {', '.join(map(str, asked[:5]))}; let each stand one behind "
@@ -103,7 +105,8 @@ def _noting(network: Any, found: Keys, most: int) -> Iterator[None]:
         now["ids"] = [] if tokens is None else tokens.reshape(-1, tokens.shape[-1]).tolist()
         if now["single"] and before != 1:  # an answer begins; what began before was a draft or a probe
             found.asked.clear()
-            found.cached = [layer.keys[0].clone() for layer in cache.layers if layer.keys is not None]
+            layers = getattr(cache, "layers", ())
+            found.cached = [layer.keys[0].clone() for layer in layers if layer.keys is not None]
 
     def turned(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         where = kwargs.get("position_ids")
@@ -111,7 +114,9 @@ def _noting(network: Any, found: Keys, most: int) -> Iterator[None]:
             return
         found.asked.append(int(where.reshape(-1)[-1]))
         if len(found.asked) == 1:  # as the method has it now: it may turn otherwise than the model
-            found.turns = _turns(network.model.rotary_emb, max(most, found.asked[0], len(found.cached[0][0])) + ROOM)
+            found.turns = _turns(
+                network.model.rotary_emb, max(most, found.asked[0], len(found.cached[0][0])) + ROOM
+            )
 
     if getattr(network.model, "rotary_emb", None) is None:
         raise NotApplicable("the model does not turn its keys")
@@ -119,12 +124,14 @@ def _noting(network: Any, found: Keys, most: int) -> Iterator[None]:
         hooks.callback(network.model.register_forward_pre_hook(begin, with_kwargs=True).remove)
         hooks.callback(network.model.layers[0].register_forward_pre_hook(turned, with_kwargs=True).remove)
         for index, layer in enumerate(network.model.layers):
-            attention = getattr(layer, "self_attn", None)
+            attention: Any = getattr(layer, "self_attn", None)
             last = getattr(attention, "k_norm", None) or getattr(attention, "k_proj", None)
             if last is None:
                 continue
 
-            def note(module: Any, args: Any, keys: Tensor, index: int = index, size: int = attention.head_dim) -> None:
+            def note(
+                module: Any, args: Any, keys: Tensor, index: int = index, size: int = attention.head_dim
+            ) -> None:
                 rows, width = keys.shape[:2]
                 plain = keys.detach().float().reshape(rows * width, -1, size)
                 read = now.get("ids") or []
@@ -137,7 +144,7 @@ def _noting(network: Any, found: Keys, most: int) -> Iterator[None]:
 
 
 def _placed(places: Places, keys: Keys, layer: int, head: int) -> list[tuple[int, int | None]]:
-    """Of the entries looked at: position of each that could be told, and its token's place in the prompt if that is clear."""
+    """Of the entries looked at: the position of each that can be told, and its token's place in the prompt if known."""
     import torch
 
     cached = keys.cached[layer][head].float()
@@ -176,7 +183,9 @@ def _turns(rotary: Any, most: int) -> Tensor:
     with torch.no_grad():
         cos, sin = rotary(torch.zeros(1), torch.arange(most)[None])
     half = cos.shape[-1] // 2
-    return torch.complex(cos[0, :, :half], sin[0, :, :half])  # YaRN's factor included: cached keys have it too
+    return torch.complex(
+        cos[0, :, :half], sin[0, :, :half]
+    )  # YaRN's factor included: cached keys have it too
 
 
 def _complex(keys: Tensor) -> torch.Tensor:
@@ -204,7 +213,9 @@ def _places(places: Places, rows: Sequence[Sequence[int]]) -> dict[int, int]:
     return found
 
 
-def _judge(found: Sequence[tuple[int, int | None]], asked: int, tokens: int, question: int, layer: int) -> None:
+def _judge(
+    found: Sequence[tuple[int, int | None]], asked: int, tokens: int, question: int, layer: int
+) -> None:
     for position, place in found:
         if position >= asked:
             raise Failed(
@@ -217,6 +228,20 @@ def _judge(found: Sequence[tuple[int, int | None]], asked: int, tokens: int, que
         far, due = asked - position, tokens - 1 - place
         if far > due or (due < question and far != due):
             raise Failed(
-                f"in layer {layer} an entry stands {far} positions before the answer, its token {due} tokens before it; "
-                "turn keys to the positions they are read at, and let the question follow what is kept"
+                f"in layer {layer} an entry stands {far} positions before the answer, its token {due} tokens before "
+                "it; turn keys to the positions they are read at, and let the question follow what is kept"
+            )
+
+
+def _apart(found: Sequence[tuple[int, int | None]], asked: int, question: int, layer: int) -> None:
+    """Memory of no single token stands before the question, where the question is there as a whole."""
+    begins = asked - question + 1
+    last = [position for position, _ in found[-(question - 1) :]]
+    if question < 2 or last != list(range(begins, asked)):
+        return
+    for position, place in found[: -(question - 1)]:
+        if place is None and position >= begins:
+            raise Failed(
+                f"in layer {layer} an entry stands at position {position}, among the question's, which begin at "
+                f"{begins}; turn keys to the place that is left for them"
             )

@@ -39,8 +39,8 @@ WINDOWS = 2
 CLOSE, ROUNDING = 1e-3, 64
 """Logits closer than this, or than so many rounding errors of the model's type, are the same."""
 
-IN_A_ROW = (0, 1, 2, 2, 0)
-"""Prompts that one method is asked one after the other: the three, one twice in a row, one after the others."""
+IN_A_ROW = (0, 1, 2, 2, 0, 1, 1, 0, 2, 0)
+"""Prompts that one method is asked one after the other: the three, some twice in a row, each after each other."""
 
 LIMIT_WINDOWS = 2.5
 """A method is asked to read what it says it can, up to so many windows."""
@@ -140,7 +140,7 @@ class Trial:
         self, method: Method, prompts: Sequence[TokenizedPrompt], decoding: Decoding | None = None
     ) -> list[Generation]:
         """Answers to a batch. Raises Failed if there are not as many as prompts."""
-        found = method.compress_and_generate(list(prompts), decoding or self.decoding)
+        found = method.run(list(prompts), decoding or self.decoding)
         if not isinstance(found, list) or len(found) != len(prompts):
             seen = f"{len(found)} answers" if isinstance(found, list) else f"a {type(found).__name__}"
             raise Failed(
@@ -174,9 +174,10 @@ class Trial:
 
     @cached_property
     def in_a_row(self) -> list[tuple[Seen, Seen]]:
-        """Answers of one method, one after the other, to `IN_A_ROW` and `twins`: each beside that given alone."""
+        """Answers of one method to `IN_A_ROW`, `twins`, and the first once more: each beside that given alone."""
         first = [(self.prompts[index], self.first[index]) for index in IN_A_ROW]
-        asked = [*first, *((twin, self.alone(twin)) for twin in self.twins)]
+        twins = [(twin, self.alone(twin)) for twin in self.twins]
+        asked = [*first, *twins, first[0]]
         with self.odd():
             method = self.fresh([*self.prompts, *self.twins])
             return [(seen, self.watch(method, prompt)) for prompt, seen in asked]
@@ -247,10 +248,10 @@ class Trial:
 
     @cached_property
     def pair(self) -> tuple[TokenizedPrompt, TokenizedPrompt]:
-        """Two prompts that differ in their question alone, token by token."""
-        size = len(self.prompts[1])
-        one, other = (self.prompt(size, 7, question) for question in self.questions)
-        return one, other
+        """Two prompts that differ in their question alone; the text answers each at a place of its own."""
+        from ._places import two_places
+
+        return two_places(self.model, len(self.prompts[1]), self.questions)
 
     @property
     def two_phase(self) -> bool:

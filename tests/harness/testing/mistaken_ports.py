@@ -1,4 +1,4 @@
-"""What the authors of `ports` might have got wrong: each class makes one mistake, and `MISTAKEN` says what catches it."""
+"""What the authors of `ports` might have got wrong: one mistake a class, and `MISTAKEN` says what catches it."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ class ChunksOfAFullSizeOnly(Chunks):
         return [p for p in super().pieces(ids) if len(p) == self.options.size] or [ids]
 
 
-@caught_by("dependence", "every-sample")
+@caught_by("dependence", "positions")
 class SnapThatSkips(Snap):
     """Loses a token between pieces."""
 
@@ -189,7 +189,7 @@ class SnapOfAllSamples(Snap):
         return super().choose(seen)
 
 
-@caught_by("order")
+@caught_by("order", "every-sample")
 class SnapThatRemembersMuch(Snap):
     """After its third sample it keeps fewer."""
 
