@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack
+from collections import Counter
 from typing import Any
 
 from ..contracts.prompt import TokenizedPrompt
 from ..errors import MeasurementError
-from ..inference.meter import Meter, observe
+from ..inference.meter import observe
 from ..inference.proof import TOLERANCE_TOKENS
 from ..inference.verification import asked_of, check, proved
 from ._results import Failed
 from ._trial import Seen, Trial
 
 UNBOOKED = 0.05
-"""Share of a sample's forward passes, by time, that may lie in no phase."""
+"""Share of a sample's forward passes that may lie in no phase."""
 
 
 def declared(trial: Trial) -> str:
@@ -63,22 +62,16 @@ def phases(trial: Trial) -> str:
     prompt = trial.prompts[0]
     method = trial.fresh([prompt])
     network: Any = trial.model.network
-    spent = {True: 0.0, False: 0.0}
-    since: list[float] = []
-    with observe(network, trial.model.device, 1) as meter, ExitStack() as hooks:
-        before = network.model.register_forward_pre_hook(lambda *_: since.append(time.perf_counter()))
-        after = network.model.register_forward_hook(lambda *_: _book(meter, spent, since))
-        hooks.callback(before.remove)
-        hooks.callback(after.remove)
-        trial.ask(method, [prompt])
-    total = sum(spent.values())
-    if total and spent[False] > UNBOOKED * total:
+    passes: Counter[bool] = Counter()
+    with observe(network, trial.model.device, 1) as meter:
+        hook = network.model.register_forward_pre_hook(lambda *_: passes.update([meter.phase is not None]))
+        try:
+            trial.ask(method, [prompt])
+        finally:
+            hook.remove()
+    if passes[False] > UNBOOKED * passes.total():
         raise Failed(
-            f"{spent[False] / total:.0%} of the time of the model's forward passes lies in no phase and stands in no "
+            f"{passes[False]} of {passes.total()} forward passes lie in no phase, so that their time stands in no "
             'column; put what reads and answers into harness.inference.phase("compress"), ("prefill") or ("decode")'
         )
     return ", ".join(f"{name} {meter.seconds[name]:.3f} s" for name in meter.seconds)
-
-
-def _book(meter: Meter, spent: dict[bool, float], since: list[float]) -> None:
-    spent[meter.phase is not None] += time.perf_counter() - since.pop()

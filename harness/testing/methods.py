@@ -45,7 +45,9 @@ METHOD_CHECKS: tuple[Check[Trial], ...] = (
     Check("declared", "declared compression is what was measured", declared, ANSWERS),
     Check("phases", "the model's time is booked as compression, prefill or decoding", phases, ANSWERS),
     Check("identity", "where nothing is condensed, the answer is the model's own", identity, STEADY),
-    Check("dependence", "every token of the context can make a difference", dependence, STEADY),
+    Check(
+        "dependence", "every token of the context can make a difference", dependence, (*STEADY, "question")
+    ),
     Check("positions", "entries stand where the answer expects them", positions, STEADY),
     Check("likelihood", "a log-likelihood does not depend on what else is asked", likelihood, ALONE),
     Check("as-generated", "log-likelihoods are those of its own answers", as_generated, ("likelihood",)),
