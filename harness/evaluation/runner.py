@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..contracts.method import Method
 from ..contracts.outputs import Decoding
 from ..contracts.prompt import TokenizedPrompt
 from ..contracts.record import Key, SampleRecord
@@ -104,12 +105,13 @@ def _run_pending(
     """Run batch by batch, writing each record as it comes; returns how many were run."""
     ran = 0
     plan.method.announce = watcher.announce
-    for batch in _with_preparation(plan, pending, watcher):
-        for record in _run(plan, batch, skip=finished):
-            plan.folder.append(record)
-            finished[record.key] = record
-            watcher.sample(record.task, record)
-            ran += 1
+    with plan.folder.syncing_behind():
+        for batch in _with_preparation(plan, pending, watcher):
+            for record in _run(plan, batch, skip=finished):
+                plan.folder.append(record)
+                finished[record.key] = record
+                watcher.sample(record.task, record)
+                ran += 1
     return ran
 
 
@@ -208,8 +210,11 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
         if not mine:
             continue
         groups: dict[Decoding, list[TokenizedPrompt]] = {}
+        prepares = (
+            type(plan.method).prepare is not Method.prepare
+        )  # else nobody wants the tokens of all prompts
         for prepared in plan.samples:
-            if prepared.task is task:
+            if prepares and prepared.task is task:
                 groups.setdefault(prepared.decoding, []).append(tokenize(prepared.rendered, plan.model))
         for decoding, prompts in groups.items():
             apart(plan.method.prepare, prepared_for(plan.method, prompts), decoding)
