@@ -22,6 +22,15 @@ def names(group: str) -> Callable[[click.Context, click.Parameter, str], list[st
     return complete
 
 
+class BatchSize(click.ParamType):
+    """A whole number, or ``auto``."""
+
+    name = "integer|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        return "auto" if value == "auto" else int(click.INT.convert(value, param, ctx))
+
+
 class MethodCommand(click.RichCommand):
     """A verb with ``--method``: whatever that names adds its options as flags.
 

@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from ..errors import UsageError
-from ._flags import MethodCommand, chosen, names
+from ._flags import BatchSize, MethodCommand, chosen, names
 from ._output import emit, json_flag, quiet_flag
 from ._suites import carry_out, suite_flags, typed
 
@@ -60,7 +60,13 @@ class RunCommand(MethodCommand):
 @click.option("--seed", type=int, default=42, show_default=True, help="Seed of the tasks' samples.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
-@click.option("--batch-size", type=int, default=1, show_default=True, help="Samples run together.")
+@click.option(
+    "--batch-size",
+    type=BatchSize(),
+    default=1,
+    show_default=True,
+    help="Samples run together; auto: as many of like length as there is memory for, the longest first.",
+)
 @click.option(
     "--query-agnostic",
     is_flag=True,

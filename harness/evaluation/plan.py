@@ -18,6 +18,7 @@ from ..models import adapters
 from ..models.loading import load as load_model
 from ..models.model import LanguageModel
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
+from .batch_limit import BatchLimit
 from .samples import PreparedSample, collect_samples
 from .settings import RunSettings, check_values
 
@@ -42,6 +43,7 @@ class RunPlan:
     samples: list[PreparedSample]
     identity: dict[str, Any]
     folder: RunFolder
+    batches: BatchLimit
     unavailable: dict[str, str] = field(default_factory=dict)
 
 
@@ -92,10 +94,13 @@ def plan_run(
     name = folder_name(settings.method, settings.model, identity)
     asked = [task for task in tasks if task.name not in unavailable]
     folder = RunFolder(settings.out / name)
-    return RunPlan(settings, model, method, plugin.origin, asked, samples, identity, folder, unavailable)
+    limit = BatchLimit(settings.batch_size, model)
+    return RunPlan(
+        settings, model, method, plugin.origin, asked, samples, identity, folder, limit, unavailable
+    )
 
 
-def method_identity(name: str, method: Method, adapter: Path | None, batch_size: int) -> dict[str, Any]:
+def method_identity(name: str, method: Method, adapter: Path | None, batch_size: int | str) -> dict[str, Any]:
     """Everything about a method and its model that can change an answer, whoever asks."""
     model = method.model
     return {
@@ -124,8 +129,8 @@ def _identity(
     return {
         "schema": SCHEMA,
         **method_identity(settings.method, method, adapter, settings.batch_size),
-        "limit": settings.limit if settings.batch_size > 1 else None,
-        "share": settings.share if settings.batch_size > 1 else None,
+        "limit": settings.limit if settings.batch_size != 1 else None,
+        "share": settings.share if settings.batch_size != 1 else None,
         "query_agnostic": method.sees_question and method.query_agnostic,
         "truncate": settings.truncate,
         "max_context": settings.max_context,

@@ -198,7 +198,9 @@ def _batches(plan: RunPlan) -> Iterator[SampleBatch]:
     """What is asked in one go, task by task."""
     for task in plan.tasks:
         mine = [p for p in plan.samples if p.task is task]
-        yield from sample_batches(plan.method, mine, plan.settings.batch_size, plan.settings.share)
+        yield from sample_batches(
+            plan.method, mine, plan.batches.most, plan.settings.share, plan.batches.automatic
+        )
 
 
 def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watcher) -> Iterator[SampleBatch]:
@@ -224,20 +226,22 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
 
 def _run(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord]) -> Iterator[SampleRecord]:
     """Records of a batch's or a group's unfinished samples, as they are answered."""
-    if not batch.shared:
-        yield from _run_batch(plan, batch.samples, skip)
-        return
-    size = plan.settings.batch_size
-    chunks = [batch.samples[i : i + size] for i in range(0, len(batch.samples), size)]
-    chunks = [chunk for chunk in chunks if any(p.key not in skip for p in chunk)]
     shared: SharedContext | None = None
-    # What goes wrong here each sample, asked alone, says itself.
-    with contextlib.suppress(Exception), _in_time(plan, len(batch.samples)):
-        shared = compress_once(plan.method, [p for chunk in chunks for p in chunk])
-    if shared is None:
-        _release(plan)
-    for chunk in chunks:
-        yield from _run_batch(plan, chunk, skip, shared)
+    if batch.shared:
+        size = plan.batches.rows(max(p.tokens for p in batch.samples))
+        chunks = [batch.samples[i : i + size] for i in range(0, len(batch.samples), size)]
+        asked = [p for chunk in chunks if any(p.key not in skip for p in chunk) for p in chunk]
+        # What goes wrong here each sample, asked alone, says itself.
+        with contextlib.suppress(Exception), _in_time(plan, len(batch.samples)):
+            shared = compress_once(plan.method, asked)
+        if shared is None:
+            _release(plan)
+    waiting = batch.samples
+    while waiting:
+        size = plan.batches.rows(max(p.tokens for p in waiting))
+        chunk, waiting = waiting[:size], waiting[size:]
+        if any(p.key not in skip for p in chunk):
+            yield from _run_batch(plan, chunk, skip, shared)
 
 
 def _run_batch(
@@ -246,7 +250,10 @@ def _run_batch(
     skip: Mapping[Key, SampleRecord],
     shared: SharedContext | None = None,
 ) -> list[SampleRecord]:
-    """Records of a batch's unfinished samples. What fails is tried again sample by sample, sharing nothing."""
+    """Records of a batch's unfinished samples. What fails is tried again sample by sample, sharing nothing.
+
+    A batch of a size of the harness's own choice that was too large for the memory is tried again in halves.
+    """
     try:
         with _in_time(plan, len(batch)):
             outputs = (
@@ -262,11 +269,14 @@ def _run_batch(
     if len(batch) == 1 and shared is None:
         return [failure]
     _release(plan)
-    records = []
-    for prepared in batch:
-        if prepared.key not in skip:
-            records += _run_batch(plan, [prepared], skip)
-    return records
+    parts = [[prepared] for prepared in batch if prepared.key not in skip]
+    if plan.batches.automatic and failure.status == "oom" and len(batch) > 1:
+        plan.batches.failed(len(batch), max(p.tokens for p in batch))
+        half = len(batch) // 2
+        parts = [part for part in (batch[:half], batch[half:]) if any(p.key not in skip for p in part)]
+    else:
+        shared = None
+    return [record for part in parts for record in _run_batch(plan, part, skip, shared)]
 
 
 def _record(plan: RunPlan, prepared: PreparedSample, output: MeasuredOutput) -> SampleRecord:

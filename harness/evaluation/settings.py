@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import UsageError
 from ..prompts.truncation import RULES
 from . import timeouts
+from .batch_limit import AUTO
 
 MOST = 2**40
 """Of samples and tokens: more than there will be anywhere, and a number that all of Python takes."""
@@ -32,7 +33,7 @@ class RunSettings:
     seed: int = 42
     dtype: str = "auto"
     device: str = "auto"
-    batch_size: int = 1
+    batch_size: int | Literal["auto"] = 1
     query_agnostic: bool = False
     share: bool = True
     data_dir: Path | None = None
@@ -48,9 +49,11 @@ def check_values(settings: RunSettings) -> None:
     """Refuse numbers and words that no run can have, whatever its method and model. Raises UsageError."""
     if settings.truncate not in RULES:
         raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
+    if isinstance(settings.batch_size, str) and settings.batch_size != AUTO:
+        raise UsageError(f"--batch-size {settings.batch_size}: give a number of samples, or auto")
     for flag, value in (
         ("limit", settings.limit),
-        ("batch-size", settings.batch_size),
+        ("batch-size", None if settings.batch_size == AUTO else settings.batch_size),
         ("max-context", settings.max_context),
     ):
         if value is not None and value < 1:
