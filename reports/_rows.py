@@ -94,6 +94,11 @@ def footers(runs: Sequence[LoadedRun]) -> list[str]:
     for run in runs:
         for warning in run.warnings:
             said.setdefault(warning, []).append(run.label)
+        for row in summary(run)["tasks"]:
+            for note, count in row.get("notes", {}).items():
+                said.setdefault(note, []).append(
+                    f"{run.label} ({row['task']}: {count} of {row['n_ok']} samples)"
+                )
     return lines + [f"! {', '.join(who)}: {warning}" for warning, who in said.items()]
 
 

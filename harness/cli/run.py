@@ -51,7 +51,10 @@ class RunCommand(MethodCommand):
 @click.option("--context-length", type=int, help="Treat the model's window as smaller than it is, in tokens.")
 @click.option("--max-context", type=int, help="Truncate raw prompts to so many tokens.")
 @click.option(
-    "--truncate", default="middle", show_default=True, help="middle, left, right, context-end or none."
+    "--truncate",
+    default="auto",
+    show_default=True,
+    help="middle, middle-exact, left, right, context-end or none; auto: the task's own rule, middle for most.",
 )
 @click.option(
     "--chat", default="auto", show_default=True, help="Use the model's chat template: auto or never."

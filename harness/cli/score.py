@@ -11,23 +11,27 @@ from ._output import emit, json_flag, quiet_flag
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--drop-thoughts", is_flag=True, help="Score what follows <think>...</think>; official scorers take all."
+)
 @json_flag("scores of all lines, and means,")
 @quiet_flag
-def score(file: Path, as_json: bool) -> None:
+def score(file: Path, drop_thoughts: bool, as_json: bool) -> None:
     """Score the predictions in FILE.
 
     FILE has one JSON object a line: task (as `harness list tasks` names it; or dataset, a bare variant name),
     prediction, answers (or outputs, where a task's own files call them so), and all_classes for
     classification sets. No model is loaded.
 
-    With --json: {"scores": [0..1 for each line], "tasks": {task: mean x 100}}.
+    With --json: {"scores": [0..1 for each line], "tasks": {task: mean x 100},
+    "thoughts": lines with a thought}.
     """
     from ..evaluation.score_file import score_file
 
-    result = score_file(file)
+    result = score_file(file, drop_thoughts=drop_thoughts)
     means = result.means()
     if as_json:
-        emit({"scores": result.scores, "tasks": means})
+        emit({"scores": result.scores, "tasks": means, "thoughts": result.thoughts})
         return
 
     from rich.console import Console
@@ -39,3 +43,9 @@ def score(file: Path, as_json: bool) -> None:
     for task, n in result.counts().items():
         table.add_row(task, str(n), f"{means[task]:.2f}")
     Console().print(table)
+    if result.thoughts:
+        rule = (
+            "only what follows them was scored" if drop_thoughts else "scored with the answer, as officially"
+        )
+        hint = "" if drop_thoughts else "; --drop-thoughts scores what follows"
+        click.echo(f"note: {result.thoughts} predictions hold a thought (<think>): {rule}{hint}")

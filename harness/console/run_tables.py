@@ -131,6 +131,9 @@ def notes(summary: dict[str, Any], plan: RunPlan) -> list[RenderableType]:
                     style="dim",
                 )
             )
+        for said, count in r.get("notes", {}).items():
+            text = f"note: {r['task']}: {said} ({count} of {r['n_ok']} samples)"
+            lines.append(Text(text, style="yellow"))
         bad = {k: v for k, v in r["statuses"].items() if k != "ok"}
         if bad:
             what = ", ".join(f"{count} {name}" for name, count in bad.items())

@@ -138,6 +138,13 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         """
         return reserve, decoding
 
+    def identity(self) -> Mapping[str, Any]:
+        """What decides its answers besides version, options, adapter and model, JSON-ready: part of the run's hash.
+
+        Nothing by default. Must not need the model's weights.
+        """
+        return {}
+
     def context_limit(self) -> int | None:
         """Most tokens (prompt and answer together) the method can read; None: no limit.
 

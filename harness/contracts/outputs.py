@@ -43,7 +43,8 @@ class Generation:
         KV entries of this sample resident when the answer began: what the prompt was compressed to. The
         runner fails the run if the model was seen attending to another number.
     details
-        JSON-ready facts for the record: ratio of each interval, relevance, and so on.
+        JSON-ready facts for the record: ratio of each interval, relevance, and so on. A list of sentences under
+        ``notes`` is what a reader must know of this answer: tables say how many answers each stands beside.
     """
 
     text: str

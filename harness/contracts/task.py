@@ -80,6 +80,9 @@ class TaskEnvironment:
         If true, nothing may be fetched.
     limit
         At most this many samples will be taken; making more is wasted work, not an error.
+    notify
+        Told, in a line, what the user should know of the data: rows that differ in number from the official
+        ones. None: nobody listens.
     """
 
     tokenizer: Any
@@ -89,6 +92,7 @@ class TaskEnvironment:
     data_dir: Path | None = None
     offline: bool = False
     limit: int | None = None
+    notify: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,9 @@ class Task(ABC):
         Names under which a line of ``harness score`` may hold the accepted answers, in order of preference.
     preset
         Name and version of the prompt protocol, recorded with each run.
+    truncation
+        The rule by which the official code cuts a prompt that is too long: one of ``--truncate``, or a name of the
+        task's own, which `shorten` then carries out.
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
@@ -135,6 +142,7 @@ class Task(ABC):
     any_variant: ClassVar[str] = ""
     answer_fields: ClassVar[tuple[str, ...]] = ("answers",)
     preset: str = "default@1"
+    truncation: ClassVar[str] = "middle"
 
     def __init__(self, options: BaseOptions, name: str, variant: str | None = None) -> None:
         self.options = options
@@ -161,6 +169,20 @@ class Task(ABC):
 
     def max_context(self) -> int | None:
         """Prompt tokens the literature truncates this task to for context-extended methods; None: no habit."""
+        return None
+
+    def shorten(self, prompt: Prompt, limit: int, tokenizer: Any) -> Prompt:
+        """`prompt`, which is longer, cut to `limit` tokens by the task's own `truncation`.
+
+        Raises UsageError if it cannot be.
+        """
+        raise NotImplementedError(f"task {self.name} names a rule of truncation but does not carry it out")
+
+    def follow_up(self, sample: Sample, answer: str) -> Sample | None:
+        """What the official code asks after `answer`, in a call of its own; None: that was the answer.
+
+        The record has the prompt, truncation and compression of the first call, the last answer, and the cost of both.
+        """
         return None
 
     @abstractmethod

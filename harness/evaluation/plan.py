@@ -17,6 +17,7 @@ from ..contracts.task import Task
 from ..models import adapters
 from ..models.loading import load as load_model
 from ..models.model import LanguageModel
+from ..prompts.truncation import AUTO, RULES
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
 from .batch_limit import BatchLimit
 from .samples import PreparedSample, collect_samples
@@ -87,7 +88,7 @@ def plan_run(
     adapter = adapters.resolve(settings.adapter, method.default_adapter)
     if adapter is not None:
         method.load(adapter)
-    samples, unavailable = collect_samples(tasks, method, settings)
+    samples, unavailable = collect_samples(tasks, method, settings, note)
     identity = _identity(settings, method, tasks, adapter)
     if plugin.file_hash is not None:  # a file has no version to go by: another text may give other answers
         identity["method_file"] = plugin.file_hash
@@ -115,7 +116,14 @@ def method_identity(name: str, method: Method, adapter: Path | None, batch_size:
         "dtype": model.dtype,
         "device": model.device.partition(":")[0],
         "batch_size": batch_size,
+        **({"method_identity": dict(own)} if (own := method.identity()) else {}),
     }
+
+
+def _rule(settings: RunSettings, tasks: Sequence[Task]) -> str:
+    """The rule of truncation that all tasks of the run have, else ``auto``."""
+    rules = {task.truncation for task in tasks} if settings.truncate == AUTO else {settings.truncate}
+    return rules.pop() if len(rules) == 1 and rules <= set(RULES) else AUTO
 
 
 def _identity(
@@ -132,7 +140,7 @@ def _identity(
         "limit": settings.limit if settings.batch_size != 1 else None,
         "share": settings.share if settings.batch_size != 1 else None,
         "query_agnostic": method.sees_question and method.query_agnostic,
-        "truncate": settings.truncate,
+        "truncate": _rule(settings, tasks),
         "max_context": settings.max_context,
         "chat": method.model.chat,
         "trust_remote_code": settings.trust_remote_code,

@@ -29,6 +29,7 @@ from .plan import RunPlan, plan_run
 from .run_metadata import dump_prompts, planned_ids, run_content
 from .sample_record import answered, failed, record_head
 from .samples import PreparedSample, writable
+from .second_call import followed_up
 from .settings import RunSettings
 from .timeouts import limited
 
@@ -283,9 +284,11 @@ def _record(plan: RunPlan, prepared: PreparedSample, output: MeasuredOutput) -> 
     """The record of an answered sample. What cannot be scored or written down is a failure of that sample."""
     head = record_head(plan, prepared)
     try:
-        with _in_time(plan, 1):  # a score may hang as well
-            record = answered(head, prepared, output)
+        with _in_time(plan, 1):  # a second call or a score may hang as well
+            record = answered(head, prepared, followed_up(plan, prepared, output))
         writable(record.to_json())
+    except MeasurementError:
+        raise
     except Exception as error:
         return failed(head, error)
     return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +17,7 @@ from ..contracts.task import Sample, Task, TaskEnvironment
 from ..errors import Unavailable, UsageError
 from ..prompts.rendering import render, tokenize
 from ..prompts.tokenization import spells_special, token_ids
-from ..prompts.truncation import first_place, truncate
+from ..prompts.truncation import AUTO, first_place, truncate
 from .apart import apart
 from .choices import InTokens, in_tokens, stop_ids
 from .task_environment import task_environment
@@ -75,7 +75,10 @@ class PreparedSample:
 
 
 def collect_samples(
-    tasks: Sequence[Task], method: Method, settings: RunSettings
+    tasks: Sequence[Task],
+    method: Method,
+    settings: RunSettings,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[list[PreparedSample], dict[str, str]]:
     """The samples of all tasks, and why those members of groups that cannot be asked here are left out."""
     samples: list[PreparedSample] = []
@@ -87,6 +90,7 @@ def collect_samples(
             data_dir=settings.data_dir,
             offline=settings.offline,
             limit=settings.limit,
+            notify=note,
         )
         try:
             made = _take(task, env, settings, method)
@@ -138,9 +142,10 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
     model = method.model
     budget = _budget(task, sample, method, settings)
     limit = budget.limit
+    rule = task.truncation if settings.truncate == AUTO else settings.truncate
     while True:
         cut, truncation = truncate(
-            sample.prompt, settings.truncate, limit, model.tokenizer, sample.references
+            sample.prompt, rule, limit, model.tokenizer, sample.references, task.shorten
         )
         made = budget.uncut if cut is sample.prompt else _rendered(cut, sample, model)
         place = first_place(made.prompt.context, sample.references)

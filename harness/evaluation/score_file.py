@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import registry
 from .._util import entry_points
+from .._util.thoughts import holds_thought, without_thought
 from ..contracts.task import Task
 from ..errors import UsageError, unknown_name
 
@@ -24,10 +25,13 @@ class FileScores:
         The main metric of each line, in the file's order: 0..1, not rounded.
     tasks
         Task of each line, parallel to `scores`.
+    thoughts
+        Lines whose prediction holds a thought (``<think>``).
     """
 
     scores: tuple[float, ...]
     tasks: tuple[str, ...]
+    thoughts: int = 0
 
     def counts(self) -> dict[str, int]:
         """Lines of each task, in order of first appearance."""
@@ -44,13 +48,21 @@ class FileScores:
         return {task: round(100 * totals[task] / n, 2) for task, n in self.counts().items()}
 
 
-def score_file(path: Path) -> FileScores:
+def score_file(path: Path, *, drop_thoughts: bool = False) -> FileScores:
     """Score every line of `path`.
 
     A line is a JSON object with ``prediction`` (text), what its task needs to score it (``answers`` or
     what its `answer_fields` call them, and ``all_classes`` where there are classes) and ``task`` (a task's full
     name), or instead of ``task`` a ``dataset``: a task of its own, else a variant of exactly one family, by its
     bare name. Blank lines are passed over.
+
+    Parameters
+    ----------
+    path
+        The file.
+    drop_thoughts
+        Score what follows a thought (``<think>...</think>``), which is nothing if it does not end. Official scorers
+        take the whole text.
 
     Raises
     ------
@@ -61,6 +73,7 @@ def score_file(path: Path) -> FileScores:
     scores: list[float] = []
     names: list[str] = []
     ids: dict[tuple[str, str], int] = {}
+    thoughts = 0
     for number, line in _lines(path):
         try:
             row = _row(line)
@@ -68,13 +81,16 @@ def score_file(path: Path) -> FileScores:
             if named not in tasks:
                 tasks[named] = _build(*named)
             _once(tasks[named].name, row, number, ids)
+            thoughts += holds_thought(row["prediction"])
+            if drop_thoughts:
+                row["prediction"] = without_thought(row["prediction"])
             scores.append(_score(tasks[named], row))
         except UsageError as error:
             raise UsageError(f"{path}, line {number}: {error}") from error
         names.append(tasks[named].name)
     if not scores:
         raise UsageError(f"{path}: no lines to score")
-    return FileScores(tuple(scores), tuple(names))
+    return FileScores(tuple(scores), tuple(names), thoughts)
 
 
 def resolve(dataset: str) -> str:

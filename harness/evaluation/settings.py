@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import UsageError
-from ..prompts.truncation import RULES
+from ..prompts.truncation import AUTO, RULES
 from . import timeouts
 from .batch_limit import AUTO
 
@@ -27,7 +27,7 @@ class RunSettings:
     adapter: Path | None = None  # None: what ships for the model, if anything
     context_length: int | None = None
     max_context: int | None = None
-    truncate: str = "middle"
+    truncate: str = AUTO
     chat: str = "auto"
     limit: int | None = None
     seed: int = 42
@@ -47,7 +47,7 @@ class RunSettings:
 
 def check_values(settings: RunSettings) -> None:
     """Refuse numbers and words that no run can have, whatever its method and model. Raises UsageError."""
-    if settings.truncate not in RULES:
+    if settings.truncate not in (*RULES, AUTO):
         raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
     if isinstance(settings.batch_size, str) and settings.batch_size != AUTO:
         raise UsageError(f"--batch-size {settings.batch_size}: give a number of samples, or auto")

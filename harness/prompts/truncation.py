@@ -2,13 +2,14 @@
 
 ``middle`` is LongBench's: the raw prompt (before any chat template, special tokens counted) is tokenised;
 if it is longer than the limit, its first and last half of the limit are decoded and joined, and that text
-is wrapped and tokenised again. The joined text may drift from the limit by a token or two.
+is wrapped and tokenised again. The joined text may drift from the limit by a token or two. ``middle-exact`` is that
+of LongBench v2: the last half has the odd token of an odd limit, and both halves are decoded as one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -17,14 +18,23 @@ from ..contracts.record import Truncation
 from ..errors import UsageError
 from .tokenization import encode, token_ids
 
-Rule = Literal["middle", "left", "right", "context-end", "none"]
+Rule = Literal["middle", "middle-exact", "left", "right", "context-end", "none"]
 RULES: tuple[str, ...] = get_args(Rule)
+AUTO = "auto"
+"""Instead of a rule: that of the task's official code (`harness.Task.truncation`)."""
 
 
 def truncate(
-    prompt: Prompt, rule: str, limit: int | None, tokenizer: Any, references: Sequence[str] = ()
+    prompt: Prompt,
+    rule: str,
+    limit: int | None,
+    tokenizer: Any,
+    references: Sequence[str] = (),
+    shorten: Callable[[Prompt, int, Any], Prompt] | None = None,
 ) -> tuple[Prompt, Truncation]:
     """Cut a raw prompt to `limit` tokens by `rule`; `references` are looked for before and after.
+
+    A rule that is none of `RULES` is `shorten`'s, which gets prompt, limit and tokenizer.
 
     Raises
     ------
@@ -42,11 +52,16 @@ def truncate(
                 f"a prompt of {before} tokens is over the limit of {limit} and --truncate none forbids cutting; "
                 "choose another rule or a method that reads more"
             )
-        cut = (
-            _context_end(prompt, limit, tokenizer)
-            if rule == "context-end"
-            else _ends(prompt, ids, rule, limit, tokenizer)
-        )
+        if rule == "context-end":
+            cut = _context_end(prompt, limit, tokenizer)
+        elif rule == "middle-exact":
+            cut = _middle_exact(prompt, ids, limit, tokenizer)
+        elif rule in RULES:
+            cut = _ends(prompt, ids, rule, limit, tokenizer)
+        elif shorten is None:
+            raise UsageError(f"no rule of truncation is called {rule!r}: choose from {', '.join(RULES)}")
+        else:
+            cut = shorten(prompt, limit, tokenizer)
     after = before if cut is prompt else len(token_ids(tokenizer, cut.text, data=data))
     there = _holds(prompt.context, references)
     survives = _holds(cut.context, references) if there else None
@@ -83,6 +98,14 @@ def _ends(prompt: Prompt, ids: list[int], rule: str, limit: int, tokenizer: Any)
     }[rule]
     head, tail = (tokenizer.decode(part, skip_special_tokens=True) for part in kept)
     return split_again(prompt, head, tail)
+
+
+def _middle_exact(prompt: Prompt, ids: list[int], limit: int, tokenizer: Any) -> Prompt:
+    """The first ``limit // 2`` tokens and as many of the last as make up the limit, decoded together."""
+    head, last = ids[: limit // 2], ids[len(ids) - (limit - limit // 2) :]
+    text = tokenizer.decode(head + last, skip_special_tokens=True)
+    border = len(tokenizer.decode(head, skip_special_tokens=True))
+    return split_again(prompt, text[:border], text[border:])
 
 
 def split_again(prompt: Prompt, head: str, tail: str) -> Prompt:

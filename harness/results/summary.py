@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from .._util.thoughts import holds_thought
 from ..contracts.phases import PHASES
 from ..contracts.record import Key, SampleRecord
 from ..contracts.task import ScoredSample, Task
@@ -17,6 +19,8 @@ from ..errors import UsageError
 from ..stats.bootstrap import confidence_interval, mean, percentiles, resampled_means, widened
 
 Records = Mapping[Key, SampleRecord]
+
+THOUGHT = "the answer holds a thought (<think>), which was scored with it"
 
 
 def summarise(tasks: Sequence[Task], planned: Sequence[Key], records: Records) -> dict[str, Any]:
@@ -134,11 +138,22 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
         "peak_bytes": max((r.cost.peak_bytes or 0 for r in ok), default=0) or None,
         "shared": sum(r.cost.questions > 1 for r in ok),
         "saved_seconds": sum(r.cost.saved_seconds for r in ok),
+        **({"notes": noted} if (noted := _noted(ok)) else {}),
         **{
             f"{name}_seconds": average(lambda r, name=name: getattr(r.cost, f"{name}_seconds"))  # type: ignore[misc]
             for name in PHASES
         },
     }
+
+
+def _noted(records: Sequence[SampleRecord]) -> dict[str, int]:
+    """What must be known of answers, by what their methods say and by what they hold, and of how many answers."""
+    said: Counter[str] = Counter()
+    for record in records:
+        notes = record.details.get("notes")
+        said.update(dict.fromkeys(map(str, notes if isinstance(notes, list) else ()), 1))
+        said.update([THOUGHT] * holds_thought(record.prediction or ""))
+    return dict(said)
 
 
 @contextmanager

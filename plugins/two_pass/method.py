@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, Generation, Prompt, TokenizedPrompt, UsageError
 from harness import Options as BaseOptions
+from harness._util.words import VERSION as WORDS
 from harness.contracts import phase
 
 from ..beacon.ratios import RAW, entries
@@ -60,6 +61,10 @@ class TwoPass(CalibratedMethod):
         if first == RAW or self.options.retrieval != "attention":
             return tokens
         return 2 * tokens + tokens // first
+
+    def identity(self) -> dict[str, Any]:
+        """BM25's words: the other kinds of relevance have nothing to do with them."""
+        return {"words": WORDS} if self.options.retrieval == "bm25" else {}
 
     def make_query_agnostic(self) -> None:
         if self.options.retrieval == "bm25":
@@ -132,6 +137,8 @@ class TwoPass(CalibratedMethod):
 
     def _choose(self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]) -> list[dict[str, Any]]:
         """For each prompt relevance, z-score and the chosen ratio of each interval."""
+        from .relevance import says_nothing
+
         rows = [i for i, p in enumerate(plans) if p.first != RAW and p.intervals]
         found = dict(zip(rows, self._relevance([prompts[i] for i in rows], [plans[i] for i in rows])))
         choices: list[dict[str, Any]] = []
@@ -143,6 +150,7 @@ class TwoPass(CalibratedMethod):
             attended = self.options.retrieval == "attention"
             standardised = smooth_z_scores if attended and self.smooth else z_scores
             z = standardised(relevance, mean, std).tolist()
+            note = says_nothing(self.options.retrieval, relevance, z)
             choices.append(
                 {
                     "first_ratio": plan.first if attended else None,
@@ -150,6 +158,7 @@ class TwoPass(CalibratedMethod):
                     "z": z,
                     "budget": plan.budget,
                     "chosen": self._allocate(z, plan),
+                    **({"notes": [note]} if note else {}),
                 }
             )
         return choices

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from harness._util.words import search_words
 
 from ..beacon.reading import Reading
 
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
 
     from ..beacon.engine import ActivationBeacon
 
-_WORD = re.compile(r"\w+")
+
+SAME = 1e-9
+"""Share by which relevances may differ and be the same: what the order of a sum changes."""
 
 
 class BeaconAttention:
@@ -58,12 +63,19 @@ class BeaconAttention:
 
 
 def bm25(intervals: Sequence[str], question: str) -> list[float]:
-    """BM25 score of each interval for the question, by lower-case words (Okapi, `rank_bm25`'s defaults)."""
+    """BM25 score of each interval for the question, 0 or more (Okapi with `rank_bm25`'s k1 and b).
+
+    What a word is worth is Lucene's ``log(1 + (N - n + .5) / (n + .5))``, which no word brings to zero: the plain form,
+    and its floor at a quarter of the mean of all words, are zero or negative where a word stands in half of few
+    intervals or more. See `harness._util.words` for what a word is.
+    """
     from rank_bm25 import BM25Okapi
 
-    documents = [_WORD.findall(text.lower()) or [""] for text in intervals]
-    scores: Any = BM25Okapi(documents).get_scores(_WORD.findall(question.lower()))
-    return [float(s) for s in scores]
+    documents = [search_words(text) or [""] for text in intervals]
+    ranked: Any = BM25Okapi(documents)
+    held = Counter(word for document in documents for word in set(document))
+    ranked.idf = {word: math.log1p((len(documents) - n + 0.5) / (n + 0.5)) for word, n in held.items()}
+    return [float(s) for s in ranked.get_scores(search_words(question))]
 
 
 def random(count: int, seed: int, ids: Sequence[int]) -> list[float]:
@@ -83,6 +95,16 @@ def standardise(relevance: Sequence[float]) -> tuple[list[float], list[float]]:
     """
     values = np.asarray(relevance, dtype=np.float64)
     return [float(values.mean())] * len(values), [float(values.std())] * len(values)
+
+
+def says_nothing(kind: str, relevance: Sequence[float], z: Sequence[float]) -> str | None:
+    """What a record must say of a relevance that tells no interval from another; None if it tells them apart."""
+    if len(relevance) < 2:
+        return None
+    for values, what in ((relevance, "relevance"), (z, "standardised relevance")):
+        if max(values) - min(values) <= SAME * max(map(abs, values)):
+            return f"the {what} by {kind} is the same for all intervals: ratios do not depend on it"
+    return None
 
 
 def texts(prompt: TokenizedPrompt, intervals: int, engine: ActivationBeacon, tokenizer: Any) -> list[str]:

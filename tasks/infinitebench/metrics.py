@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from ..longbench.metrics import ALL_PUNCTUATION, f1, qa_f1
+from .rouge_l_sum import rouge_l_sum
 
 _WORD_ENDS = str.maketrans(dict.fromkeys("\n:\"'.,?!{}", " "))
 _CHOICE_ENDS = str.maketrans(dict.fromkeys("\n\"'.,?!{}", " "))
@@ -124,10 +125,7 @@ def longbook_sum(prediction: str, labels: Sequence[str]) -> float:
 
     No stemming; sentences end at newlines alone. Words are runs of a-z and 0-9 in lower case.
     """
-    from rouge_score.rouge_scorer import RougeScorer  # brings nltk
-
-    scorer = RougeScorer(["rougeLsum"], use_stemmer=False)
-    return max(float(scorer.score(label, prediction)["rougeLsum"].fmeasure) for label in labels)
+    return max(rouge_l_sum(prediction, label) for label in labels)
 
 
 def longbook_qa_chn(prediction: str, labels: Sequence[str]) -> float:

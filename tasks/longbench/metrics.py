@@ -9,20 +9,14 @@ from __future__ import annotations
 import importlib.util
 import re
 import string
-import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rouge import Rouge
-
 from harness.errors import UsageError
 
 from .._similarity import edit_ratio
-
-PYTHON_RECURSION_LIMIT = 1000
-"""What the official scorer runs under; it decides which long summaries score 0 (see `rouge_l`)."""
+from .rouge_l import rouge_l
 
 _CHINESE_PUNCTUATION = (
     "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣"
@@ -31,7 +25,6 @@ _CHINESE_PUNCTUATION = (
 _PUNCTUATION = frozenset(string.punctuation)
 ALL_PUNCTUATION = frozenset(string.punctuation + _CHINESE_PUNCTUATION)
 """ASCII's and the Chinese punctuation that is deleted before Chinese texts are compared."""
-_recursion_lock = threading.Lock()
 
 
 def qa_f1(prediction: str, answer: str) -> float:
@@ -45,44 +38,6 @@ def qa_f1(prediction: str, answer: str) -> float:
 def qa_f1_zh(prediction: str, answer: str) -> float:
     """F1 of the two bags of jieba's words without punctuation, 0..1."""
     return f1(_chinese_words(prediction), _chinese_words(answer))
-
-
-def rouge_l(prediction: str, answer: str) -> float:
-    """ROUGE-L F of the package ``rouge`` (not ``rouge-score``), 0..1.
-
-    Sentences end at every ``.``, words are counted once, an exact match is 0.999999995. Whatever the package
-    raises is a 0, and that includes the recursion of its back-trace: two pieces without a full stop that
-    are some 500 words long score 0 officially. How deep Python may go depends on who calls and on the
-    interpreter's limit, so the package gets a thread of its own, where it stands exactly as deep as it does
-    in the official script, under the standard limit.
-    """
-    worker = _RougeThread(prediction, answer)
-    with _recursion_lock:
-        limit = sys.getrecursionlimit()
-        if limit != PYTHON_RECURSION_LIMIT:
-            sys.setrecursionlimit(PYTHON_RECURSION_LIMIT)
-        try:
-            worker.start()
-            worker.join()
-        finally:
-            if limit != PYTHON_RECURSION_LIMIT:
-                sys.setrecursionlimit(limit)
-    return worker.f
-
-
-class _RougeThread(threading.Thread):
-    """Runs ``Rouge.get_scores`` from `run`: the fourth frame of its stack, as in LongBench's ``eval.py``."""
-
-    def __init__(self, prediction: str, answer: str) -> None:
-        super().__init__()
-        self.texts = ([prediction], [answer])
-        self.f = 0.0
-
-    def run(self) -> None:
-        try:
-            self.f = float(Rouge(metrics=["rouge-l"]).get_scores(*self.texts, avg=True)["rouge-l"]["f"])
-        except Exception:  # ValueError for an empty text, RecursionError for a long one: officially a 0
-            self.f = 0.0
 
 
 def rouge_l_zh(prediction: str, answer: str) -> float:

@@ -15,7 +15,8 @@ from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironmen
 from harness.errors import UsageError
 from harness.options import Options
 
-from ..longbench.metrics import qa_f1, rouge_l
+from ..longbench.metrics import qa_f1
+from ..longbench.rouge_l import rouge_l
 from .questions import SHORT_ANSWER, asked
 
 DATA = "data.jsonl"

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from importlib import metadata
 from typing import Any, Literal, Protocol
 
+from harness._util.words import VERSION, search_words
 from harness.errors import UsageError
-
-from .filters import words
 
 Kind = Literal["bm25", "dense", "random"]
 
@@ -31,7 +30,7 @@ class Bm25:
 
         vocabulary: dict[str, int] = {}
         ids = [
-            [vocabulary.setdefault(word, len(vocabulary)) for word in words(text)]
+            [vocabulary.setdefault(word, len(vocabulary)) for word in search_words(text)]
             or [vocabulary.setdefault("", 0)]
             for text in texts
         ]
@@ -44,7 +43,7 @@ class Bm25:
         """By score, ties by number; documents without a word of the query are never found."""
         import numpy as np
 
-        known = [word for word in words(query) if word in self._words]
+        known = [word for word in search_words(query) if word in self._words]
         if not known:
             return []
         scores = self._index.get_scores(known)
@@ -97,7 +96,7 @@ def make(kind: Kind, texts: Iterable[str], size: int, seed: int, model: str) -> 
 def facts(kind: Kind, model: str) -> dict[str, str]:
     """What decides a ranking: the kind, its library's version, a dense one's model. Raises UsageError without one."""
     if kind == "bm25":
-        return {"kind": kind, "bm25s": metadata.version("bm25s")}
+        return {"kind": kind, "bm25s": metadata.version("bm25s"), "words": VERSION}
     if kind == "dense":
         return {"kind": kind, "sentence-transformers": _sentence_transformers().__version__, "model": model}
     return {"kind": kind}

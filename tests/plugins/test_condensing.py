@@ -262,6 +262,61 @@ def test_bm25_finds_the_interval_with_the_words():
     assert bm25(["", "..."], "???") == [0.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("intervals", "question", "right"),
+    [
+        (["北京是中国的首都。", "小明的密码是四二一七。", "广州很热。"], "小明的密码是什么？", 1),
+        (
+            ["東京は日本の首都です。", "大阪は西にあります。", "秘密の番号は四二一七です。"],
+            "秘密の番号は何ですか？",
+            2,
+        ),
+        (["กรุงเทพเป็นเมืองหลวง", "รหัสลับคือสี่สอง", "เชียงใหม่อยู่เหนือ"], "รหัสลับอะไร", 1),
+        (["मेरा घर", "मेरा पासवर्ड गुप्त है", "तीसरा वाक्य"], "पासवर्ड", 1),
+        (["비밀번호는 사 이 일 칠", "서울은 크다", "부산은 남쪽"], "비밀번호가 뭐예요", 0),
+        (["other", "cafe\u0301 secret", "third thing"], "ＣＡＦＥ\u0301", 1),
+        (["secret code x", "nothing here"], "secret code", 0),
+        (["a secret x", "a secret secret y", "a z z"], "secret", 1),
+    ],
+)
+def test_bm25_finds_it_in_any_script_and_among_few_intervals(intervals, question, right):
+    scores = bm25(intervals, question)
+    assert max(range(len(scores)), key=scores.__getitem__) == right
+    assert min(scores) >= 0 and sorted(scores)[-1] > sorted(scores)[-2]
+
+
+def test_a_word_in_every_interval_is_worth_something():
+    assert bm25(["x", "x x", "x y y y"], "x")[0] > bm25(["x", "x x", "x y y y"], "x")[2] > 0
+
+
+@pytest.mark.parametrize("kind", ["attention", "bm25", "random"])
+def test_a_relevance_that_tells_nothing_apart_is_noted(tiny, monkeypatch, kind):
+    from harness.plugins.two_pass import relevance
+    from harness.plugins.two_pass.method import TwoPass
+
+    method = two_pass(tiny, retrieval=kind)
+    one = prompt(tiny, 150)
+    assert "notes" not in ask(two_pass(tiny, retrieval="random"), [one])[0].details
+    flat = lambda count: [1 / count] * count  # noqa: E731
+    monkeypatch.setattr(relevance, "random", lambda count, *_: flat(count))
+    monkeypatch.setattr(relevance, "bm25", lambda texts, _: flat(len(texts)))
+    monkeypatch.setattr(
+        TwoPass, "_attention", lambda self, prompts, plans: [flat(p.intervals) for p in plans]
+    )
+    (answer,) = ask(method, [one])
+    (note,) = answer.details["notes"]
+    assert f"relevance by {kind} is the same for all intervals" in note
+
+
+def test_only_what_bm25_ranks_has_words_in_its_identity(tiny):
+    assert two_pass(tiny, retrieval="bm25").identity() == {"words": "nfkc-bigrams-1"}
+    assert (
+        two_pass(tiny, retrieval="attention").identity()
+        == two_pass(tiny, retrieval="random").identity()
+        == {}
+    )
+
+
 def test_random_relevance_depends_on_seed_and_prompt_alone():
     assert random(5, 1, (1, 2, 3)) == random(5, 1, (1, 2, 3))
     assert random(5, 1, (1, 2, 3)) != random(5, 2, (1, 2, 3))

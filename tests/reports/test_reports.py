@@ -260,6 +260,16 @@ def test_the_summary_has_a_row_for_each_run_and_task(three):
     json.dumps(table.to_json())
 
 
+def test_what_a_method_says_of_its_answers_stands_below_every_table(tmp_path):
+    path = make_run(tmp_path, {"longbench/trec": [1.0, 0.0]})
+    lines = [json.loads(line) for line in (path / "samples.jsonl").read_text().splitlines()]
+    noted = [{**line, "details": {"notes": ["ratios say nothing"]}} for line in lines]
+    (path / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in noted))
+    for name in ("scores", "summary"):
+        (line,) = [f for f in build(name, path).tables[0].footers if "say nothing" in f]
+        assert line.startswith("! ") and line.endswith("2 of 2 samples): ratios say nothing")
+
+
 def test_a_cell_whose_samples_all_failed_shows_as_failed(tmp_path):
     path = make_run(tmp_path, {"longbench/trec": {f"s{i}": 1.0 for i in range(4)}})
     run = load_runs(path)[0]

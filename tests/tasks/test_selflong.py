@@ -255,6 +255,11 @@ def test_bm25_ranks_as_rank_bm25_does_and_finds_the_planted_document():
     assert len(small.search("keeper", 100)) <= 20
 
 
+def test_bm25_finds_documents_without_blanks():
+    found = retrieval.Bm25(["北京是中国的首都，人口众多。", "小明的密码是四二一七，请记住。", "广州在南方。"])
+    assert found.search("他的密码是什么", 2)[0] == 1
+
+
 def test_the_best_are_those_a_stable_sort_finds():
     import numpy as np
 

@@ -40,6 +40,7 @@ def test_json(tmp_path):
     assert json.loads(result.stdout) == {
         "scores": [0.5, pytest.approx(2 / 3), 1.0, 0.0],
         "tasks": {"longbench/trec": 50.0, "longbench/qasper": 33.33, "passkey": 100.0},
+        "thoughts": 0,
     }
 
 
@@ -49,6 +50,24 @@ def test_table(tmp_path):
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines()]
     assert ["longbench/trec", "1", "50.00"] in rows
     assert ["longbench/qasper", "2", "66.67"] in rows
+
+
+@pytest.mark.parametrize(
+    ("prediction", "score"),
+    [
+        ("<think>\nblue sky maybe\n</think>\n\nblue", 100.0),
+        ("blue sky maybe</think> blue", 100.0),  # the prompt opened the thought
+        ("<think>blue", 0.0),
+        ("<think>a</think> blue <think> blue", 0.0),
+    ],
+)
+def test_thoughts_are_scored_as_officially_and_said_or_dropped_if_asked(tmp_path, prediction, score):
+    file = write(tmp_path, QASPER | {"prediction": prediction, "answers": ["blue"]}, QASPER)
+    whole, dropped = run(file), run(file, "--drop-thoughts", "--json")
+    assert "1 predictions hold a thought" in whole.stdout and "--drop-thoughts" in whole.stdout
+    assert json.loads(dropped.stdout)["scores"][0] * 100 == pytest.approx(score)
+    assert json.loads(dropped.stdout)["thoughts"] == 1
+    assert "thought" not in run(write(tmp_path, QASPER)).stdout
 
 
 def test_a_task_of_its_own_comes_before_a_familys_variant(tmp_path):

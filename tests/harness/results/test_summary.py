@@ -158,6 +158,19 @@ def test_costs_that_were_not_seen_are_left_out_not_counted_as_nothing():
     assert row(task(), 1, [unseen])["peak_bytes"] is None
 
 
+def test_what_methods_say_of_answers_is_counted_once_an_answer():
+    said = [["flat"], ["flat", "flat", "odd"], None, "no list"]
+    found = row(task(), 4, [record(i, 1.0, details={"notes": notes}) for i, notes in enumerate(said)])
+    assert found["notes"] == {"flat": 2, "odd": 1}
+    assert "notes" not in row(task(), 1, [record(0, 1.0)])
+
+
+def test_answers_with_thoughts_are_counted():
+    texts = ["<think>\nblue?\n</think>\n\nblue", "blue", "hm</think> blue"]
+    found = row(task(), 3, [record(i, 1.0, prediction=text) for i, text in enumerate(texts)])
+    assert found["notes"] == {"the answer holds a thought (<think>), which was scored with it": 2}
+
+
 def planned(*records):
     keys = [r.key for r in records]
     return keys, dict(zip(keys, records))
