@@ -22,13 +22,9 @@ def names(group: str) -> Callable[[click.Context, click.Parameter, str], list[st
     return complete
 
 
-class BatchSize(click.ParamType):
-    """A whole number, or ``auto``."""
-
-    name = "integer|auto"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        return "auto" if value == "auto" else int(click.INT.convert(value, param, ctx))
+def batch_size(context: click.Context, param: click.Parameter, value: str) -> int | str:
+    """What ``--batch-size`` was given: a whole number, or ``auto``."""
+    return "auto" if value == "auto" else int(click.INT.convert(value, param, context))
 
 
 class MethodCommand(click.RichCommand):

@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from ..errors import UsageError
-from ._flags import BatchSize, MethodCommand, chosen, names
+from ._flags import MethodCommand, batch_size, chosen, names
 from ._output import emit, json_flag, quiet_flag
 from ._suites import carry_out, suite_flags, typed
 
@@ -65,8 +65,9 @@ class RunCommand(MethodCommand):
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option(
     "--batch-size",
-    type=BatchSize(),
-    default=1,
+    metavar="INTEGER|auto",
+    callback=batch_size,
+    default="1",
     show_default=True,
     help="Samples run together; auto: as many of like length as there is memory for, the longest first.",
 )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..errors import UsageError
 from ..prompts.truncation import AUTO, RULES
 from . import timeouts
-from .batch_limit import AUTO
+from .batch_limit import AUTO as BY_MEMORY
 
 MOST = 2**40
 """Of samples and tokens: more than there will be anywhere, and a number that all of Python takes."""
@@ -49,11 +49,11 @@ def check_values(settings: RunSettings) -> None:
     """Refuse numbers and words that no run can have, whatever its method and model. Raises UsageError."""
     if settings.truncate not in (*RULES, AUTO):
         raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
-    if isinstance(settings.batch_size, str) and settings.batch_size != AUTO:
+    if isinstance(settings.batch_size, str) and settings.batch_size != BY_MEMORY:
         raise UsageError(f"--batch-size {settings.batch_size}: give a number of samples, or auto")
     for flag, value in (
         ("limit", settings.limit),
-        ("batch-size", None if settings.batch_size == AUTO else settings.batch_size),
+        ("batch-size", None if settings.batch_size == BY_MEMORY else settings.batch_size),
         ("max-context", settings.max_context),
     ):
         if value is not None and value < 1:
