@@ -24,7 +24,7 @@ def names(group: str) -> Callable[[click.Context, click.Parameter, str], list[st
 
 def batch_size(context: click.Context, param: click.Parameter, value: str) -> int | str:
     """What ``--batch-size`` was given: a whole number, or ``auto``."""
-    return "auto" if value == "auto" else int(click.INT.convert(value, param, context))
+    return "auto" if value == "auto" else int(click.INT(value, param, context))
 
 
 class MethodCommand(click.RichCommand):
