@@ -77,10 +77,14 @@ class RunCommand(MethodCommand):
     help="Let no method see the question while it compresses (query-agnostic).",
 )
 @click.option(
-    "--share/--no-share",
-    default=True,
+    "--protocol",
+    default="auto",
     show_default=True,
-    help="Compress a context once for all questions over it, where the method can; answers are the same.",
+    help="Questions come after compression (a context is compressed once for all), before (once for each), or auto: "
+    "after, unless the method looks at the question.",
+)
+@click.option(
+    "--share/--no-share", default=True, hidden=True, help="--no-share is an older name of --protocol before."
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data files, `<dataset>.jsonl`.")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")

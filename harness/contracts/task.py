@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,8 +15,38 @@ from .prompt import Prompt
 
 
 @dataclass(frozen=True)
+class Question:
+    """One of several questions over the context of a sample.
+
+    Attributes
+    ----------
+    suffix
+        What follows the context, as in `Prompt`.
+    references, new_tokens, answer_prefix
+        As in `Sample`.
+    question
+        The bare question inside the suffix, as in `Prompt`.
+    answer
+        What the next question finds as the answer to this one, if turns follow each other (`Sample.turns`).
+    joint
+        What stands between the answer before and this question where no chat template says it.
+    metadata
+        JSON-ready facts of this question; the record's answer has them, and `Task.score` sees them with the sample's.
+    """
+
+    suffix: str
+    references: tuple[str, ...]
+    new_tokens: int
+    question: str = ""
+    answer_prefix: str = ""
+    answer: str = ""
+    joint: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One question.
+    """One question, or several over one context.
 
     Attributes
     ----------
@@ -44,6 +74,13 @@ class Sample:
         right after the prompt, and `Task.score_choices` scores that. `new_tokens` is then not used.
     metadata
         JSON-ready facts: length, depth, classes; copied into the record.
+    questions
+        If not empty, what is asked about `prompt` up to the end of its context: each is answered and scored by itself,
+        and the sample's scores are the means. The prompt has no suffix then; `references` and `new_tokens` are those
+        of all together (`several` makes such a sample).
+    turns
+        How questions follow each other: ``"apart"`` (each alone after the context), ``"reference"`` (after those
+        before it and `Question.answer` of each) or ``"own"`` (after those before it and what was answered).
     """
 
     id: str
@@ -57,6 +94,51 @@ class Sample:
     until: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    questions: tuple[Question, ...] = ()
+    turns: str = "apart"
+
+    @classmethod
+    def several(
+        cls,
+        id: str,
+        prefix: str,
+        context: str,
+        questions: Sequence[Question],
+        *,
+        turns: str = "apart",
+        **more: Any,
+    ) -> Sample:
+        """A sample with several questions over one context; `more` are fields of `Sample`.
+
+        Raises
+        ------
+        ValueError
+            If there is no question, or no such way of turns.
+        """
+        if not questions or turns not in TURNS:
+            raise ValueError(f"sample {id}: {len(questions)} questions, turns {turns!r}")
+        references = tuple(dict.fromkeys(r for q in questions for r in q.references))
+        most = max(q.new_tokens for q in questions)
+        prompt = Prompt(prefix, context, "")
+        return cls(id, prompt, references, most, questions=tuple(questions), turns=turns, **more)
+
+    def asked(self, number: int) -> Sample:
+        """The question of that number (from 0) as a sample of its own, as `Task.score` sees it."""
+        q = self.questions[number]
+        return replace(
+            self,
+            id=f"{self.id}#{number + 1}",
+            prompt=replace(self.prompt, suffix=q.suffix, question=q.question),
+            references=q.references,
+            new_tokens=q.new_tokens,
+            answer_prefix=q.answer_prefix or self.answer_prefix,
+            metadata={**self.metadata, **q.metadata},
+            questions=(),
+        )
+
+
+TURNS = ("apart", "reference", "own")
+"""Ways in which the questions of a sample follow each other (`Sample.turns`)."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +179,15 @@ class TaskEnvironment:
 
 @dataclass(frozen=True)
 class ScoredSample:
-    """A finished sample as `Task.aggregate` sees it: scores are 0..1, `metadata` is the sample's own."""
+    """A finished sample as `Task.aggregate` sees it: scores are 0..1, `metadata` is the sample's own.
+
+    `answers`: of a sample with several questions the same for each, in order.
+    """
 
     id: str
     scores: Mapping[str, float]
     metadata: Mapping[str, Any]
+    answers: tuple[ScoredSample, ...] = ()
 
 
 class Task(ABC):

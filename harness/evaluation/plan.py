@@ -14,6 +14,7 @@ from .. import registry
 from .._version import __version__
 from ..contracts.method import Method
 from ..contracts.task import Task
+from ..errors import UsageError
 from ..models import adapters
 from ..models.loading import load as load_model
 from ..models.model import LanguageModel
@@ -21,7 +22,7 @@ from ..prompts.truncation import AUTO, RULES
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
 from .batch_limit import BatchLimit
 from .samples import PreparedSample, collect_samples
-from .settings import RunSettings, check_values
+from .settings import RunSettings, by_protocol, check_values
 
 
 @dataclass
@@ -68,6 +69,7 @@ def plan_run(
         For anything wrong with the request, in one line.
     """
     check_values(settings)
+    settings = by_protocol(settings)
     plugin = registry.method(settings.method)
     options = plugin.cls.Options.parse(settings.options, f"method {settings.method}")
     tasks = registry.tasks(list(settings.tasks), settings.task_settings)
@@ -83,6 +85,11 @@ def plan_run(
         notify=note,
     )
     method = plugin.cls(model, options)
+    if settings.protocol == "after" and not method.two_phase:
+        raise UsageError(
+            f"--protocol after: {settings.method} does not compress a context apart from the question; "
+            "--protocol before runs it once for each"
+        )
     if settings.query_agnostic:
         method.make_query_agnostic()
     adapter = adapters.resolve(settings.adapter, method.default_adapter)
@@ -90,6 +97,10 @@ def plan_run(
         method.load(adapter)
     samples, unavailable = collect_samples(tasks, method, settings, note)
     identity = _identity(settings, method, tasks, adapter)
+    if any(
+        p.questions for p in samples
+    ):  # what room is left for a question may depend on the longest of them
+        identity["compressed"] = "once" if settings.share and method.shares_contexts else "for each question"
     if plugin.file_hash is not None:  # a file has no version to go by: another text may give other answers
         identity["method_file"] = plugin.file_hash
     name = folder_name(settings.method, settings.model, identity)

@@ -18,7 +18,6 @@ from ..contracts.outputs import Decoding
 from ..contracts.prompt import TokenizedPrompt
 from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
-from ..prompts.rendering import tokenize
 from ..results.run_folder import RunFolder, earlier_environments
 from ..results.shared_run_folder import SharedRunFolder
 from ..results.summary import digest, summarise
@@ -26,6 +25,7 @@ from .apart import apart
 from .batches import SampleBatch, sample_batches
 from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from, prepared_for
 from .plan import RunPlan, plan_run
+from .questions import answer_questions, several_answered
 from .run_metadata import dump_prompts, planned_ids, run_content
 from .sample_record import answered, failed, record_head
 from .samples import PreparedSample, writable
@@ -213,12 +213,12 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
         if not mine:
             continue
         groups: dict[Decoding, list[TokenizedPrompt]] = {}
-        prepares = (
-            type(plan.method).prepare is not Method.prepare
-        )  # else nobody wants the tokens of all prompts
+        # Where nobody prepares, nobody wants the tokens of all prompts either.
+        prepares = type(plan.method).prepare is not Method.prepare
         for prepared in plan.samples:
             if prepares and prepared.task is task:
-                groups.setdefault(prepared.decoding, []).append(tokenize(prepared.rendered, plan.model))
+                for asked in prepared.each:
+                    groups.setdefault(asked.decoding, []).append(asked.tokenized(plan.model))
         for decoding, prompts in groups.items():
             apart(plan.method.prepare, prepared_for(plan.method, prompts), decoding)
         del groups
@@ -227,6 +227,9 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
 
 def _run(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord]) -> Iterator[SampleRecord]:
     """Records of a batch's or a group's unfinished samples, as they are answered."""
+    if batch.samples[0].questions:
+        yield _run_questions(plan, batch.samples[0])
+        return
     shared: SharedContext | None = None
     if batch.shared:
         size = plan.batches.rows(max(p.tokens for p in batch.samples))
@@ -243,6 +246,23 @@ def _run(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord]) ->
         chunk, waiting = waiting[:size], waiting[size:]
         if any(p.key not in skip for p in chunk):
             yield from _run_batch(plan, chunk, skip, shared)
+
+
+def _run_questions(plan: RunPlan, prepared: PreparedSample) -> SampleRecord:
+    """The record of a sample with several questions; one that fails is the failure of the sample."""
+    head = record_head(plan, prepared)
+    try:
+        with _in_time(plan, len(prepared.questions)):
+            record = several_answered(head, prepared, answer_questions(plan, prepared))
+        writable(record.to_json())
+    except MeasurementError:
+        raise
+    except Exception as error:
+        failure = failed(head, error)
+    else:
+        return record
+    _release(plan)
+    return failure
 
 
 def _run_batch(

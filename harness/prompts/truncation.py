@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from ..contracts.prompt import Prompt
 from ..contracts.record import Truncation
 from ..errors import UsageError
+from .conversation import kept_turns
 from .tokenization import encode, token_ids
 
 Rule = Literal["middle", "middle-exact", "left", "right", "context-end", "none"]
@@ -115,6 +116,7 @@ def split_again(prompt: Prompt, head: str, tail: str) -> Prompt:
     over the context holds a piece of the part beyond it too.
     """
     text = head + tail
+    prompt = replace(prompt, turns=kept_turns(prompt, len(head), len(tail)))
     prefix, context, suffix = len(prompt.prefix), len(prompt.context), len(prompt.suffix)
     kept_prefix = min(prefix, len(head)) + max(0, len(tail) - context - suffix)
     kept_suffix = min(suffix, len(tail)) + max(0, len(head) - prefix - context)
@@ -126,7 +128,7 @@ def split_again(prompt: Prompt, head: str, tail: str) -> Prompt:
 def _context_end(prompt: Prompt, limit: int, tokenizer: Any) -> Prompt:
     """Cut the end of the context only; instruction and question stay whole."""
     data = prompt.special_tokens
-    span = (0, len(prompt.context)) if data else None
+    span = ((0, len(prompt.context)),) if data else None
     context = list(encode(tokenizer, prompt.context, special=False, data=span).ids)
     low, high = 0, len(context)
     fixed = len(token_ids(tokenizer, prompt.prefix + prompt.suffix, data=data))
@@ -136,7 +138,9 @@ def _context_end(prompt: Prompt, limit: int, tokenizer: Any) -> Prompt:
         )
 
     def shortened(kept: int) -> Prompt:
-        return replace(prompt, context=tokenizer.decode(context[:kept], skip_special_tokens=True))
+        text = tokenizer.decode(context[:kept], skip_special_tokens=True)
+        turns = kept_turns(prompt, len(prompt.prefix) + len(text), len(prompt.suffix))
+        return replace(prompt, context=text, turns=turns)
 
     while low < high:  # the joined text may tokenise a little shorter or longer than the sum of its parts
         middle = (low + high + 1) // 2
