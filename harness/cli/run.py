@@ -97,6 +97,9 @@ class RunCommand(MethodCommand):
 @click.option(
     "--join", is_flag=True, help="Share the run's samples with other processes started with --join."
 )
+@click.option("--engine", default="local", show_default=True, help="local, or ray: workers on many devices.")
+@click.option("--workers", type=int, help="Of --engine ray, at most so many. [default: one for each device]")
+@click.option("--address", metavar="HOST:PORT", help="Of --engine ray, a cluster. [default: this machine]")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
 )

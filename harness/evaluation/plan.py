@@ -35,6 +35,8 @@ class RunPlan:
         Those that will be asked.
     unavailable
         Members of groups that cannot be asked here, and why. One that was asked for by its own name is an error.
+    known
+        What only those know who ran samples, where others did: ``method_facts`` and ``model``.
     """
 
     settings: RunSettings
@@ -47,6 +49,7 @@ class RunPlan:
     folder: RunFolder
     batches: BatchLimit
     unavailable: dict[str, str] = field(default_factory=dict)
+    known: dict[str, Any] = field(default_factory=dict)
 
 
 def plan_run(

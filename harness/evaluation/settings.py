@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..errors import UsageError
 from ..prompts.truncation import AUTO, RULES
-from . import timeouts
+from . import engines, timeouts
 from .batch_limit import AUTO as BY_MEMORY
 
 MOST = 2**40
@@ -45,6 +45,9 @@ class RunSettings:
     offline: bool = False
     sample_timeout: float | None = None  # seconds
     join: bool = False
+    engine: str = "local"
+    workers: int | None = None  # None: one for each device
+    address: str | None = None  # None: this machine
     out: Path = Path("runs")
     trust_remote_code: bool = False
     allow_unused_weights: bool = False
@@ -87,3 +90,4 @@ def check_values(settings: RunSettings) -> None:
     if not -(2**63) <= settings.seed < 2**63:
         raise UsageError(f"--seed {settings.seed}: must fit in 64 bits")
     timeouts.check(settings.sample_timeout)
+    engines.check(settings.engine, settings.workers, settings.address, settings.join)
