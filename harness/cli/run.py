@@ -117,6 +117,11 @@ class RunCommand(MethodCommand):
     is_flag=True,
     help="Run a model although its files hold weights that it does not use; the run is marked.",
 )
+@click.option(
+    "--skip-unavailable",
+    is_flag=True,
+    help="Leave out tasks whose data cannot be had here, and say which (else an error, if asked for by name).",
+)
 @json_flag("the summary")
 @quiet_flag
 @suite_flags

@@ -51,6 +51,7 @@ class RunSettings:
     out: Path = Path("runs")
     trust_remote_code: bool = False
     allow_unused_weights: bool = False
+    skip_unavailable: bool = False
 
 
 def by_protocol(settings: RunSettings) -> RunSettings:

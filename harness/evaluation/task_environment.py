@@ -53,5 +53,6 @@ def task_environment(
         data_dir=data_dir,
         offline=offline,
         limit=limit,
+        chat=model.has_chat_template,
         notify=notify,
     )
