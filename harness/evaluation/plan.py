@@ -37,6 +37,8 @@ class RunPlan:
         Members of groups that cannot be asked here, and why. One that was asked for by its own name is an error.
     known
         What only those know who ran samples, where others did: ``method_facts`` and ``model``.
+    data_notes
+        What the tasks say of their data: rows that differ in number from the published ones.
     """
 
     settings: RunSettings
@@ -50,6 +52,7 @@ class RunPlan:
     batches: BatchLimit
     unavailable: dict[str, str] = field(default_factory=dict)
     known: dict[str, Any] = field(default_factory=dict)
+    data_notes: list[str] = field(default_factory=list)
 
 
 def plan_run(
@@ -98,7 +101,8 @@ def plan_run(
     adapter = adapters.resolve(settings.adapter, method.default_adapter)
     if adapter is not None:
         method.load(adapter)
-    samples, unavailable = collect_samples(tasks, method, settings, note)
+    told: list[str] = []
+    samples, unavailable = collect_samples(tasks, method, settings, told.append)
     identity = _identity(settings, method, tasks, adapter)
     if any(
         p.questions for p in samples
@@ -111,7 +115,17 @@ def plan_run(
     folder = RunFolder(settings.out / name)
     limit = BatchLimit(settings.batch_size, model)
     return RunPlan(
-        settings, model, method, plugin.origin, asked, samples, identity, folder, limit, unavailable
+        settings,
+        model,
+        method,
+        plugin.origin,
+        asked,
+        samples,
+        identity,
+        folder,
+        limit,
+        unavailable,
+        data_notes=told,
     )
 
 

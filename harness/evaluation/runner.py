@@ -12,8 +12,9 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from ..contracts.phases import watched_by
 from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
 from ..results.run_folder import RunFolder, earlier_environments
@@ -39,6 +40,13 @@ class Watcher(Protocol):
     def announce(self, what: str) -> AbstractContextManager[Any]: ...
 
     def sample(self, task: str, record: SampleRecord) -> None: ...
+
+
+@runtime_checkable
+class BatchWatcher(Protocol):
+    """A watcher that is also told which samples are asked next."""
+
+    def begin(self, keys: list[Key]) -> None: ...
 
 
 @dataclass
@@ -102,6 +110,7 @@ def _run_pending(
     ran = 0
     plan.method.announce = watcher.announce
     with (
+        watched_by(watcher),
         plan.folder.syncing_behind(),
         contextlib.closing(_answers(plan, pending, finished, watcher)) as answers,
     ):
@@ -119,6 +128,8 @@ def _answers(
     """Records of what is missing, by this process or by workers."""
     if plan.settings.engine == "local":
         for batch in _with_preparation(plan, pending, watcher):
+            if isinstance(watcher, BatchWatcher):
+                watcher.begin([p.key for p in batch.samples if p.key not in finished])
             yield from run_batch(plan, batch, skip=finished)
         return
     kind, _, plugin = plan.method_origin.partition(" ")
