@@ -87,6 +87,11 @@ class Meter:
             return self.resident, None  # an answer of one token: no pass followed the one that gave it
         return None, None
 
+    @property
+    def phase(self) -> str | None:
+        """The innermost phase there is now; None outside of all."""
+        return self._stack[-1] if self._stack else None
+
     def enter(self, name: str) -> None:
         """A phase begins; its time is booked on it alone, not on the phase it lies in."""
         self._switch()
@@ -230,7 +235,6 @@ def observe(network: Any, device: str, batch: int | None = None) -> Iterator[Met
     witness = Witness(network)
     meter = Meter(device, batch, witness=witness)
     hooks = _watch(network, meter, witness)
-    witness.begin()
     token = _current.set(meter)
     fresh = reset_peak(device)
     try:

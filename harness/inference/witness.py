@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..models import attention
+from .closed_pass import ClosedPasses, hanging, modules_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,10 +97,12 @@ class Witness:
     def __init__(self, network: Any) -> None:
         self._heads: list[tuple[_Pass | None, Any, Any, Any]] = []
         self._now: _Pass | None = None
-        modules = list(network.modules()) if hasattr(network, "modules") else []
+        modules = modules_of(network)
         self._own = {id(module) for module in modules}
         self._states = [vars(module) for module in modules]
         self._hung = 0
+        self._closed = ClosedPasses(getattr(network, "config", None), modules)
+        self._everywhere: Any = None
         self._foreign: dict[str, None] = {}
         self._layers = _attending(network)
 
@@ -110,12 +113,17 @@ class Witness:
 
     def begin(self) -> None:
         """What hangs on the model from now on was not there before."""
-        self._hung = self._hanging()
+        self._hung = hanging(self._states)
 
-    def _hanging(self) -> int:
-        return sum(
-            len(s["_forward_hooks"]) + len(s["_forward_pre_hooks"]) + ("forward" in s) for s in self._states
-        )
+    def listen(self, on: bool) -> None:
+        """Hear of every module that runs, or no longer."""
+        from torch.nn.modules.module import register_module_forward_pre_hook
+
+        if on and self._everywhere is None:
+            self._everywhere = register_module_forward_pre_hook(lambda module, args: self.ran(module))
+        elif not on and self._everywhere is not None:
+            self._everywhere.remove()
+            self._everywhere = None
 
     def before(self, kwargs: dict[str, Any]) -> None:
         """A pass of the base model begins."""
@@ -126,9 +134,11 @@ class Witness:
             return
         self.forget()
         width, batch = int(shape[1]), int(shape[0])
-        hooked = self._hanging() != self._hung
+        hooked = hanging(self._states) != self._hung
         # A copy: what a method hands over it may change afterwards.
         self._now = _Pass(None if ids is None else ids[:, -1].clone(), width, batch, hooked)
+        if not hooked and self._closed.closed(kwargs):
+            self.listen(False)  # until the pass is over
 
     def attended(self, layer: int, key: Tensor, mask: Tensor | None) -> None:
         """A layer attends to `key`."""
@@ -255,12 +265,14 @@ def _tied(passed: _Pass | None, given: Any) -> Any:
 @contextmanager
 def witnessed(network: Any, witness: Witness) -> Iterator[None]:
     """Let `witness` see every layer's attention and every module during the block."""
-    from torch.nn.modules.module import register_module_forward_pre_hook
-
-    everywhere = register_module_forward_pre_hook(lambda module, args: witness.ran(module))
+    witness.listen(True)
+    # Also where a pass fails: what runs after it is heard of again.
+    over = network.model.register_forward_hook(lambda *_: witness.listen(True), always_call=True)
+    witness.begin()
     try:
         with attention.heard_by(witness.attended):
             yield
     finally:
-        everywhere.remove()
+        over.remove()
+        witness.listen(False)
         witness.forget()

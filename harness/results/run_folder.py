@@ -13,13 +13,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from .._util.files import unwritable, write_whole
 from ..contracts.record import Key, SampleRecord
 from ..errors import UsageError
+from .background_sync import BackgroundSync
 from .record_lines import Line, collector_paused, complete_lines, line_of, parsed
 
 SCHEMA = 1
@@ -106,6 +107,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._hash = ""
+        self._behind: BackgroundSync | None = None
 
     @property
     def hash(self) -> str:
@@ -165,15 +167,39 @@ class RunFolder:
         self._replace(name, text)
 
     def append(self, record: SampleRecord) -> None:
-        """Add one sample's line and see it safely on disk."""
+        """Add one sample's line and see it safely on disk (see `syncing_behind`)."""
         self._add(self.samples_path, record)
 
     def _add(self, path: Path, record: SampleRecord) -> None:
         line = line_of(record, self.hash)
-        with self._errors(), path.open("a", encoding="utf-8") as file:
+        with self._errors(), ExitStack() as files:
+            if self._behind is not None:
+                self._behind.wait()  # nothing stands behind a line that the disk refused
+            file = files.enter_context(path.open("a", encoding="utf-8"))
             file.write(line)
             file.flush()
-            os.fsync(file.fileno())
+            if self._behind is not None:
+                self._behind.hand_over(file)
+            else:
+                os.fsync(file.fileno())
+
+    @contextmanager
+    def syncing_behind(self) -> Iterator[None]:
+        """Within the block a line is on its way to the disk while the next sample runs; at its end all are there.
+
+        Raises
+        ------
+        UsageError
+            If the disk refuses: from the next `append`, or from the end of the block.
+        """
+        self._behind = behind = BackgroundSync()
+        try:
+            yield
+            with self._errors():
+                behind.wait()
+        finally:
+            self._behind = None
+            behind.close()
 
     def records(self) -> list[SampleRecord]:
         """The record of every complete line, in order; a torn last line is left out.
@@ -230,6 +256,12 @@ class RunFolder:
                 path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # somebody has just joined
                 (self.path / PARTS).rmdir()
+
+    def put_in_order(self, order: Sequence[Key]) -> None:
+        """Put the samples into the order in which one process alone would have written them."""
+        places = {key: place for place, key in enumerate(order)}
+        lines = sorted(self._lines(), key=lambda line: places.get(line.record.key, len(places)))
+        self._replace(SAMPLES, "".join(line.text for line in lines))
 
     def set_aside(self) -> None:
         """Keep the samples of a failed run under another name, out of the way of a new start."""
