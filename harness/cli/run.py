@@ -100,6 +100,11 @@ class RunCommand(MethodCommand):
     is_flag=True,
     help="Run a model although its files hold weights that it does not use; the run is marked.",
 )
+@click.option(
+    "--trust-task-code",
+    is_flag=True,
+    help="Run code that a task's own files name (lm_eval.include_path). Only for files you trust.",
+)
 @json_flag("the summary")
 @quiet_flag
 @suite_flags

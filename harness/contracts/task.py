@@ -80,6 +80,8 @@ class TaskEnvironment:
         If true, nothing may be fetched.
     limit
         At most this many samples will be taken; making more is wasted work, not an error.
+    trust_task_code
+        Whether code that comes with a task's own files may run (``--trust-task-code``).
     """
 
     tokenizer: Any
@@ -89,6 +91,7 @@ class TaskEnvironment:
     data_dir: Path | None = None
     offline: bool = False
     limit: int | None = None
+    trust_task_code: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from ..results.shared_run_folder import SharedRunFolder
 from ..results.summary import digest, summarise
 from .apart import apart
 from .batches import SampleBatch, sample_batches
+from .cores import share
 from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from, prepared_for
 from .plan import RunPlan, plan_run
 from .run_metadata import dump_prompts, planned_ids, run_content
@@ -201,6 +202,8 @@ def _batches(plan: RunPlan) -> Iterator[SampleBatch]:
 
 def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watcher) -> Iterator[SampleBatch]:
     """Each batch; before the first of a task the method prepares for all of the task's prompts."""
+    if plan.settings.join:
+        share(plan.folder.workers(), plan.model.device)
     watcher.note(f"loading {plan.model.name}")
     _ = plan.model.network
     for task in plan.tasks:
@@ -214,7 +217,10 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
         for decoding, prompts in groups.items():
             apart(plan.method.prepare, prepared_for(plan.method, prompts), decoding)
         del groups
-        yield from plan.folder.claimed(mine)
+        for batch in plan.folder.claimed(mine):
+            if plan.settings.join:
+                share(plan.folder.workers(), plan.model.device)
+            yield batch
 
 
 def _run(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord]) -> Iterator[SampleRecord]:

@@ -42,6 +42,7 @@ class RunSettings:
     out: Path = Path("runs")
     trust_remote_code: bool = False
     allow_unused_weights: bool = False
+    trust_task_code: bool = False
 
 
 def check_values(settings: RunSettings) -> None:

@@ -21,6 +21,7 @@ def task_environment(
     data_dir: Path | None = None,
     offline: bool = False,
     limit: int | None = None,
+    trust_task_code: bool = False,
 ) -> TaskEnvironment:
     """The environment of a task that will be asked of `model`; the weights stay unread.
 
@@ -28,7 +29,7 @@ def task_environment(
     ----------
     model
         Its tokenizer, chat template and window decide how long prompts are.
-    seed, data_dir, offline, limit
+    seed, data_dir, offline, limit, trust_task_code
         As in `TaskEnvironment`.
 
     Raises
@@ -51,4 +52,5 @@ def task_environment(
         data_dir=data_dir,
         offline=offline,
         limit=limit,
+        trust_task_code=trust_task_code,
     )

@@ -7,19 +7,25 @@ device: what is noted stays there until `Witness.steps` is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
+from operator import contains, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ..models import attention
+from .tensors import lists, version, visible
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TOP = 8
 """Tokens of the largest logits that are kept: the choice, what ties with it, and end tokens that were not allowed."""
+
+LOOK_EACH = 8
+"""Of passes of one token the first and each so many-th after it is watched module by module: it slows a pass down."""
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
@@ -73,6 +79,8 @@ class Step:
         Whether something hung on the model meanwhile.
     tokens, logits
         The `TOP` likeliest tokens.
+    row, batch
+        Which row of its pass it is of (None: not known), and how many rows that had.
     """
 
     fed: int | None
@@ -82,6 +90,8 @@ class Step:
     hooked: bool
     tokens: list[int]
     logits: list[float]
+    row: int | None = None
+    batch: int = 0
 
 
 class Witness:
@@ -94,11 +104,13 @@ class Witness:
     """
 
     def __init__(self, network: Any) -> None:
-        self._heads: list[tuple[_Pass | None, Any, Any, Any]] = []
+        self._heads: list[tuple[_Pass | None, Any, Any, Any, int | None]] = []
         self._now: _Pass | None = None
         modules = list(network.modules()) if hasattr(network, "modules") else []
         self._own = {id(module) for module in modules}
         self._states = [vars(module) for module in modules]
+        self._narrow = 0
+        self._look: Callable[[bool], None] = lambda on: None
         self._hung = 0
         self._foreign: dict[str, None] = {}
         self._layers = _attending(network)
@@ -113,8 +125,9 @@ class Witness:
         self._hung = self._hanging()
 
     def _hanging(self) -> int:
-        return sum(
-            len(s["_forward_hooks"]) + len(s["_forward_pre_hooks"]) + ("forward" in s) for s in self._states
+        hooks = (map(itemgetter(name), self._states) for name in _HOOKS)
+        return sum(sum(map(len, each)) for each in hooks) + sum(
+            map(contains, self._states, repeat("forward"))
         )
 
     def before(self, kwargs: dict[str, Any]) -> None:
@@ -129,6 +142,8 @@ class Witness:
         hooked = self._hanging() != self._hung
         # A copy: what a method hands over it may change afterwards.
         self._now = _Pass(None if ids is None else ids[:, -1].clone(), width, batch, hooked)
+        self._narrow = 0 if width > 1 else self._narrow + 1
+        self._look(width > 1 or hooked or self._narrow % LOOK_EACH == 1)
 
     def attended(self, layer: int, key: Tensor, mask: Tensor | None) -> None:
         """A layer attends to `key`."""
@@ -140,7 +155,7 @@ class Witness:
             place = next((i for i, known in enumerate(now.known) if known is mask), -1)
             if place < 0:
                 now.known.append(mask)
-                now.masks.append(_visible(mask))
+                now.masks.append(visible(mask))
                 place = len(now.masks) - 1
         keys = key.shape[2]
         if layer in now.reads:  # whoever attends twice in a layer reads both
@@ -149,10 +164,11 @@ class Witness:
 
     def after(self, output: Any) -> None:
         """The pass is over."""
+        self._look(True)
         if self._now is not None:
             self._now.known.clear()
             self._now.hidden = getattr(output, "last_hidden_state", None)
-            self._now.version = _version(self._now.hidden)
+            self._now.version = version(self._now.hidden)
 
     def forget(self) -> None:
         """Let go of hidden states: only the newest pass's are needed, and only while a call lasts."""
@@ -164,7 +180,7 @@ class Witness:
         last = logits.detach()
         last = last[:, -1] if last.ndim == 3 else last.reshape(-1, last.shape[-1])
         values, tokens = last.topk(min(TOP, last.shape[-1]))
-        self._heads.append((self._now, _tied(self._now, given), tokens, values))
+        self._heads.append((self._now, _tied(self._now, given), tokens, values, _row(self._now, given)))
 
     def ran(self, module: Any) -> None:
         """Any module at all runs; here only those count that are no part of the model."""
@@ -175,41 +191,52 @@ class Witness:
 
     @cached_property
     def steps(self) -> list[list[Step]]:
-        """For each time the head was asked its rows. Asks the device for what was noted."""
+        """For each time the head was asked its rows. Asks the device for what was noted, all at once."""
+        tokens = lists([tokens for _, _, tokens, _, _ in self._heads])
+        values = lists([values.float() for _, _, _, values, _ in self._heads])
+        passes = list({id(p): p for p, *_ in self._heads if p is not None}.values())
+        fed = dict(zip(map(id, passes), lists([p.fed for p in passes])))
+        masks = [mask for p in passes for mask in p.masks]
+        seen = iter(zip(lists([v for v, _ in masks]), lists([r for _, r in masks])))
+        known = {id(p): [next(seen) for _ in p.masks] for p in passes}
         found = []
-        for passed, tied, tokens, values in self._heads:
-            rows = len(tokens)
-            entries = self._entries(passed, rows)
-            one = passed is not None and passed.batch == rows
-            fed = (
-                passed.fed.tolist()
-                if passed is not None and passed.fed is not None and one
-                else [None] * rows
-            )
+        for number, (passed, tied, _, _, at) in enumerate(self._heads):
+            rows = len(tokens[number])
+            entries = self._entries(passed, known[id(passed)]) if passed is not None else []
+            of = range(rows) if len(entries) == rows else [at] * rows  # which rows of the pass
+            read = [
+                None
+                if not entries or entries[0] is None
+                else max(filter(None, entries), default=0)
+                if r is None
+                else entries[r]
+                for r in of
+            ]
+            ids = fed[id(passed)] if passed is not None else None
+            before = [None if ids is None or r is None else ids[r] for r in of]
+            batch = passed.batch if passed is not None else 0
             same = tied.tolist() if hasattr(tied, "tolist") else [tied] * rows
             width = passed.width if passed is not None else 0
             hooked = passed is not None and passed.hooked
             found.append(
                 [
-                    Step(f, width, e, bool(t), hooked, k, v)
-                    for f, e, t, k, v in zip(fed, entries, same, tokens.tolist(), values.float().tolist())
+                    Step(f, width, e, bool(t), hooked, k, v, r, batch)
+                    for f, e, t, k, v, r in zip(before, read, same, tokens[number], values[number], of)
                 ]
             )
         return found
 
-    def _entries(self, passed: _Pass | None, rows: int) -> list[int | None]:
+    def _entries(self, passed: _Pass, masks: Sequence[tuple[Any, Any]]) -> list[int | None]:
         """Entries each row of a pass read, its own tokens excluded."""
-        if passed is None or len(passed.reads) < self._layers:
-            return [None] * rows
-        masks = [(visible.tolist(), int(reach)) for visible, reach in passed.masks]
+        if len(passed.reads) < self._layers:
+            return [None] * passed.batch
         totals = [0] * passed.batch
         for keys, place in passed.reads.values():
-            visible, reach = masks[place] if place >= 0 else ([keys], keys)
-            most, held = max(visible), min(keys, reach)  # places never written to follow the last one seen
+            seen, reach = masks[place] if place >= 0 else ([keys], keys)
+            most, held = max(seen), min(keys, reach)  # places never written to follow the last one seen
             for row in range(passed.batch):
-                totals[row] += held - most + visible[row if len(visible) > 1 else 0]
-        means = [round(total / len(passed.reads)) - passed.width for total in totals]
-        return [*means] if passed.batch == rows else [max(means)] * rows
+                totals[row] += held - most + seen[row if len(seen) > 1 else 0]
+        return [round(total / len(passed.reads)) - passed.width for total in totals]
 
 
 def _attending(network: Any) -> int:
@@ -221,28 +248,10 @@ def _attending(network: Any) -> int:
     return int(getattr(config, "num_hidden_layers", 0))
 
 
-def _visible(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys that the last position of each row sees, and one more than the last key that any row sees."""
-    import torch
-
-    newest = mask[:, :, -1]
-    seen = (newest > -1 if newest.dtype.is_floating_point else newest.bool()).any(1)
-    places = torch.arange(1, seen.shape[-1] + 1, device=seen.device)
-    return seen.sum(-1), (seen.any(0) * places).max()
-
-
-def _version(tensor: Any) -> int:
-    """How often a tensor was written to in place; 0 where torch does not count."""
-    try:
-        return int(tensor._version)
-    except (AttributeError, RuntimeError):
-        return 0
-
-
 def _tied(passed: _Pass | None, given: Any) -> Any:
     """Whether the head's input is what a pass gave: at once where it is the same memory, else a tensor ``[rows]``."""
     hidden = passed.hidden if passed is not None else None
-    if passed is None or hidden is None or _version(hidden) != passed.version:
+    if passed is None or hidden is None or version(hidden) != passed.version:
         return False
     if given.untyped_storage().data_ptr() == hidden.untyped_storage().data_ptr():
         return True
@@ -252,15 +261,35 @@ def _tied(passed: _Pass | None, given: Any) -> Any:
     return (newest == hidden[:, -1]).all(-1)
 
 
+def _row(passed: _Pass | None, given: Any) -> int | None:
+    """The one row of a pass whose hidden states the head is given, where it is given a part of their memory."""
+    hidden = passed.hidden if passed is not None else None
+    if hidden is None or given.untyped_storage().data_ptr() != hidden.untyped_storage().data_ptr():
+        return None
+    size = hidden.stride(0)
+    begin = given.storage_offset() - hidden.storage_offset()
+    last = begin + sum((n - 1) * step for n, step in zip(given.shape, given.stride()))
+    return begin // size if size and begin // size == last // size else None
+
+
 @contextmanager
 def witnessed(network: Any, witness: Witness) -> Iterator[None]:
     """Let `witness` see every layer's attention and every module during the block."""
     from torch.nn.modules.module import register_module_forward_pre_hook
 
-    everywhere = register_module_forward_pre_hook(lambda module, args: witness.ran(module))
+    handles: list[Any] = []
+
+    def look(on: bool) -> None:
+        if on and not handles:
+            handles.append(register_module_forward_pre_hook(lambda module, args: witness.ran(module)))
+        elif not on and handles:
+            handles.pop().remove()
+
+    witness._look = look
+    look(True)
     try:
         with attention.heard_by(witness.attended):
             yield
     finally:
-        everywhere.remove()
+        look(False)
         witness.forget()

@@ -7,6 +7,7 @@ torn last line and the lines of failed samples (they are run again), never a fin
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -106,6 +107,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._hash = ""
+        self._place: tuple[int, int] | None = None
+        self._written: dict[Path, tuple[int, int, int]] = {}
 
     @property
     def hash(self) -> str:
@@ -125,6 +128,7 @@ class RunFolder:
         with self._errors():
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / LOCK).open("w")
+            self._settle()
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,6 +140,10 @@ class RunFolder:
 
     def begin(self) -> None:
         """Called once, when the folder is set up and samples are about to be asked."""
+
+    def workers(self) -> int:
+        """Processes of this machine at work here: alone."""
+        return 1
 
     def claimed(self, batches: Iterable[B]) -> Iterator[B]:
         """Those of `batches` that are this process's to ask."""
@@ -170,10 +178,38 @@ class RunFolder:
 
     def _add(self, path: Path, record: SampleRecord) -> None:
         line = line_of(record, self.hash)
-        with self._errors(), path.open("a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        with self._errors():
+            self._check_place(path)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+                told = os.fstat(file.fileno())
+            self._written[path] = (told.st_dev, told.st_ino, told.st_size)
+
+    def _settle(self) -> None:
+        """From now on the folder is where it is now."""
+        told = self.path.stat()
+        self._place, self._written = (told.st_dev, told.st_ino), {}
+
+    def _check_place(self, path: Path | None = None) -> None:
+        """Raise UsageError if the folder, or a file this process adds to, is no more what it was."""
+        if self._place is None:
+            return
+        try:
+            folder = self.path.stat()
+            same = (folder.st_dev, folder.st_ino) == self._place
+            if same and path in self._written:
+                file = path.stat()
+                *known, size = self._written[path]
+                same = [file.st_dev, file.st_ino] == known and file.st_size >= size
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise UsageError(
+                f"{self.path} was removed, replaced or cut while the run was at work; nothing more is written there. "
+                "The same command goes on with what is there"
+            )
 
     def records(self) -> list[SampleRecord]:
         """The record of every complete line, in order; a torn last line is left out.
@@ -196,6 +232,7 @@ class RunFolder:
 
         What processes that had joined and were killed left in files of their own is taken in first.
         """
+        self._written.clear()
         self.take_in(())
         lines = self._lines()
         finished = {line.record.key: line for line in lines if line.record.finished}
@@ -241,14 +278,16 @@ class RunFolder:
 
     def _replace(self, name: str, text: str) -> None:
         with self._errors():
+            self._check_place()
             write_whole(self.path / name, text)
+            self._written.pop(self.path / name, None)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            reason = unwritable(error)
+            reason = os.strerror(errno.ENOENT) if error.errno == errno.ENOENT else unwritable(error)
             if reason is None:
                 raise
             raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from ..contracts.outputs import Decoding, Generation
@@ -23,6 +24,7 @@ def answers(trial: Trial) -> str:
         raise Failed(
             f"facts() cannot be written as JSON ({error}); give numbers, text, lists and dicts"
         ) from None
+    trial.shared["answers"] = hashlib.sha256(repr([seen.tokens for seen in trial.first]).encode()).hexdigest()
     return f"prompts of {', '.join(str(len(p)) for p in trial.prompts)} tokens"
 
 
@@ -94,7 +96,7 @@ def declared(trial: Trial) -> str:
         try:
             asked = asked_of(trial.model, prompt.ids, trial.decoding)
             measured = check(generation, meter, 0, len(prompt))
-            proved(generation, meter, 0, len(prompt), asked)
+            _, doubts = proved(generation, meter, 0, len(prompt), asked)
         except MeasurementError as error:
             said = str(error).partition("; the run")[0]
             raise Failed(
@@ -105,6 +107,10 @@ def declared(trial: Trial) -> str:
             raise Failed(
                 "no forward pass of a single token was seen, so nothing proves kv_tokens; answer token by token "
                 'with model.network, inside harness.inference.phase("decode")'
+            )
+        if doubts and trial.strict:
+            raise Failed(
+                f"strictly: {'; '.join(doubts)}; answer by the model's own passes, with nothing hung on it"
             )
         end, most = (meter.resident or [0])[0], generation.kv_tokens + len(generation.token_ids)
         if end > most + TOLERANCE_TOKENS:

@@ -198,6 +198,10 @@ FIT = {"method": "beacon", "data": ["rows.jsonl"]}
         ({"columns": [{"key": "Avg", "tasks": ["../up"]}]}, "no task named '..'"),
         ({"name": "../up"}, "name: string should match pattern"),
         (
+            {"settings": {"trust_task_code": True}},
+            "settings.trust_task_code: only whoever runs a suite may say so",
+        ),
+        (
             {"settings": {"trust_remote_code": True}},
             "settings.trust_remote_code: only whoever runs a suite may say so",
         ),
