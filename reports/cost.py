@@ -15,8 +15,9 @@ from harness.comparison import PLAIN_MEAN
 from harness.contracts import LoadedRun, SampleRecord
 from harness.contracts.phases import PHASES
 from harness.documents import Cell, Column, Document, Mark, Row, Table
-from harness.documents.figures import Axis, Point, Scatter, positive
+from harness.documents.figures import Axis, Figure, Point, Scatter, positive
 
+from . import _question_cost
 from ._columns import ScoreColumn, score_columns
 from ._resampling import RESAMPLES, interval, resampled
 from ._rows import RUN, Member, footers, members, run_cell, scaled, summary
@@ -80,7 +81,8 @@ class Cost(Report):
                 whole,
                 replace(tables[0], name="cost-tasks", title="Cost of a sample, by task", folded=True),
             ]
-        return Document("cost", "Cost", tables, _figures(runs, known))
+        asked, curves = _question_cost.tables(runs, found)
+        return Document("cost", "Cost", [*tables, *asked], [*_figures(runs, known), *curves])
 
 
 @dataclass(frozen=True)
@@ -200,9 +202,9 @@ def _machines(runs: Sequence[LoadedRun]) -> list[str]:
     return [f"measured on different machines, so seconds do not compare: {listed}"]
 
 
-def _figures(runs: Sequence[LoadedRun], known: Mapping[str, Mapping[str, Measured]]) -> list[Scatter]:
+def _figures(runs: Sequence[LoadedRun], known: Mapping[str, Mapping[str, Measured]]) -> list[Figure]:
     """For each family and each kind of cost a figure, if at least one run has both."""
-    figures = []
+    figures: list[Figure] = []
     for goal in goals_of(runs):
         for name, key, axis in AXES:
             points = [p for run in runs if (p := _point(run, goal, known[run.label], key)) is not None]

@@ -47,7 +47,9 @@ def _chosen(found: Sequence[Member], most: int) -> list[Member]:
 
 def _views(member: Member) -> Iterator[SampleView]:
     records = [
-        r for r in member.run.of_task(member.task).values() if r.prediction is not None or r.error is not None
+        r
+        for r in member.run.of_task(member.task).values()
+        if r.prediction is not None or r.answers or r.error is not None
     ]
     tests: Sequence[tuple[str, Callable[[SampleRecord], bool]]] = (
         ("full score", lambda r: r.finished and member.score(r) > 0.999),
@@ -69,6 +71,9 @@ def _view(member: Member, record: SampleRecord, word: str) -> SampleView:
     texts = [("accepted", "\n".join(map(str, record.references or ())))]
     if record.prediction is not None:
         texts.append(("answer", _shortened(record.prediction)))
+    for number, answer in enumerate(record.answers, start=1):
+        accepted = "\n".join(answer.references)
+        texts.append((f"answer {number}", f"{_shortened(answer.prediction or '')}\n[accepted: {accepted}]"))
     if (error := record.error) is not None:
         texts.append(("error", f"{error.type}: {error.message} ({error.where})"))
     title = f"{run.label}, {member.task}: {word}, {name}"

@@ -94,15 +94,17 @@ def unique(row_id: str, seen: set[str]) -> str:
     return candidate
 
 
-def from_hub(family: str, repository: str, file: str, offline: bool, otherwise: str) -> Path:
+def from_hub(
+    family: str, repository: str, file: str, offline: bool, otherwise: str, revision: str | None = None
+) -> Path:
     """A data file of the hub on this machine's disk, downloaded if it must be and may be.
 
     Parameters
     ----------
     family
         The task family, for messages.
-    repository, file
-        Where it lies on the hub; no loading script is run.
+    repository, file, revision
+        Where it lies on the hub, and the commit (None: the newest); no loading script is run.
     offline
         If true, only what was downloaded before is looked at.
     otherwise
@@ -117,7 +119,9 @@ def from_hub(family: str, repository: str, file: str, offline: bool, otherwise: 
 
     alone = offline or not hub_answers()
     try:
-        path = hf_hub_download(repository, file, repo_type="dataset", local_files_only=alone)
+        path = hf_hub_download(
+            repository, file, repo_type="dataset", revision=revision, local_files_only=alone
+        )
     except Exception as error:  # the hub's client and the network below it raise all kinds
         reason = f"{type(error).__name__}: {error}"
         if alone:

@@ -76,7 +76,7 @@ def test_texts_are_spread_over_sources_and_long_enough(tiny, tmp_path):
     assert all(len(row["ids"]) == 100 for row in chosen)
 
 
-@pytest.mark.parametrize("script", ["train_smollm2.sh"])
+@pytest.mark.parametrize("script", ["extend_smollm2.sh", "train_smollm2.sh"])
 def test_scripts_are_bash(script):
     import subprocess
 

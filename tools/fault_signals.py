@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fault_bench import Bench, Row
 
-SMALL = 24 << 10
+SMALL = 12 << 10
 """Bytes of a disk on which a run of the study finds no room for its last samples."""
 
 
@@ -110,7 +110,7 @@ def folder_goes(bench: Bench, row: Row, times: int) -> None:
 def full_disk(bench: Bench, row: Row, times: int) -> None:
     """A disk of its own, so small that it is full in mid-run; with more room the run goes on."""
     while row.tried < times:
-        with bench.fresh() as out, small_disk(out, SMALL + bench.rng.randrange(16) * 1024) as grow:
+        with bench.fresh() as out, small_disk(out, SMALL + bench.rng.randrange(4) * 4096) as grow:
             fault = {} if grow else {"size": SMALL}
             status = bench.wait(bench.start(bench.words(out), **fault))
             if status == 0:  # there was room enough

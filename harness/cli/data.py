@@ -149,6 +149,13 @@ def _lines(title: str, sample: Sample, tokens: str, full: bool) -> list[str]:
     for name, text in (("prefix", prompt.prefix), ("context", prompt.context), ("suffix", prompt.suffix)):
         lines += [_mark(f"{name}, {len(text):,} characters"), _shown(text, full)]
     lines.append(_mark("end of prompt"))
+    for number, asked in enumerate(sample.questions, start=1):
+        lines += [_mark(f"question {number} of {len(sample.questions)}"), _shown(asked.suffix, full)]
+        lines.append(f"references: {_shown(json.dumps(asked.references, ensure_ascii=False), full)}")
+    if sample.questions:
+        lines.append(f"questions follow each other: {sample.turns}")
+    if prompt.turns:
+        lines.append(f"turns: {len(prompt.turns)}, {', '.join(t.role for t in prompt.turns[:4])} ...")
     facts = {
         "references": sample.references,
         "metadata": sample.metadata,

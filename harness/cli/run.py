@@ -51,7 +51,10 @@ class RunCommand(MethodCommand):
 @click.option("--context-length", type=int, help="Treat the model's window as smaller than it is, in tokens.")
 @click.option("--max-context", type=int, help="Truncate raw prompts to so many tokens.")
 @click.option(
-    "--truncate", default="middle", show_default=True, help="middle, left, right, context-end or none."
+    "--truncate",
+    default="auto",
+    show_default=True,
+    help="middle, middle-exact, left, right, context-end or none; auto: the task's own rule, middle for most.",
 )
 @click.option(
     "--chat", default="auto", show_default=True, help="Use the model's chat template: auto or never."
@@ -67,10 +70,14 @@ class RunCommand(MethodCommand):
     help="Let no method see the question while it compresses (query-agnostic).",
 )
 @click.option(
-    "--share/--no-share",
-    default=True,
+    "--protocol",
+    default="auto",
     show_default=True,
-    help="Compress a context once for all questions over it, where the method can; answers are the same.",
+    help="Questions come after compression (a context is compressed once for all), before (once for each), or auto: "
+    "after, unless the method looks at the question.",
+)
+@click.option(
+    "--share/--no-share", default=True, hidden=True, help="--no-share is an older name of --protocol before."
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data files, `<dataset>.jsonl`.")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+Span = tuple[int, int]
+"""Characters of a text, from and to."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where a turn of a conversation begins in a prompt's text, and whose it is.
+
+    Attributes
+    ----------
+    role
+        ``"system"`` (the first turn only), ``"user"`` or ``"assistant"``.
+    start
+        Its first character in ``Prompt.text``; it ends where the next one begins.
+    """
+
+    role: str
+    start: int
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -18,9 +37,15 @@ class Prompt:
         own (a summary), and the suffix then has to do.
     special_tokens
         False: the tokenizer adds none of its special tokens (BOS); for texts that come with theirs.
+    turns
+        If not empty the text is a conversation: the words of its turns, one after another with nothing between, which
+        the model's chat template frames. The last turn is the user's (`harness.prompts.conversation` makes such
+        prompts). Empty once rendered.
+    joints
+        Characters at which the text is cut before it is tokenised, each piece by itself: no token stands across them.
     data
-        Characters of the text, from and to, that are the task's and no template's: what spells a special token there
-        is read as text. None: whatever spells a special token is one. Set by `harness.prompts.render`.
+        Stretches of the text that are the task's and no template's: what spells a special token there is read as
+        text. None: whatever spells a special token is one. Set by `harness.prompts.render`.
     """
 
     prefix: str
@@ -28,7 +53,9 @@ class Prompt:
     suffix: str
     question: str = ""
     special_tokens: bool = True
-    data: tuple[int, int] | None = field(default=None, compare=False)
+    turns: tuple[Turn, ...] = ()
+    joints: tuple[int, ...] = ()
+    data: tuple[Span, ...] | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:

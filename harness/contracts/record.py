@@ -9,104 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 from .outputs import Likelihood
+from .record_parts import AnswerRecord, Context, Cost, Failure, Measured, Truncation, part
+
+__all__ = ["AnswerRecord", "Context", "Cost", "Failure", "Key", "Measured", "SampleRecord", "Truncation"]
 
 Key = tuple[str, str]
 """A sample's task and id."""
-
-
-@dataclass(frozen=True)
-class Truncation:
-    """What was done to one prompt to make it fit.
-
-    Attributes
-    ----------
-    rule
-        The declared rule.
-    limit
-        Most tokens the raw prompt could keep; None: it was not limited.
-    tokens_before, tokens_after
-        Tokens of the raw prompt, special tokens included.
-    truncated
-        Whether anything was cut. (Tokens need not be fewer: a text cut and joined may tokenise a little longer.)
-    answer_in_context
-        Whether a reference answer stood in the context before; None if there is none to look for.
-    answer_survives
-        Whether one still does; None where there was none to lose.
-    """
-
-    rule: str | None = None
-    limit: int | None = None
-    tokens_before: int | None = None
-    tokens_after: int | None = None
-    truncated: bool | None = None
-    answer_in_context: bool | None = None
-    answer_survives: bool | None = None
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What the model was seen holding when the answer began.
-
-    Attributes
-    ----------
-    kv_tokens
-        KV entries; declared ones where none were observed.
-    verified
-        Whether they were observed.
-    compression
-        Prompt tokens for each entry that stood for them; None if there was no entry.
-    """
-
-    kv_tokens: int = 0
-    verified: bool = False
-    compression: float | None = None
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Time (seconds) and memory (bytes) of one sample: an equal share of its batch, but for the peak memory.
-
-    Attributes
-    ----------
-    seconds
-        Of everything; `compress_seconds`, `prefill_seconds` and `decode_seconds` are parts of it.
-    kv_bytes
-        Of the KV cache when the answer began; None if that was not seen.
-    peak_bytes
-        Highest memory of the device (of the process, on a CPU); None if not to be had.
-    forwards, positions
-        Forward passes, and token positions they computed, padding included.
-    batch, row
-        Samples of the batch, and this one's place in it.
-    questions, saved_seconds
-        How many questions shared the compression of their context, and what this one was spared by that.
-    """
-
-    seconds: float | None = None
-    compress_seconds: float | None = None
-    prefill_seconds: float | None = None
-    decode_seconds: float | None = None
-    kv_bytes: int | None = None
-    peak_bytes: int | None = None
-    forwards: int | None = None
-    positions: int | None = None
-    batch: int | None = None
-    row: int | None = None
-    questions: int = 1
-    saved_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a sample has no answer: the type of the error, its message, and the line that raised it."""
-
-    type: str | None = None
-    message: str | None = None
-    where: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +55,10 @@ class SampleRecord:
         KV entries the method said it kept; held against `measured`.
     details
         What the method says of the sample: ratio and relevance of each interval, and so on.
+    context, answers
+        Of a sample with several questions: its context, and each answer. Its `scores` are then the means over the
+        answers, `prompt_tokens`, `measured` and `declared_kv_tokens` too, `new_tokens` and `cost` the sums, and
+        there is no one `prediction`.
     extra
         Fields of the line that are none of these.
     """
@@ -156,7 +72,7 @@ class SampleRecord:
     references_hash: str | None = None
     prompt_hash: str | None = None
     prompt_tokens: int | None = None
-    truncation: Truncation = Truncation()
+    truncation: Truncation = field(default_factory=Truncation)
     answer_token: int | None = None
     answer_sought: bool = True
     error: Failure | None = None
@@ -165,11 +81,18 @@ class SampleRecord:
     likelihoods: tuple[Likelihood, ...] | None = None
     new_tokens: int | None = None
     stop_reason: str | None = None
-    measured: Measured = Measured()
+    measured: Measured = field(default_factory=Measured)
     declared_kv_tokens: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
-    cost: Cost = Cost()
+    cost: Cost = field(default_factory=Cost)
+    context: Context | None = None
+    answers: tuple[AnswerRecord, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stop_reasons(self) -> tuple[str | None, ...]:
+        """Why the answer, or each of several, ended."""
+        return tuple(a.stop_reason for a in self.answers) or (self.stop_reason,)
 
     @property
     def key(self) -> Key:
@@ -198,13 +121,15 @@ class SampleRecord:
             task=line["task"],
             status=line["status"],
             references=None if references is None else tuple(references),
-            truncation=_part(Truncation, line.get("truncation")),
+            truncation=part(Truncation, line.get("truncation")),
             answer_sought="answer_token" in line,
-            error=None if error is None else _part(Failure, error),
-            likelihoods=None if likelihoods is None else tuple(_part(Likelihood, x) for x in likelihoods),
-            measured=_part(Measured, line.get("measured")),
+            error=None if error is None else part(Failure, error),
+            likelihoods=None if likelihoods is None else tuple(part(Likelihood, x) for x in likelihoods),
+            measured=part(Measured, line.get("measured")),
             declared_kv_tokens=(line.get("declared") or {}).get("kv_tokens"),
-            cost=_part(Cost, line.get("cost")),
+            cost=part(Cost, line.get("cost")),
+            context=part(Context, line["context"]) if line.get("context") else None,
+            answers=tuple(AnswerRecord.from_json(each) for each in line.get("answers") or ()),
             extra={name: value for name, value in line.items() if name not in _FIELDS},
             **{name: value for name in _PLAIN if (value := line.get(name)) is not None},
         )
@@ -227,7 +152,8 @@ class SampleRecord:
         if self.error is not None:
             line["error"] = dict(vars(self.error))
         if self.finished:
-            line |= {"prediction": self.prediction, "scores": self.scores}
+            line |= {} if self.answers else {"prediction": self.prediction}
+            line["scores"] = self.scores
             if self.likelihoods is not None:
                 line["likelihoods"] = [dict(vars(x)) for x in self.likelihoods]
             line |= {
@@ -238,6 +164,11 @@ class SampleRecord:
                 "details": self.details,
                 "cost": dict(vars(self.cost)),
             }
+            if self.context is not None:
+                line |= {
+                    "context": dict(vars(self.context)),
+                    "answers": [a.to_json() for a in self.answers],
+                }
         return {**line, **self.extra}
 
 
@@ -267,17 +198,7 @@ _FIELDS = frozenset(
         "measured",
         "declared",
         "cost",
+        "context",
+        "answers",
     )
 ).union(_PLAIN)
-_NAMES: dict[type, frozenset[str]] = {
-    kind: frozenset(f.name for f in fields(kind))
-    for kind in (Truncation, Measured, Cost, Failure, Likelihood)
-}
-
-P = TypeVar("P")
-
-
-def _part(kind: type[P], value: Mapping[str, Any] | None) -> P:
-    """A part of a record from its JSON object; what it does not have, or has besides, is left out."""
-    names = _NAMES[kind]
-    return kind(**{name: each for name, each in (value or {}).items() if name in names})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,8 +15,38 @@ from .prompt import Prompt
 
 
 @dataclass(frozen=True)
+class Question:
+    """One of several questions over the context of a sample.
+
+    Attributes
+    ----------
+    suffix
+        What follows the context, as in `Prompt`.
+    references, new_tokens, answer_prefix
+        As in `Sample`.
+    question
+        The bare question inside the suffix, as in `Prompt`.
+    answer
+        What the next question finds as the answer to this one, if turns follow each other (`Sample.turns`).
+    joint
+        What stands between the answer before and this question where no chat template says it.
+    metadata
+        JSON-ready facts of this question; the record's answer has them, and `Task.score` sees them with the sample's.
+    """
+
+    suffix: str
+    references: tuple[str, ...]
+    new_tokens: int
+    question: str = ""
+    answer_prefix: str = ""
+    answer: str = ""
+    joint: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Sample:
-    """One question.
+    """One question, or several over one context.
 
     Attributes
     ----------
@@ -44,6 +74,13 @@ class Sample:
         right after the prompt, and `Task.score_choices` scores that. `new_tokens` is then not used.
     metadata
         JSON-ready facts: length, depth, classes; copied into the record.
+    questions
+        If not empty, what is asked about `prompt` up to the end of its context: each is answered and scored by itself,
+        and the sample's scores are the means. The prompt has no suffix then; `references` and `new_tokens` are those
+        of all together (`several` makes such a sample).
+    turns
+        How questions follow each other: ``"apart"`` (each alone after the context), ``"reference"`` (after those
+        before it and `Question.answer` of each) or ``"own"`` (after those before it and what was answered).
     """
 
     id: str
@@ -57,6 +94,51 @@ class Sample:
     until: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    questions: tuple[Question, ...] = ()
+    turns: str = "apart"
+
+    @classmethod
+    def several(
+        cls,
+        id: str,
+        prefix: str,
+        context: str,
+        questions: Sequence[Question],
+        *,
+        turns: str = "apart",
+        **more: Any,
+    ) -> Sample:
+        """A sample with several questions over one context; `more` are fields of `Sample`.
+
+        Raises
+        ------
+        ValueError
+            If there is no question, or no such way of turns.
+        """
+        if not questions or turns not in TURNS:
+            raise ValueError(f"sample {id}: {len(questions)} questions, turns {turns!r}")
+        references = tuple(dict.fromkeys(r for q in questions for r in q.references))
+        most = max(q.new_tokens for q in questions)
+        prompt = Prompt(prefix, context, "")
+        return cls(id, prompt, references, most, questions=tuple(questions), turns=turns, **more)
+
+    def asked(self, number: int) -> Sample:
+        """The question of that number (from 0) as a sample of its own, as `Task.score` sees it."""
+        q = self.questions[number]
+        return replace(
+            self,
+            id=f"{self.id}#{number + 1}",
+            prompt=replace(self.prompt, suffix=q.suffix, question=q.question),
+            references=q.references,
+            new_tokens=q.new_tokens,
+            answer_prefix=q.answer_prefix or self.answer_prefix,
+            metadata={**self.metadata, **q.metadata},
+            questions=(),
+        )
+
+
+TURNS = ("apart", "reference", "own")
+"""Ways in which the questions of a sample follow each other (`Sample.turns`)."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +162,9 @@ class TaskEnvironment:
         If true, nothing may be fetched.
     limit
         At most this many samples will be taken; making more is wasted work, not an error.
+    notify
+        Told, in a line, what the user should know of the data: rows that differ in number from the official
+        ones. None: nobody listens.
     trust_task_code
         Whether code that comes with a task's own files may run (``--trust-task-code``).
     """
@@ -91,16 +176,21 @@ class TaskEnvironment:
     data_dir: Path | None = None
     offline: bool = False
     limit: int | None = None
+    notify: Callable[[str], None] | None = None
     trust_task_code: bool = False
 
 
 @dataclass(frozen=True)
 class ScoredSample:
-    """A finished sample as `Task.aggregate` sees it: scores are 0..1, `metadata` is the sample's own."""
+    """A finished sample as `Task.aggregate` sees it: scores are 0..1, `metadata` is the sample's own.
+
+    `answers`: of a sample with several questions the same for each, in order.
+    """
 
     id: str
     scores: Mapping[str, float]
     metadata: Mapping[str, Any]
+    answers: tuple[ScoredSample, ...] = ()
 
 
 class Task(ABC):
@@ -127,6 +217,9 @@ class Task(ABC):
         Names under which a line of ``harness score`` may hold the accepted answers, in order of preference.
     preset
         Name and version of the prompt protocol, recorded with each run.
+    truncation
+        The rule by which the official code cuts a prompt that is too long: one of ``--truncate``, or a name of the
+        task's own, which `shorten` then carries out.
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
@@ -138,6 +231,7 @@ class Task(ABC):
     any_variant: ClassVar[str] = ""
     answer_fields: ClassVar[tuple[str, ...]] = ("answers",)
     preset: str = "default@1"
+    truncation: ClassVar[str] = "middle"
 
     def __init__(self, options: BaseOptions, name: str, variant: str | None = None) -> None:
         self.options = options
@@ -164,6 +258,20 @@ class Task(ABC):
 
     def max_context(self) -> int | None:
         """Prompt tokens the literature truncates this task to for context-extended methods; None: no habit."""
+        return None
+
+    def shorten(self, prompt: Prompt, limit: int, tokenizer: Any) -> Prompt:
+        """`prompt`, which is longer, cut to `limit` tokens by the task's own `truncation`.
+
+        Raises UsageError if it cannot be.
+        """
+        raise NotImplementedError(f"task {self.name} names a rule of truncation but does not carry it out")
+
+    def follow_up(self, sample: Sample, answer: str) -> Sample | None:
+        """What the official code asks after `answer`, in a call of its own; None: that was the answer.
+
+        The record has the prompt, truncation and compression of the first call, the last answer, and the cost of both.
+        """
         return None
 
     @abstractmethod

@@ -32,7 +32,7 @@ def sample_batches(
     """
     groups: dict[Any, list[PreparedSample]] = {}
     if share and method.shares_contexts:
-        for prepared in samples:
+        for prepared in (p for p in samples if not p.questions):
             groups.setdefault(_share_key(method, prepared), []).append(prepared)
     several = {id(p): group for group in groups.values() if len(group) > 1 for p in group}
     batch: list[PreparedSample] = []
@@ -42,7 +42,12 @@ def sample_batches(
             if prepared is group[0]:
                 yield SampleBatch(group, shared=True)
             continue
-        if batch and (len(batch) == batch_size or _kind(batch[0]) != _kind(prepared)):
+        if batch and (
+            len(batch) == batch_size
+            or prepared.questions
+            or batch[0].questions
+            or _kind(batch[0]) != _kind(prepared)
+        ):
             yield SampleBatch(batch)
             batch = []
         batch.append(prepared)
@@ -50,9 +55,12 @@ def sample_batches(
         yield SampleBatch(batch)
 
 
-def _kind(prepared: PreparedSample) -> tuple[Decoding, bool]:
-    """What all samples of a batch have in common: how they are decoded, and whether likelihoods are asked for."""
-    return prepared.decoding, bool(prepared.continuations)
+def _kind(prepared: PreparedSample) -> tuple[Decoding, bool, int]:
+    """What all samples of a batch have in common: how they are decoded, and whether likelihoods are asked for.
+
+    One with several questions is a batch of its own.
+    """
+    return prepared.decoding, bool(prepared.continuations), id(prepared) if prepared.questions else 0
 
 
 def _share_key(method: Method, prepared: PreparedSample) -> Any:

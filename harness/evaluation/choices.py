@@ -48,7 +48,7 @@ def in_tokens(sample: Sample, rendered: Prompt, tokenizer: Any) -> InTokens:
     moved = rendered.text[len(rendered.text) - blanks :]
     special = adds_special(prompt, tokenizer)
     found = tuple(
-        tuple(continuation_ids(tokenizer, prompt.text, moved + choice, special, prompt.data))
+        tuple(continuation_ids(tokenizer, prompt.text, moved + choice, special, prompt.data, prompt.joints))
         for choice in sample.choices
     )
     alone = tuple(i for i, ids in enumerate(found) if not ids)

@@ -14,7 +14,6 @@ from ..contracts.record import Cost, Measured
 from ..inference.likelihood import loglikelihood, score
 from ..inference.meter import Meter, observe
 from ..inference.verification import asked_of, proved
-from ..prompts.rendering import tokenize
 from .apart import apart
 
 if TYPE_CHECKING:
@@ -55,6 +54,11 @@ class SharedContext:
     seconds: float
     questions: int
 
+    @property
+    def paid(self) -> SharedContext:
+        """The same state, for questions that do not bear its cost."""
+        return SharedContext(self.state, Meter(), 0.0, 1)
+
 
 def prepared_for(method: Method, prompts: Sequence[TokenizedPrompt]) -> Sequence[TokenizedPrompt]:
     """What a method may prepare for: all of it, or, if it is blind to questions, the same without their words."""
@@ -74,7 +78,7 @@ def prepared_for(method: Method, prompts: Sequence[TokenizedPrompt]) -> Sequence
 
 def generate(method: Method, batch: Sequence[PreparedSample]) -> list[MeasuredOutput]:
     """The method's answers to a batch, or its likelihoods, in order."""
-    prompts = [tokenize(p.rendered, method.model) for p in batch]
+    prompts = [p.tokenized(method.model) for p in batch]
     began = time.perf_counter()
     with observe(method.model.network, method.model.device, len(batch)) as meter:
         generations: Sequence[Generation | Scored]
@@ -87,10 +91,11 @@ def generate(method: Method, batch: Sequence[PreparedSample]) -> list[MeasuredOu
 
 def compress_once(method: Method, group: Sequence[PreparedSample]) -> SharedContext:
     """Compress the context that the samples of `group` share."""
-    prompt = tokenize(group[0].rendered, method.model)
+    first = group[0]
+    head = first.tokenized(method.model).head_ids
     began = time.perf_counter()
     with observe(method.model.network, method.model.device, 1) as meter, phase("compress"):
-        [state] = apart(method.compress, [prompt.head_ids], [len(prompt.suffix_ids)], group[0].decoding)
+        [state] = apart(method.compress, [head], [first.question_tokens], first.decoding)
     return SharedContext(state, meter, time.perf_counter() - began, len(group))
 
 
@@ -98,7 +103,7 @@ def generate_from(
     method: Method, shared: SharedContext, batch: Sequence[PreparedSample]
 ) -> list[MeasuredOutput]:
     """The method's answers to some of the questions over a context it has read."""
-    prompts = [tokenize(p.rendered, method.model) for p in batch]
+    prompts = [p.tokenized(method.model) for p in batch]
     questions = [prompt.suffix_ids for prompt in prompts]
 
     answer = _answering(method, shared.state, questions)

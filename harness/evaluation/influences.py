@@ -62,6 +62,11 @@ INFLUENCES: tuple[Influence, ...] = (
     _flag("--device", YES, "its kind: cpu, cuda"),
     _flag("--batch-size", YES, "itself"),
     _flag("--query-agnostic", YES, "itself, where the method would else see the question"),
+    _flag(
+        "--protocol",
+        YES,
+        "as --query-agnostic; of samples with several questions also how often they compress",
+    ),
     _flag("--share, samples one by one", NO, "shared contexts give the same answers"),
     _flag("--share, in batches", YES, "it decides who is in a batch"),
     _flag("--data-dir", NO, "a place; what is in it is covered (data files)"),

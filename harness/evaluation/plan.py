@@ -20,9 +20,10 @@ from ..models import adapters
 from ..models.loading import load as load_model
 from ..models.model import LanguageModel
 from ..options import Options
+from ..prompts.truncation import AUTO, RULES
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
 from .samples import PreparedSample, collect_samples
-from .settings import RunSettings, check_values
+from .settings import RunSettings, by_protocol, check_values
 
 
 @dataclass
@@ -68,6 +69,7 @@ def plan_run(
         For anything wrong with the request, in one line.
     """
     check_values(settings)
+    settings = by_protocol(settings)
     plugin = registry.method(settings.method)
     options = plugin.cls.Options.parse(settings.options, f"method {settings.method}")
     tasks = registry.tasks(list(settings.tasks), settings.task_settings)
@@ -83,13 +85,22 @@ def plan_run(
         notify=note,
     )
     method = _made(plugin, model, options)
+    if settings.protocol == "after" and not method.two_phase:
+        raise UsageError(
+            f"--protocol after: {settings.method} does not compress a context apart from the question; "
+            "--protocol before runs it once for each"
+        )
     if settings.query_agnostic:
         method.make_query_agnostic()
     adapter = adapters.resolve(settings.adapter, method.default_adapter)
     if adapter is not None:
         method.load(adapter)
-    samples, unavailable = collect_samples(tasks, method, settings)
+    samples, unavailable = collect_samples(tasks, method, settings, note)
     identity = _identity(settings, method, tasks, adapter)
+    if any(
+        p.questions for p in samples
+    ):  # what room is left for a question may depend on the longest of them
+        identity["compressed"] = "once" if settings.share and method.shares_contexts else "for each question"
     if plugin.file_hash is not None:  # a file has no version to go by: another text may give other answers
         identity["method_file"] = plugin.file_hash
     name = folder_name(settings.method, settings.model, identity)
@@ -132,6 +143,12 @@ def method_identity(name: str, method: Method, adapter: Path | None, batch_size:
     }
 
 
+def _rule(settings: RunSettings, tasks: Sequence[Task]) -> str:
+    """The rule of truncation that all tasks of the run have, else ``auto``."""
+    rules = {task.truncation for task in tasks} if settings.truncate == AUTO else {settings.truncate}
+    return rules.pop() if len(rules) == 1 and rules <= set(RULES) else AUTO
+
+
 def _identity(
     settings: RunSettings, method: Method, tasks: Sequence[Task], adapter: Path | None
 ) -> dict[str, Any]:
@@ -146,7 +163,7 @@ def _identity(
         "limit": settings.limit if settings.batch_size > 1 else None,
         "share": settings.share if settings.batch_size > 1 else None,
         "query_agnostic": method.sees_question and method.query_agnostic,
-        "truncate": settings.truncate,
+        "truncate": _rule(settings, tasks),
         "max_context": settings.max_context,
         "chat": method.model.chat,
         "trust_remote_code": settings.trust_remote_code,

@@ -17,7 +17,6 @@ from ..contracts.outputs import Decoding
 from ..contracts.prompt import TokenizedPrompt
 from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
-from ..prompts.rendering import tokenize
 from ..results.run_folder import RunFolder, earlier_environments
 from ..results.shared_run_folder import SharedRunFolder
 from ..results.summary import digest, summarise
@@ -26,9 +25,11 @@ from .batches import SampleBatch, sample_batches
 from .cores import share
 from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from, prepared_for
 from .plan import RunPlan, plan_run
+from .questions import answer_questions, several_answered
 from .run_metadata import dump_prompts, planned_ids, run_content
 from .sample_record import answered, failed, record_head
 from .samples import PreparedSample, writable
+from .second_call import followed_up
 from .settings import RunSettings
 from .timeouts import limited
 
@@ -213,7 +214,8 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
         groups: dict[Decoding, list[TokenizedPrompt]] = {}
         for prepared in plan.samples:
             if prepared.task is task:
-                groups.setdefault(prepared.decoding, []).append(tokenize(prepared.rendered, plan.model))
+                for asked in prepared.each:
+                    groups.setdefault(asked.decoding, []).append(asked.tokenized(plan.model))
         for decoding, prompts in groups.items():
             apart(plan.method.prepare, prepared_for(plan.method, prompts), decoding)
         del groups
@@ -225,6 +227,9 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
 
 def _run(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord]) -> Iterator[SampleRecord]:
     """Records of a batch's or a group's unfinished samples, as they are answered."""
+    if batch.samples[0].questions:
+        yield _run_questions(plan, batch.samples[0])
+        return
     if not batch.shared:
         yield from _run_batch(plan, batch.samples, skip)
         return
@@ -239,6 +244,23 @@ def _run(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord]) ->
         _release(plan)
     for chunk in chunks:
         yield from _run_batch(plan, chunk, skip, shared)
+
+
+def _run_questions(plan: RunPlan, prepared: PreparedSample) -> SampleRecord:
+    """The record of a sample with several questions; one that fails is the failure of the sample."""
+    head = record_head(plan, prepared)
+    try:
+        with _in_time(plan, len(prepared.questions)):
+            record = several_answered(head, prepared, answer_questions(plan, prepared))
+        writable(record.to_json())
+    except MeasurementError:
+        raise
+    except Exception as error:
+        failure = failed(head, error)
+    else:
+        return record
+    _release(plan)
+    return failure
 
 
 def _run_batch(
@@ -274,9 +296,11 @@ def _record(plan: RunPlan, prepared: PreparedSample, output: MeasuredOutput) -> 
     """The record of an answered sample. What cannot be scored or written down is a failure of that sample."""
     head = record_head(plan, prepared)
     try:
-        with _in_time(plan, 1):  # a score may hang as well
-            record = answered(head, prepared, output)
+        with _in_time(plan, 1):  # a second call or a score may hang as well
+            record = answered(head, prepared, followed_up(plan, prepared, output))
         writable(record.to_json())
+    except MeasurementError:
+        raise
     except Exception as error:
         return failed(head, error)
     return record

@@ -84,7 +84,7 @@ def _generated(prepared: PreparedSample, generation: Generation) -> dict[str, An
     text = cut_at(generation.text, prepared.sample.until)
     return {
         "prediction": text,
-        "scores": _checked(prepared, prepared.task.score(prepared.sample, text)),
+        "scores": checked(prepared, prepared.task.score(prepared.sample, text)),
         "new_tokens": len(generation.token_ids),
         "stop_reason": generation.stop_reason,
     }
@@ -96,14 +96,14 @@ def _chosen(prepared: PreparedSample, scored: Scored) -> dict[str, Any]:
     best = max(range(len(likelihoods)), key=lambda i: likelihoods[i].logprob)
     return {
         "prediction": prepared.sample.choices[best],
-        "scores": _checked(prepared, prepared.task.score_choices(prepared.sample, likelihoods)),
+        "scores": checked(prepared, prepared.task.score_choices(prepared.sample, likelihoods)),
         "likelihoods": tuple(likelihoods),
         "new_tokens": 0,
         "stop_reason": "choices",
     }
 
 
-def _checked(prepared: PreparedSample, given: dict[str, float]) -> dict[str, float]:
+def checked(prepared: PreparedSample, given: dict[str, float]) -> dict[str, float]:
     """The task's scores of one answer, held to the contract: every metric, each 0..1."""
     scores = {k: float(v) for k, v in given.items()}
     for metric in prepared.task.metrics:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding
-from ..contracts.prompt import Prompt
+from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..contracts.record import Truncation
 from ..contracts.task import Sample, Task, TaskEnvironment
 from ..errors import Unavailable, UsageError
+from ..prompts.questions import joined, question_texts
 from ..prompts.rendering import render, tokenize
-from ..prompts.tokenization import spells_special, token_ids
-from ..prompts.truncation import first_place, truncate
+from ..prompts.tokenization import encode, spells_special, token_ids
+from ..prompts.truncation import AUTO, first_place, truncate
 from .apart import apart
 from .choices import InTokens, in_tokens, stop_ids
 from .task_environment import task_environment
@@ -46,6 +47,11 @@ class PreparedSample:
         Whether its own words spell a special token, which is read as text.
     alone
         Places of the choices that were tokenised without the prompt (see `harness.evaluation.choices.in_tokens`).
+    questions
+        Of a sample with several questions each as a sample of its own; all have the same tokens before the question.
+        `rendered` is then the prompt of one of them, `tokens` their mean, `question_tokens` and `decoding` the longest.
+    given
+        The prompt in tokens where it is no tokenised text: it holds an answer as the model gave it.
     """
 
     task: Task
@@ -60,10 +66,23 @@ class PreparedSample:
     continuations: tuple[tuple[int, ...], ...] = ()
     spelled: bool = False
     alone: tuple[int, ...] = ()
+    questions: tuple[PreparedSample, ...] = ()
+    given: TokenizedPrompt | None = None
+
+    @property
+    def each(self) -> tuple[PreparedSample, ...]:
+        """The questions, or the sample itself if it is one."""
+        return self.questions or (self,)
+
+    def tokenized(self, model: LanguageModel) -> TokenizedPrompt:
+        """The rendered prompt in tokens."""
+        return self.given or tokenize(self.rendered, model)
 
     @property
     def prompt_hash(self) -> str:
         """Sixteen hex digits of the rendered prompt and its choices: resuming on other data is noticed."""
+        if self.questions:
+            return hashlib.sha256("".join(q.prompt_hash for q in self.questions).encode()).hexdigest()[:16]
         asked = "\0".join((self.rendered.text, *self.sample.choices))
         if self.spelled:  # earlier versions read it as control tokens
             asked += "\0special tokens in data are text"
@@ -75,7 +94,10 @@ class PreparedSample:
 
 
 def collect_samples(
-    tasks: Sequence[Task], method: Method, settings: RunSettings
+    tasks: Sequence[Task],
+    method: Method,
+    settings: RunSettings,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[list[PreparedSample], dict[str, str]]:
     """The samples of all tasks, and why those members of groups that cannot be asked here are left out."""
     samples: list[PreparedSample] = []
@@ -88,6 +110,7 @@ def collect_samples(
             offline=settings.offline,
             limit=settings.limit,
             trust_task_code=settings.trust_task_code,
+            notify=note,
         )
         try:
             made = _take(task, env, settings, method)
@@ -136,12 +159,15 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
     UsageError
         With the arithmetic, if they cannot.
     """
+    if sample.questions:
+        return _several(task, sample, method, settings)
     model = method.model
     budget = _budget(task, sample, method, settings)
     limit = budget.limit
+    rule = task.truncation if settings.truncate == AUTO else settings.truncate
     while True:
         cut, truncation = truncate(
-            sample.prompt, settings.truncate, limit, model.tokenizer, sample.references
+            sample.prompt, rule, limit, model.tokenizer, sample.references, task.shorten
         )
         made = budget.uncut if cut is sample.prompt else _rendered(cut, sample, model)
         place = first_place(made.prompt.context, sample.references)
@@ -157,6 +183,19 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
                 f"task {task.name}: {budget.arithmetic} leave too little of the {budget.room} tokens "
                 f"{settings.method} can read"
             )
+    return _ready(task, sample, model, made, ids, truncation, new_tokens)
+
+
+def _ready(
+    task: Task,
+    sample: Sample,
+    model: LanguageModel,
+    made: InTokens,
+    ids: TokenizedPrompt,
+    truncation: Truncation,
+    new_tokens: int,
+) -> PreparedSample:
+    """What fits, as it will be asked."""
     return PreparedSample(
         task=task,
         sample=sample,
@@ -173,10 +212,68 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
     )
 
 
+def _several(task: Task, sample: Sample, method: Method, settings: RunSettings) -> PreparedSample:
+    """A sample with several questions: its context is cut once, so that the longest of them fits."""
+    model = method.model
+    texts = question_texts(sample, model)
+    sizes = [len(encode(model.tokenizer, "".join(text.parts), special=False)) for text in texts]
+    earlier = [
+        sum(q.new_tokens for q in sample.questions[:k]) * (sample.turns == "own") for k in range(len(texts))
+    ]
+    needs = [size + before + q.new_tokens for size, before, q in zip(sizes, earlier, sample.questions)]
+    widest = max(range(len(needs)), key=needs.__getitem__)
+    alone = sample.asked(widest)
+    shortest = question_texts(replace(sample, turns="apart"), model)[widest]
+    own = len(encode(model.tokenizer, "".join(shortest.parts), special=False))
+    beyond = max(0, needs[widest] - own)  # answers, and the turns that came before
+    budget = _budget(task, replace(alone, new_tokens=max(1, beyond)), method, settings)
+    asked = len(encode(model.tokenizer, alone.prompt.suffix, special=False))
+    limit = budget.limit
+    rule = task.truncation if settings.truncate == AUTO else settings.truncate
+    while True:
+        room = None if limit is None else limit - asked
+        if room is not None and room < 1:
+            raise UsageError(
+                f"task {task.name}: sample {sample.id}: questions and answers leave nothing of the "
+                f"{budget.room or limit} tokens {settings.method} can read to the context"
+            )
+        cut, truncation = truncate(
+            sample.prompt, rule, room, model.tokenizer, sample.references, task.shorten
+        )
+        ready = [
+            _question(task, sample, number, method, joined(cut, sample, text, model), truncation)
+            for number, text in enumerate(texts)
+        ]
+        longest = max(q.tokens + before + q.decoding.max_new_tokens for q, before in zip(ready, earlier))
+        excess = 0 if budget.room is None else longest - budget.room
+        if excess <= 0:
+            break
+        limit = (budget.prompt if limit is None else limit) - excess
+    whole = ready[-1 if sample.turns != "apart" else 0]
+    return replace(
+        whole,
+        sample=sample,
+        tokens=round(sum(q.tokens for q in ready) / len(ready)),
+        question_tokens=max(q.question_tokens + before for q, before in zip(ready, earlier)),
+        decoding=replace(whole.decoding, max_new_tokens=max(q.decoding.max_new_tokens for q in ready)),
+        spelled=any(q.spelled for q in ready),
+        questions=tuple(ready),
+    )
+
+
+def _question(
+    task: Task, sample: Sample, number: int, method: Method, rendered: Prompt, truncation: Truncation
+) -> PreparedSample:
+    """One of several questions over a context that has been cut."""
+    alone = sample.asked(number)
+    place = first_place(rendered.context, alone.references)
+    ids = tokenize(rendered, method.model, None if place is None else len(rendered.prefix) + place)
+    return _ready(task, alone, method.model, InTokens(rendered, ()), ids, truncation, alone.new_tokens)
+
+
 def _spelled(prompt: Prompt, model: LanguageModel) -> bool:
     """Whether the task's own words in a rendered prompt spell a special token."""
-    start, stop = prompt.data or (0, 0)
-    return spells_special(model.tokenizer, prompt.text[start:stop])
+    return any(spells_special(model.tokenizer, prompt.text[a:b]) for a, b in prompt.data or ())
 
 
 class _Budget(NamedTuple):

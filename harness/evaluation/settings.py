@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..prompts.truncation import RULES
+from ..prompts.truncation import AUTO, RULES
 from . import timeouts
 
 MOST = 2**40
 """Of samples and tokens: more than there will be anywhere, and a number that all of Python takes."""
+
+
+PROTOCOLS = ("auto", "after", "before")
+"""When questions come: after compression, before it, or as the method has it."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class RunSettings:
     adapter: Path | None = None  # None: what ships for the model, if anything
     context_length: int | None = None
     max_context: int | None = None
-    truncate: str = "middle"
+    truncate: str = AUTO
     chat: str = "auto"
     limit: int | None = None
     seed: int = 42
@@ -34,7 +38,8 @@ class RunSettings:
     device: str = "auto"
     batch_size: int = 1
     query_agnostic: bool = False
-    share: bool = True
+    protocol: str = "auto"
+    share: bool = True  # False: protocol "before", as it was called
     data_dir: Path | None = None
     offline: bool = False
     sample_timeout: float | None = None  # seconds
@@ -45,9 +50,28 @@ class RunSettings:
     trust_task_code: bool = False
 
 
+def by_protocol(settings: RunSettings) -> RunSettings:
+    """The settings with what the protocol stands for: one compression without the question, or one for each."""
+    if settings.protocol == "after":
+        return replace(settings, query_agnostic=True)
+    if settings.protocol == "before":
+        return replace(settings, share=False)
+    return settings
+
+
 def check_values(settings: RunSettings) -> None:
     """Refuse numbers and words that no run can have, whatever its method and model. Raises UsageError."""
-    if settings.truncate not in RULES:
+    if settings.protocol not in PROTOCOLS:
+        raise UsageError(f"--protocol {settings.protocol}: choose from {', '.join(PROTOCOLS)}")
+    if settings.protocol == "before" and settings.query_agnostic:
+        raise UsageError(
+            "--protocol before lets the method see each question, --query-agnostic does not: choose one"
+        )
+    if settings.protocol == "after" and not settings.share:
+        raise UsageError(
+            "--protocol after compresses a context once, --no-share for each question: choose one"
+        )
+    if settings.truncate not in (*RULES, AUTO):
         raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
     for flag, value in (
         ("limit", settings.limit),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ def task_environment(
     data_dir: Path | None = None,
     offline: bool = False,
     limit: int | None = None,
+    notify: Callable[[str], None] | None = None,
     trust_task_code: bool = False,
 ) -> TaskEnvironment:
     """The environment of a task that will be asked of `model`; the weights stay unread.
@@ -29,7 +31,7 @@ def task_environment(
     ----------
     model
         Its tokenizer, chat template and window decide how long prompts are.
-    seed, data_dir, offline, limit, trust_task_code
+    seed, data_dir, offline, limit, notify, trust_task_code
         As in `TaskEnvironment`.
 
     Raises
@@ -52,5 +54,6 @@ def task_environment(
         data_dir=data_dir,
         offline=offline,
         limit=limit,
+        notify=notify,
         trust_task_code=trust_task_code,
     )

@@ -68,8 +68,12 @@ def render_template(tokenizer: Any, text: str, name: str = "") -> str:
 
 def render_turns(tokenizer: Any, turns: Sequence[str], name: str = "") -> str:
     """As `render_template`, for turns by user and assistant in turn; the last one is the user's."""
-    roles = itertools.cycle(("user", "assistant"))
-    spoken = [{"role": role, "content": words} for role, words in zip(roles, turns)]
+    return render_messages(tokenizer, list(zip(itertools.cycle(("user", "assistant")), turns)), name)
+
+
+def render_messages(tokenizer: Any, turns: Sequence[tuple[str, str]], name: str = "") -> str:
+    """As `render_template`, for turns of any role: pairs of role and words, the last one the user's."""
+    spoken = [{"role": role, "content": words} for role, words in turns]
     rendered = _rendered(tokenizer, spoken, True, name)
     return rendered + (CLOSED if _THOUGHT.search(rendered) else "")
 

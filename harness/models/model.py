@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -162,6 +163,25 @@ class LanguageModel:
             chat_template.llama2(text)
             if self.chat == "llama2"
             else chat_template.render_template(self.tokenizer, text, self.name)
+        )
+
+    def render_messages(self, turns: Sequence[tuple[str, str]]) -> str:
+        """Turns (role, words) as the model expects to read them, up to where the next answer begins.
+
+        Raises
+        ------
+        UsageError
+            If the template takes no such turns (no system turn, two of one role in a row), or there is none.
+        """
+        if self.chat == "template":
+            return chat_template.render_messages(self.tokenizer, turns, self.name)
+        if self.chat == "llama2" and [r for r, _ in turns] == [
+            *("user", "assistant") * (len(turns) // 2),
+            "user",
+        ]:
+            return chat_template.llama2_turns([words for _, words in turns])
+        raise UsageError(
+            f"model {self.name}: no chat template for turns by {', '.join(r for r, _ in turns[:3])} ..."
         )
 
     @cached_property

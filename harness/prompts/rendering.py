@@ -13,6 +13,7 @@ from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..errors import UsageError
 from ..models.chat_template import MARK
 from ..models.tokenizer_file import around
+from . import conversation
 from .tokenization import encode
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def render(prompt: Prompt, model: LanguageModel, *, chat: bool, answer_prefix: s
     UsageError
         If the template changes the user's words in any other way, so that their place is lost.
     """
+    if prompt.turns:
+        return conversation.render(prompt, model, chat=chat, answer_prefix=answer_prefix)
     if not chat or not model.has_chat_template:
         bare = replace(prompt, suffix=prompt.suffix + answer_prefix)
         return _with_data(bare, 0, len(prompt.text)) if prompt.special_tokens else bare
@@ -43,7 +46,7 @@ def render(prompt: Prompt, model: LanguageModel, *, chat: bool, answer_prefix: s
         trimmed = trim(prompt, *cut)
         if mark and trimmed.text == content and rendered == before + content + after:
             suffix = trimmed.suffix + after + answer_prefix
-            own = _holds_first(before, model.tokenizer)
+            own = conversation.holds_first(before, model.tokenizer)
             whole = replace(
                 trimmed,
                 prefix=before + trimmed.prefix,
@@ -80,13 +83,7 @@ def adds_special(prompt: Prompt, tokenizer: Any) -> bool:
 
 def _with_data(prompt: Prompt, start: int, size: int) -> Prompt:
     """`prompt` with the characters said that are the task's."""
-    return replace(prompt, data=(start, start + size))
-
-
-def _holds_first(opening: str, tokenizer: Any) -> bool:
-    """Whether a template's words before the user's hold the first token that the tokenizer would add, by its id."""
-    first = around(tokenizer)[0][:1]
-    return bool(first) and first[0] in tokenizer(opening, add_special_tokens=False)["input_ids"]
+    return replace(prompt, data=((start, start + size),))
 
 
 def _begins_with_first(text: str, tokenizer: Any) -> bool:
@@ -110,7 +107,7 @@ def tokenize(prompt: Prompt, model: LanguageModel, find: int | None = None) -> T
     """
     tokenizer: Any = model.tokenizer
     special = adds_special(prompt, tokenizer)
-    tokens = encode(tokenizer, prompt.text, special=special, data=prompt.data)
+    tokens = encode(tokenizer, prompt.text, special=special, data=prompt.data, joints=prompt.joints)
     if not tokens:
         raise UsageError("the prompt is empty: there is nothing to answer")
     if (most := max(tokens.ids)) >= model.config.vocab_size:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
+from ..contracts.prompt import Span
 from ..models.tokenizer_file import around
 
 BLOCK = 250_000
@@ -63,14 +65,25 @@ class Tokens:
         )
         return part
 
-    def join(self, other: Tokens) -> None:
-        """Append another's tokens."""
+    def join(self, other: Tokens, shift: int = 0) -> None:
+        """Append another's tokens, whose characters count from `shift`."""
         self.ids.extend(other.ids)
+        if shift:
+            self.starts.extend(start + shift for start in other.starts)
+            self.stops.extend(stop + shift for stop in other.stops)
+            return
         self.starts.extend(other.starts)
         self.stops.extend(other.stops)
 
 
-def encode(tokenizer: Any, text: str, *, special: bool = True, data: tuple[int, int] | None = None) -> Tokens:
+def encode(
+    tokenizer: Any,
+    text: str,
+    *,
+    special: bool = True,
+    data: Sequence[Span] | None = None,
+    joints: Sequence[int] = (),
+) -> Tokens:
     """The tokens of `text`, after the tokenizer's own first tokens if `special`.
 
     The same as tokenising the whole text at once, except that nothing stands after it: what comes next is an answer,
@@ -80,11 +93,13 @@ def encode(tokenizer: Any, text: str, *, special: bool = True, data: tuple[int, 
     Parameters
     ----------
     data
-        Characters, from and to, in which what spells a special token is text (see `harness.Prompt`).
+        Stretches in which what spells a special token is text (see `harness.Prompt`).
+    joints
+        Characters, ascending, at which the text is cut into pieces that are tokenised each by itself.
     """
-    joined = _in_blocks(tokenizer, text) if len(text) > BLOCK else None
-    if joined is None:
-        joined = _at_once(tokenizer, text, False)
+    joined = Tokens()
+    for start, stop in zip((0, *joints), (*joints, len(text))):
+        joined.join(_piece(tokenizer, text[start:stop]), start)
     if data is not None:
         joined = _as_text(tokenizer, text, joined, data)
     if not special:
@@ -96,10 +111,16 @@ def encode(tokenizer: Any, text: str, *, special: bool = True, data: tuple[int, 
     return whole
 
 
+def _piece(tokenizer: Any, text: str) -> Tokens:
+    """The tokens of a text without special tokens around it, in blocks if it is long."""
+    joined = _in_blocks(tokenizer, text) if len(text) > BLOCK else None
+    return _at_once(tokenizer, text, False) if joined is None else joined
+
+
 def token_ids(tokenizer: Any, text: str, *, data: bool = False) -> list[int]:
     """The ids of `text`, the tokenizer's first tokens included; `data`: what spells a special token is text."""
     if len(text) > BLOCK or (data and spells_special(tokenizer, text)):
-        return list(encode(tokenizer, text, data=(0, len(text)) if data else None).ids)
+        return list(encode(tokenizer, text, data=((0, len(text)),) if data else None).ids)
     # Where nobody asks for characters, many tokenizers are faster.
     return [*around(tokenizer)[0], *tokenizer(text, add_special_tokens=False)["input_ids"]]
 
@@ -109,15 +130,15 @@ def spells_special(tokenizer: Any, text: str) -> bool:
     return any(t.special and t.content in text for t in tokenizer.added_tokens_decoder.values())
 
 
-def _as_text(tokenizer: Any, text: str, tokens: Tokens, data: tuple[int, int]) -> Tokens:
+def _as_text(tokenizer: Any, text: str, tokens: Tokens, data: Sequence[Span]) -> Tokens:
     """`tokens` of `text`, with the special tokens that stand within `data` replaced by the tokens of their letters."""
-    start, stop = data
-    if not spells_special(tokenizer, text[start:stop]):
+    spelled = [(start, stop) for start, stop in data if spells_special(tokenizer, text[start:stop])]
+    if not spelled:
         return tokens
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     made = Tokens()
     for i, (token, first, last) in enumerate(zip(tokens.ids, tokens.starts, tokens.stops)):
-        if token in special and start <= first < last <= stop:
+        if token in special and any(start <= first < last <= stop for start, stop in spelled):
             made.add(*_letters(tokenizer, text[first:last]), shift=first)
         else:
             made.join(tokens.cut(i, i + 1))
@@ -193,12 +214,13 @@ def continuation_ids(
     context: str,
     continuation: str,
     special: bool = True,
-    data: tuple[int, int] | None = None,
+    data: Sequence[Span] | None = None,
+    joints: Sequence[int] = (),
 ) -> list[int]:
     """Tokens of `continuation` after `context`, which must not end in blanks: both tokenised as one text.
 
     As lm-eval does for causal models: what the text has beyond the number of the context's own tokens. A
     token that straddles the border therefore counts to whichever side that number leaves it on.
     """
-    whole = encode(tokenizer, context + continuation, special=special, data=data).ids
-    return whole[len(encode(tokenizer, context, special=special, data=data)) :].tolist()
+    whole = encode(tokenizer, context + continuation, special=special, data=data, joints=joints).ids
+    return whole[len(encode(tokenizer, context, special=special, data=data, joints=joints)) :].tolist()

@@ -103,7 +103,7 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
     """
     ok = [r for r in records if r.finished]
     metric = task.metrics[0]
-    scored = [ScoredSample(r.id, r.scores, r.metadata) for r in ok]
+    scored = [_scored(r) for r in ok]
     with _whole(task):
         main = [float(r.scores[metric]) for r in ok]
         aggregated = task.aggregate(scored) if scored else {}
@@ -130,7 +130,7 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
         "breakdown": breakdown,
         "truncated": average(lambda r: float(bool(r.truncation.truncated))),
         "answer_lost": mean([float(not r.truncation.answer_survives) for r in lost]),
-        "hit_limit": average(lambda r: float(r.stop_reason == "length")),
+        "hit_limit": average(lambda r: mean([float(why == "length") for why in r.stop_reasons])),
         "prompt_tokens": average(lambda r: r.prompt_tokens),
         "compression": sum((r.prompt_tokens or 1) - 1 for r in ok) / kept if kept else None,
         "proved": sum(r.measured.verified and not r.extra.get("doubts") for r in ok),
@@ -147,6 +147,15 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
     }
 
 
+def _scored(record: SampleRecord) -> ScoredSample:
+    """A record as its task sees it."""
+    answers = [
+        ScoredSample(f"{record.id}#{n}", a.scores, {**record.metadata, **a.metadata})
+        for n, a in enumerate(record.answers, start=1)
+    ]
+    return ScoredSample(record.id, record.scores, record.metadata, tuple(answers))
+
+
 def _noted(records: Sequence[SampleRecord]) -> dict[str, int]:
     """What must be known of answers, by what their methods say and by what they hold, and of how many answers."""
     said: Counter[str] = Counter()
@@ -155,7 +164,8 @@ def _noted(records: Sequence[SampleRecord]) -> dict[str, int]:
         said.update(dict.fromkeys(map(str, notes if isinstance(notes, list) else ()), 1))
         doubts = record.extra.get("doubts")
         said.update({f"in doubt: {each}": 1 for each in doubts} if isinstance(doubts, list) else {})
-        said.update([THOUGHT] * holds_thought(record.prediction or ""))
+        texts = [a.prediction for a in record.answers] or [record.prediction]
+        said.update([THOUGHT] * any(holds_thought(text or "") for text in texts))
     return dict(said)
 
 

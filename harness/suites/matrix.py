@@ -112,8 +112,15 @@ def spell(
         raise UsageError(f"{document.path}: no cell is meant for model {', '.join(models)}")
     first = next(iter(suites.values()))
     _check_findings(first, {row.id for row in rows}, document.path)
-    columns = {c.key: tuple(t.name for t in registry.tasks(c.tasks, {})) for c in first.columns}
+    columns = {c.key: _members(c.tasks, overrides.get("task_settings", {})) for c in first.columns}
     return Spelled(suites, tuple(rows), columns, quick, dict(overrides))
+
+
+def _members(tasks: Sequence[str], typed: Mapping[str, Any]) -> tuple[str, ...]:
+    """Tasks by their own names, groups spelled out; `typed` options may name files that a group stands in."""
+    families = {name.partition(":")[0].partition("/")[0] for name in tasks}
+    settings = {family: words(options) for family, options in typed.items() if family in families}
+    return tuple(task.name for task in registry.tasks(list(tasks), settings))
 
 
 def _count(suite: Suite) -> int:

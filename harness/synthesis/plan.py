@@ -140,11 +140,14 @@ def _check_pool(folder: Path, found: Mapping[str, Any], identity: Mapping[str, A
         ("tokenizer_hash", "for another tokenizer"),
         ("nouns_sha256", "from another list of nouns"),
         ("seed", "with seed {}"),
-        ("sources", "from other documents"),
+        ("sources", "from {}"),
         ("options", "with options {}"),
     ):
         if found.get(key) != identity.get(key):
-            said = what.format(json.dumps(found.get(key)))
+            value = found.get(key)
+            said = what.format(
+                _other(value, identity.get("sources", {})) if key == "sources" else json.dumps(value)
+            )
             raise UsageError(f"the pool {folder} was made {said}; choose another --pool or --out")
     theirs, ours = dict(found.get("generator", {})), dict(identity["generator"])
     if theirs != ours:
@@ -153,6 +156,13 @@ def _check_pool(folder: Path, found: Mapping[str, Any], identity: Mapping[str, A
         if key in ("batch_size", "dtype"):
             said = f"with {key.replace('_', ' ')} {theirs.get(key)}, which may change the texts"
         raise UsageError(f"the pool {folder} was made {said}; choose another --pool or --out")
+
+
+def _other(theirs: Any, ours: Mapping[str, Any]) -> str:
+    """Which source a pool was made from another one of."""
+    theirs = theirs if isinstance(theirs, Mapping) else {}
+    changed = next((name for name in ours if theirs.get(name) != ours[name]), "documents")
+    return "other documents" if changed == "documents" else f"another {changed.replace('_', ' ')}"
 
 
 def _check_requests(name: str, recipe: Recipe, generator: Generator) -> None:

@@ -155,10 +155,15 @@ def limit(trial: TaskTrial) -> str:
     return ""
 
 
+def _asked(trial: TaskTrial) -> list[Sample]:
+    """The samples as they are scored: of one with several questions each by itself."""
+    return [one for s in trial.samples for one in ([s.asked(n) for n in range(len(s.questions))] or [s])]
+
+
 def scores(trial: TaskTrial) -> str:
     """Every answer has every score, each 0 to 1, the same each time."""
     task = trial.task()
-    for sample in trial.samples:
+    for sample in _asked(trial):
         for answer in (*ANSWERS, *sample.references):
             _scored(task, sample, answer)
     return ", ".join(trial.cls.metrics)
@@ -184,7 +189,7 @@ def right_answers(trial: TaskTrial) -> str:
     """A reference, given as the answer, scores more than silence."""
     task = trial.task()
     main = trial.cls.metrics[0]
-    asked = [sample for sample in trial.samples if sample.references]
+    asked = [sample for sample in _asked(trial) if sample.references]
     if not asked:
         raise NotApplicable("its samples have no references")
     for sample in asked:

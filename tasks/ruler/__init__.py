@@ -55,7 +55,8 @@ class Ruler(Task):
     Options = RulerOptions
     version: ClassVar[str] = "1"
     changelog: ClassVar[tuple[str, ...]] = (
-        "1: templates, generators and scores of NVIDIA/RULER @c3f5e3b4 (2026-07-22)",
+        "1: templates, generators and scores of NVIDIA/RULER @c3f5e3b4 (2026-07-22); with a chat template the "
+        "example of cwe stands in the one user's turn",
     )
     metrics: ClassVar[tuple[str, ...]] = ("score",)
     variants: ClassVar[tuple[str, ...]] = tuple(SPECS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import string
 import uuid
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 
 from . import sentences, sources
@@ -30,25 +30,52 @@ class Essays:
     """
 
     def __init__(self, words: Sequence[str], splitter: sentences.Splitter) -> None:
-        self.words = words
+        self.words, self.splitter = words, splitter
         self._text = " ".join(words)
         self._sentences = sentences.split(words, splitter)
-        self._ends: list[int] = []  # in characters, for a sentence may end inside a word
-        for sentence in self._sentences:
-            begun = self._text.index(sentence, self._ends[-1] if self._ends else 0)
-            self._ends.append(begun + len(sentence))
+        self._ends = _ends(self._text, self._sentences)
         self._word_ends = [length - 1 for length in accumulate(len(word) + 1 for word in words)]
 
     def first(self, count: int) -> list[str]:
         """The sentences of the first `count` words; the last may be cut."""
         copies, rest = divmod(count, len(self.words))
         cut = self._word_ends[rest - 1] if rest else 0
+        if copies and self.splitter == "punkt":
+            return self._across(copies, cut)
         whole = bisect_right(self._ends, cut)
         found = self._sentences * copies + self._sentences[:whole]
         begun = self._ends[whole - 1] if whole else 0
         if begun < cut:
             found.append(self._text[begun:cut].strip())
         return found
+
+    @cached_property
+    def _ends_twice(self) -> tuple[list[int], list[int]]:
+        """Where sentences end in the text with a copy after it, and in a copy with one before and one after it."""
+        size = len(self._text) + 1
+        both = _ends(f"{self._text} {self._text}", sentences.split([*self.words] * 2, self.splitter))
+        first = [end for end in both if end < size]
+        border = [size - 1] * (size - 1 in first)
+        return first, [end - size for end in both if size <= end < 2 * size - 1] + border
+
+    def _across(self, copies: int, cut: int) -> list[str]:
+        """The sentences of so many copies and of `cut` characters of another; one may reach over a border."""
+        size = len(self._text) + 1
+        text = f"{self._text} " * copies + self._text[:cut]
+        last = len(text) - (cut == 0)
+        first, later = self._ends_twice
+        ends = [*first, *(end + size * copy for copy in range(1, copies + 1) for end in later)]
+        places = [0, *ends[: bisect_left(ends, last)], last]
+        return [text[start:end].strip() for start, end in pairwise(places)]
+
+
+def _ends(text: str, found: Sequence[str]) -> list[int]:
+    """The character at which each sentence ends: a sentence may end inside a word."""
+    ends: list[int] = []
+    for sentence in found:
+        begun = text.index(sentence, ends[-1] if ends else 0)
+        ends.append(begun + len(sentence))
+    return ends
 
 
 @lru_cache(maxsize=1)

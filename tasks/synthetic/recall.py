@@ -160,7 +160,7 @@ def _row(
     begin = rng.randrange(len(offsets) - room - _CONTINUED)
     end = begin + room
     piece = text[offsets[begin][0] : offsets[end][0]]
-    context = _planted(piece, planted, rng)
+    context = with_facts(piece, planted, rng)
     asked = rng.sample(planted, min(4, len(planted)))
     answers = [text[offsets[end][0] : offsets[end + _CONTINUED][0]].strip()]
     parts = [f"{f.question}{f.answer}" for f in asked]
@@ -172,8 +172,8 @@ def _row(
     return {"prompt": context, "answer": "\n".join(answers + parts)}
 
 
-def _planted(piece: str, planted: Sequence[Fact], rng: random.Random) -> str:
-    """The facts between sentences of the piece, or between words where it has too few."""
+def with_facts(piece: str, planted: Sequence[Fact], rng: random.Random) -> str:
+    """A piece of text with the facts between sentences of the piece, or between words where it has too few."""
     borders = [m.start() for m in _SENTENCE.finditer(piece)]
     if len(borders) < len(planted):
         borders = [m.start() for m in re.finditer(r"\s", piece)]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from harness._util.hashing import file_sha256
 from harness._util.words import VERSION, search_words
 from harness.errors import UsageError
 
@@ -64,7 +67,12 @@ class Dense:
     """By the cosine of embeddings that a model of `sentence_transformers` makes; they are in memory together."""
 
     def __init__(self, texts: Iterable[str], model: str) -> None:
-        self._model: Any = _sentence_transformers().SentenceTransformer(model)
+        library, folder = _sentence_transformers(), Path(model).expanduser()
+        try:
+            self._model: Any = library.SentenceTransformer(str(folder if folder.is_dir() else model))
+        except (OSError, ValueError, TypeError, ImportError, KeyError) as error:
+            why = " ".join(str(error).split())[:300]
+            raise UsageError(f"dense_model={model}: no model of sentence-transformers ({why})") from None
         self._rows = self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
 
     def search(self, query: str, most: int) -> list[int]:
@@ -98,8 +106,20 @@ def facts(kind: Kind, model: str) -> dict[str, str]:
     if kind == "bm25":
         return {"kind": kind, "bm25s": metadata.version("bm25s"), "words": VERSION}
     if kind == "dense":
-        return {"kind": kind, "sentence-transformers": _sentence_transformers().__version__, "model": model}
+        version = _sentence_transformers().__version__
+        return {"kind": kind, "sentence-transformers": version, "model": model_identity(model)}
     return {"kind": kind}
+
+
+def model_identity(model: str) -> str:
+    """A model of the Hub by its name; one in a folder by the SHA-256 of all its files, wherever it lies."""
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        return model
+    total = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        total.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
+    return f"sha256:{total.hexdigest()}"
 
 
 def _sentence_transformers() -> Any:

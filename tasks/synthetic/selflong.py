@@ -77,7 +77,10 @@ class SelfLong(Recipe):
 
     def sources(self) -> dict[str, Any]:
         """The documents by the SHA-256 of what is in them, and what ranks them."""
-        return {"documents": self.chunks.documents.sha256, "retriever": self._facts}
+        found = {"documents": self.chunks.documents.sha256, "retriever": self._facts}
+        if self.options.retriever == "dense":
+            found["dense_model"] = self._facts["model"]
+        return found
 
     def requests(self) -> Mapping[str, tuple[int, int]]:
         """The longest kinds of request; merged notes are as many as fit, two at least."""

@@ -76,3 +76,15 @@ def write_tasks(folder: Path, sample: bool = False) -> Path:
         )
         (folder / f"{name}.yaml").write_text(content, encoding="utf-8")
     return folder
+
+
+def write_mmlu(folder: Path) -> dict[str, dict[str, str]]:
+    """A group ``mmlu`` of two subjects over rows of the tests' own; returns the options that name it."""
+    (folder / "data").mkdir(parents=True)
+    for name, found in (("train", rows(6, 20)), ("mmlu_colours", rows(4)), ("mmlu_things", rows(2, 9))):
+        (folder / "data" / f"{name}.json").write_text("\n".join(map(json.dumps, found)), encoding="utf-8")
+    for name in ("mmlu_colours", "mmlu_things"):
+        text = CHOICE.format(name=name, data=folder / "data")
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    (folder / "mmlu.yaml").write_text("group: mmlu\ntask: [mmlu_colours, mmlu_things]\n", encoding="utf-8")
+    return {"lm_eval": {"include_path": str(folder)}}

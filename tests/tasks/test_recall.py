@@ -17,7 +17,7 @@ from harness.tasks import passkey
 from harness.tasks.longbench import prompts as longbench
 from harness.tasks.niah import haystack
 from harness.tasks.ruler import protocol
-from harness.tasks.synthetic import recall
+from harness.tasks.synthetic import recall, recall_dialogues
 
 ROOT = Path(__file__).parents[2]
 TEXT = " ".join(f"Sentence number {n} tells of the grey stone by the river." for n in range(200))
@@ -82,6 +82,39 @@ def test_the_tool_says_in_one_line_what_is_wrong(tmp_path):
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
+# --- dialogues
+
+
+def dialogues(tiny, count=12, **more):
+    return list(recall_dialogues.dialogues([TEXT], tiny.tokenizer, count, **{"tokens": (128, 256), **more}))
+
+
+def test_a_dialogue_asks_for_what_its_first_turn_holds(tiny):
+    assert dialogues(tiny) == dialogues(tiny) != dialogues(tiny, seed=1)
+    seen = set()
+    for row in dialogues(tiny, 40):
+        turns = row["messages"]
+        assert [t["role"] for t in turns] == ["user", "assistant"] * 7, "five facts, a copy, a continuation"
+        first = turns[0]["content"]
+        text, _, question = first.rpartition("\n\n")
+        asked = [question, *(t["content"] for t in turns[2::2])]
+        for said, answer in zip(asked, (t["content"] for t in turns[1::2])):
+            if said in recall_dialogues.GO_ON:
+                assert answer in TEXT and answer not in text
+            elif said.startswith(recall_dialogues.COPY):
+                begun = said[len(next(c for c in recall_dialogues.COPY if said.startswith(c))) :].strip()
+                assert f"{begun} {answer}" in " ".join(TEXT.split())
+            else:
+                assert answer.removesuffix(".").split()[-1] in text and answer not in said
+        seen.add(len(question))
+    assert len(seen) > 5, "any of the questions may come first"
+
+
+def test_no_text_is_long_enough_for_a_dialogue(tiny):
+    with pytest.raises(UsageError, match=r"no text has the \d+ tokens that a piece needs; give longer"):
+        dialogues(tiny, tokens=(90_000,))
+
+
 # --- nothing of an evaluation task
 
 
@@ -118,7 +151,7 @@ def strings(value):
 def template_texts():
     for sentence, question, answer in recall.FACTS:
         yield from (sentence, question, answer)
-    yield from recall.COPIED
+    yield from (*recall.COPIED, *recall_dialogues.COPY, *recall_dialogues.GO_ON, *recall_dialogues.BEFORE)
     for name in ("_FORMS", "_RECORDS", "_TALK", "_QUESTIONS"):
         yield from getattr(calibration_text, name)
 

@@ -13,6 +13,7 @@ import pytest
 from harness import ScoredSample, TaskEnvironment, UsageError, registry
 from harness.evaluation import score_file
 from harness.evaluation.task_environment import task_environment
+from harness.prompts.rendering import render
 from harness.results.summary import summarise
 from harness.tasks.ruler import Ruler, RulerOptions, sentences, sources
 from harness.tasks.ruler.counting import Counter
@@ -225,6 +226,14 @@ def test_common_words(env):
     assert len(sample.references) == 10 and all(
         listed.count(w) == 1 for w in {*listed} - {*sample.references}
     )
+
+
+def test_the_example_of_common_words_stands_in_the_one_turn_of_the_user(env, tiny):
+    [sample] = taken("cwe", env, samples=1)
+    asked = render(sample.prompt, tiny, chat=True, answer_prefix=sample.answer_prefix).text
+    assert asked.count("<|im_start|>user") == asked.count("<|im_start|>assistant") == 1
+    assert asked.count("Below is a numbered list") == 2
+    assert asked.index("<|im_start|>user") < asked.index("Below is") and asked.count("<s>") <= 1
 
 
 def test_from_4k_common_words_occur_thirty_times(env):
@@ -467,7 +476,7 @@ def test_a_run_of_all_thirteen_ends_in_a_verdict():
 
 def test_a_sentence_that_ends_inside_a_word_moves_no_other_boundary(monkeypatch):
     found = ["At that rate.", "But alcohol.[3]", "It is so.", "Here is more."]
-    monkeypatch.setattr(sentences, "_punkt", lambda: lambda text: found)
+    monkeypatch.setattr(sentences, "_punkt", lambda: lambda text: found * text.count("rate"))
     made = Essays("At that rate.But alcohol.[3] It is so. Here is more.".split(), "punkt")
     assert made.first(10) == found and made.first(20) == [*found, *found]
     assert made.first(7) == found[:3] and made.first(3) == [found[0], "But"]

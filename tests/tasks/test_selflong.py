@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -189,7 +190,7 @@ def test_a_kill_changes_no_byte(tmp_path, tiny):
 def test_another_retriever_is_another_pool(made, tiny, tmp_path):
     folder, _, _ = made
     more = {"generator": Writer(), "pool": folder / "out/pool", "recipe": "selflong", "count": 4}
-    with pytest.raises(UsageError, match="was made from other documents"):
+    with pytest.raises(UsageError, match="was made from another retriever"):
         run(tiny, tmp_path / "o", options=options(folder / "c.jsonl", retriever="random"), **more)
 
 
@@ -293,3 +294,34 @@ def test_dense_needs_its_package_and_ranks_by_cosine(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", fake)
     assert retrieval.facts("dense", "m") == {"kind": "dense", "sentence-transformers": "9", "model": "m"}
     assert retrieval.make("dense", ["bb", "ab", "aa"], 3, 0, "m").search("aaab", 2) == [2, 1]
+
+
+def test_dense_by_a_model_in_a_folder(tmp_path):
+    """The library itself: words that no other text has bring a text to the front; the model is known by its files."""
+    embeddings = pytest.importorskip("sentence_transformers")
+    import torch
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    texts = [story(f"x {n}", 3) for n in range(30)]
+    texts[13] = "A marmalade zeppelin landed on the roof."
+    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=["[UNK]", "[PAD]"]))
+    folder, moved = tmp_path / "model", tmp_path / "elsewhere"
+    torch.manual_seed(0)
+    embeddings.SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=64)], device="cpu").save(
+        str(folder)
+    )
+    found = retrieval.make("dense", texts, len(texts), 0, str(folder))
+    assert found.search("Where did the zeppelin with marmalade land?", 3)[0] == 13
+    assert found.search(texts[5], 2)[0] == 5
+    shutil.copytree(folder, moved)
+    first = retrieval.facts("dense", str(folder))
+    assert first["sentence-transformers"] == embeddings.__version__ and first["model"].startswith("sha256:")
+    assert retrieval.facts("dense", str(moved)) == first, "the same model in another place"
+    (moved / "README.md").write_text("another")
+    assert retrieval.facts("dense", str(moved)) != first
+    with pytest.raises(UsageError, match="no model of sentence-transformers"):
+        (tmp_path / "empty").mkdir()
+        retrieval.make("dense", texts, len(texts), 0, str(tmp_path / "empty"))

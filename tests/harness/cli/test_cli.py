@@ -246,7 +246,10 @@ PLAIN = ("run", "-m", "plain")
         ([*PLAIN, "--max-context", "0"], "--max-context must be at least 1, not 0"),
         ([*PLAIN, "--context-length", "0"], "--context-length 0: must be at least 1"),
         ([*PLAIN, "--context-length", "300"], "was made for 256 tokens"),
-        ([*PLAIN, "--truncate", "centre"], "--truncate centre: choose from middle, left, right"),
+        (
+            [*PLAIN, "--truncate", "centre"],
+            "--truncate centre: choose from middle, middle-exact, left, right",
+        ),
         ([*PLAIN, "--dtype", "fp16"], "did you mean 'float16'?"),
         ([*PLAIN, "--chat", "always"], "no value of --chat named 'always'"),
         ([*PLAIN, "--set", "lengths=1"], "--set lengths=1: write TASK.OPTION=VALUE"),

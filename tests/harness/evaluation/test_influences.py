@@ -59,6 +59,7 @@ CHANGES = {
     "dtype": ({"dtype": "bfloat16"}, True),
     "batch_size": ({"batch_size": 2}, True),
     "query_agnostic": ({"method": "two_pass", "options": {"interval": "32"}, "query_agnostic": True}, True),
+    "protocol": ({"method": "two_pass", "options": {"interval": "32"}, "protocol": "after"}, True),
     "share": ({"share": False}, False),
     "share in batches": ({"share": False, "batch_size": 2}, True),
     "data_dir": ({"data_dir": Path()}, False),
@@ -72,6 +73,7 @@ CHANGES = {
 }
 """Another value of each setting, and whether it is another run. Those it is held against share what comes with it."""
 WITH = {
+    "protocol": {"method": "two_pass", "options": {"interval": "32"}},
     "options": {"method": "streaming", "options": SMALL},
     "limit in batches": {"batch_size": 2},
     "share in batches": {"batch_size": 2},

@@ -35,7 +35,7 @@ def official_middle(tokenizer, prompt, max_length):
 
 
 def test_the_rules_are_those_of_the_manual():
-    assert RULES == ("middle", "left", "right", "context-end", "none")
+    assert RULES == ("middle", "middle-exact", "left", "right", "context-end", "none")
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -62,6 +62,16 @@ def test_middle_is_longbenchs(tiny, limit):
     assert kept.text == official_middle(tiny.tokenizer, PROMPT.text, limit)
     assert facts.truncated and facts.tokens_before == count(tiny.tokenizer, PROMPT.text)
     assert facts.tokens_after == count(tiny.tokenizer, kept.text)
+
+
+@pytest.mark.parametrize("limit", [2, 3, 40, 41, 100, 254])
+def test_middle_exact_is_that_of_longbench_v2(tiny, limit):
+    kept, facts = cut(tiny, PROMPT, "middle-exact", limit)
+    ids = tiny.tokenizer(PROMPT.text)["input_ids"]
+    ids = ids[: limit // 2] + ids[-limit // 2 :]
+    assert len(ids) == limit, "an odd limit is used up"
+    assert kept.text == tiny.tokenizer.decode(ids, skip_special_tokens=True)
+    assert facts.truncated and kept.suffix == PROMPT.suffix[-len(kept.suffix) :]
 
 
 def test_middle_keeps_instruction_and_question_in_their_places(tiny):

@@ -240,7 +240,7 @@ FIT = {"method": "beacon", "data": ["rows.jsonl"]}
         ({"cells": {"a": {"method": "../up"}}}, "no method named '../up'"),
         ({"settings": {"model": "x" * 300}}, "File name too long"),
     ],
-    ids=range(21),
+    ids=range(22),
 )
 def test_suites_that_are_refused(here, tmp_path, changes, words):
     path = tmp_path / "mine.yaml"

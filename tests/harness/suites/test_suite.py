@@ -20,6 +20,7 @@ from harness.suites.outcome import read_outcome
 from harness.suites.plan import plan_suite
 
 from ...helpers.fits import repeating
+from ...helpers.lm_eval_yaml import write_mmlu
 from ...helpers.running import as_method, one_thread
 
 LENGTHS = [190, 288]
@@ -349,15 +350,17 @@ def test_they_are_listed_and_printed_as_they_are(tmp_path, capsys):
     assert "no suite named 'thesis-4.5'; did you mean" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_default_tasks")
 @pytest.mark.parametrize("name", NAMES)
-def test_on_the_papers_model_a_row_stands_for_each_published_one(name):
+def test_on_the_papers_model_a_row_stands_for_each_published_one(name, tmp_path):
     from harness.baselines import published
 
     suite = document.read(document.find(name))
     table = published.table(suite.content["published"])
     found, columns = [], set()
+    mmlu = write_mmlu(tmp_path / "mmlu")
     for model in suite.content["paper"]["models"]:
-        spelled = spell(suite, {"model": model})
+        spelled = spell(suite, {"model": model, "task_settings": mmlu})
         found += [row.published for row in spelled.rows if row.published]
         columns |= {c.key for c in spelled.suite.columns}
         assert {row.runs[0].max_context for row in spelled.rows} <= {None, 3500, 15500, 16000}
@@ -366,6 +369,7 @@ def test_on_the_papers_model_a_row_stands_for_each_published_one(name):
     assert {c.key for c in table.columns} <= columns
 
 
+@pytest.mark.usefixtures("no_default_tasks")
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_each_plans_with_stand_ins_for_model_and_data(name, quick, tiny_folder, tmp_path, data):
@@ -382,11 +386,12 @@ def test_each_plans_with_stand_ins_for_model_and_data(name, quick, tiny_folder, 
         "answers": ["Ada"],
         "all_classes": ["Ada"],
     }
-    for key in {
-        t.partition("/")[2] for t in spell(document.Document(Path(name), content), {}).columns.get("Avg", [])
-    }:
+    mmlu = write_mmlu(tmp_path / "mmlu")
+    columns = spell(document.Document(Path(name), content), {"task_settings": mmlu}).columns
+    for key in {t.partition("/")[2] for t in columns.get("Avg", columns.get("LongBench", []))}:
         (data / f"{key}.jsonl").write_text(json.dumps(row) + "\n")
     overrides = {"model": str(folder), "device": "cpu", "data_dir": data, "out": tmp_path, "limit": 1}
+    overrides |= {"task_settings": mmlu, "offline": True}
     spelled = spell(document.read(document.find(name)), overrides, quick=quick)
     plan = plan_suite(spelled, tmp_path, lambda text: None, estimate=False)
     for planned, [run_] in plan.rows:
@@ -394,6 +399,30 @@ def test_each_plans_with_stand_ins_for_model_and_data(name, quick, tiny_folder, 
         assert run_.state == ("unavailable" if needs_data else "new"), run_.why
         assert needs_data or (run_.samples and run_.tokens)
     assert any(planned.fit is None for planned, _ in plan.rows)
+
+
+def test_a_column_of_lm_evals_tasks_beside_its_published_value(
+    tiny_folder, tmp_path, no_default_tasks, capsys
+):
+    """MMLU from files of one's own, which only whoever runs a suite may name."""
+    content = document.read(document.find("he-2025")).content
+    plain = {k: v for k, v in content["cells"]["plain"].items() if k != "only"}
+    mine = {k: v for k, v in content.items() if k not in ("models", "quick", "fits", "findings")}
+    tasks = {"tasks": ["lm_eval:mmlu", "niah"], "task_settings": {"niah": {"lengths": [254], "depths": [50]}}}
+    mine |= {"cells": {"plain": plain}, "settings": {**content["settings"], **tasks}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine), encoding="utf-8")
+    given = write_mmlu(tmp_path / "mmlu")["lm_eval"]["include_path"]
+    words = [tmp_path / "mine.yaml"]
+    for option in (f"include_path={given}", "num_fewshot=1"):
+        words += ["--set", f"lm_eval.{option}"]
+    words += ["--model", tiny_folder, "--device", "cpu", "--offline", "--out", tmp_path / "runs"]
+    assert run(*words, "--format", "json") == 0, capsys.readouterr().err
+    [shown] = json.loads(capsys.readouterr().out)["reports"]
+    [row] = shown["tables"][0]["rows"]
+    mmlu = row["cells"]["MMLU"]
+    assert (mmlu["published"], mmlu["n"]) == (68.21, 6) and 0 <= mmlu["value"] <= 100
+    assert row["cells"]["needle"]["n"] == 1 and row["cells"]["LongBench"].get("value") is None
+    assert any("LongBench Avg over none" in line for line in shown["tables"][0]["footers"])
 
 
 def test_variables_are_pairs():
