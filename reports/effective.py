@@ -1,0 +1,154 @@
+"""`effective`: up to which length a method keeps its score of short texts, for every task with a length axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import Report
+from harness.contracts import LoadedRun
+from harness.documents import Cell, Column, Document, Row, Table
+from harness.stats.bootstrap import percentiles, resampled_means
+
+from ._rows import RUN, TASK, Member, footers, members, run_cell
+
+SHARE = 0.85
+"""Of the base score that a length must keep (NoLiMa's)."""
+BASE = 1024
+"""Lengths that count as short; without any, the shortest length is the base."""
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Effective:
+    """What a task's scores by length come to, each of the first three with its interval.
+
+    Attributes
+    ----------
+    base
+        The best mean of the short lengths: 0..1.
+    length
+        The largest length whose score keeps `SHARE` of the base, with nothing above it taken for granted: lengths
+        between may have less. 0 if no length above the base does.
+    loss
+        Mean over the longer lengths of (score - base) / base; None where the base is 0 or no length is longer.
+    tested
+        Lengths that were run, ascending.
+    """
+
+    base: float
+    length: float
+    loss: float | None
+    base_interval: tuple[float, float] | None
+    length_interval: tuple[float, float] | None
+    loss_interval: tuple[float, float] | None
+    tested: tuple[float, ...]
+
+
+class EffectiveLength(Report):
+    """Base score, effective length and relative loss of each run, for every task that was run at several lengths."""
+
+    def build(self, runs: Sequence[LoadedRun]) -> Document:
+        rows = []
+        for member in (m for run in runs for m in members(run)):
+            by_length = scores_by_length(member)
+            if len(by_length) < 2:
+                continue
+            found = effective(by_length)
+            n = sum(map(len, by_length.values()))
+            cells = {
+                "run": run_cell(member.run),
+                "task": Cell(member.task),
+                "base": Cell(100 * found.base, _scaled(found.base_interval, 100), n_ok=n, n=n),
+                "length": Cell(found.length, found.length_interval, n_ok=n, n=n),
+                "loss": Cell("–")
+                if found.loss is None
+                else Cell(100 * found.loss, _scaled(found.loss_interval, 100), n_ok=n, n=n),
+                "tested": Cell(", ".join(f"{each:,.0f}" for each in found.tested)),
+            }
+            rows.append((member.task, Row(cells)))
+        rows.sort(key=lambda row: row[0])  # plain beside each method, task by task
+        columns = [
+            RUN,
+            TASK,
+            Column("base", "base score"),
+            Column("length", "effective length", "tokens", format=",.0f"),
+            Column("loss", "relative loss", "%"),
+            Column("tested", "lengths", kind="name"),
+        ]
+        notes = [
+            f"base score: the best mean × 100 of the lengths up to {BASE:,} tokens, else of the shortest",
+            f"effective length: the largest length run with at least {SHARE:.0%} of the base score; 0: none",
+            "relative loss: mean over the longer lengths of (score - base) / base",
+            "intervals: 95 %, from samples drawn anew within each length",
+            *footers(runs),
+        ]
+        tables = (
+            [Table("effective", "Effective length", columns, [row for _, row in rows], notes)] if rows else []
+        )
+        return Document("effective", "Effective length", tables, [])
+
+
+def scores_by_length(member: Member) -> dict[float, list[float]]:
+    """Scores of the finished samples at each length of the task's own; nothing for a task without that axis."""
+    found: dict[float, list[float]] = {}
+    for record in member.finished:
+        length = record.metadata.get("length")
+        if isinstance(length, bool) or not isinstance(length, int | float):
+            return {}
+        found.setdefault(float(length), []).append(member.score(record))
+    return dict(sorted(found.items()))
+
+
+def effective(by_length: dict[float, list[float]], seed: int = 0) -> Effective:
+    """Base, effective length and loss from the scores at each length, with intervals from resampled means.
+
+    Parameters
+    ----------
+    by_length
+        Scores 0..1 by ascending length; at least two lengths.
+    """
+    lengths = list(by_length)
+    means = np.array([[sum(scores) / len(scores)] for scores in by_length.values()])
+    base, length, loss = _of(means, lengths)
+    few = any(len(scores) < 2 for scores in by_length.values())
+    intervals: list[tuple[float, float] | None] = [None, None, None]
+    if not few:
+        drawn = _of(resampled_means(list(by_length.values()), seed), lengths)
+        intervals = [
+            percentiles(each[~np.isnan(each)], LEVEL) if (~np.isnan(each)).any() else None for each in drawn
+        ]
+    value = float(loss[0])
+    return Effective(
+        float(base[0]),
+        float(length[0]),
+        None if np.isnan(value) else value,
+        intervals[0],
+        intervals[1],
+        None if np.isnan(value) else intervals[2],
+        tuple(lengths),
+    )
+
+
+def _of(
+    means: NDArray[np.float64], lengths: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Base, effective length and loss of each column of means (a row for each length); no loss is NaN."""
+    short = [i for i, length in enumerate(lengths) if length <= BASE] or [0]
+    longer = [i for i in range(len(lengths)) if i not in short]
+    base = means[short].max(axis=0)
+    keeps = (means >= SHARE * base - 1e-12) & (base > 0)
+    reached = np.where(keeps, np.asarray(lengths, dtype=float)[:, None], 0.0)
+    length = reached.max(axis=0)
+    if not longer:
+        return base, length, np.full_like(base, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loss = np.where(base > 0, ((means[longer] - base) / base).mean(axis=0), np.nan)
+    return base, length, loss
+
+
+def _scaled(interval: tuple[float, float] | None, factor: float) -> tuple[float, float] | None:
+    return None if interval is None else (factor * interval[0], factor * interval[1])

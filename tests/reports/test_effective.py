@@ -1,0 +1,73 @@
+"""`effective`: base, effective length and loss from scores by length, by hand and from runs."""
+
+import pytest
+
+from harness import registry
+from harness.reports.effective import effective
+from harness.results.loading import load_runs
+from harness.results.merging import merged
+
+from ..helpers import making
+
+
+def scores(share, n=20):
+    return [1.0] * round(share * n) + [0.0] * (n - round(share * n))
+
+
+def test_base_length_and_loss_by_hand():
+    found = effective({256.0: scores(0.8), 1024.0: scores(1.0), 4096.0: scores(0.9), 8192.0: scores(0.5)})
+    assert (found.base, found.length) == (1.0, 4096)
+    assert found.loss == pytest.approx(((0.9 - 1) + (0.5 - 1)) / 2)
+    low, high = found.base_interval
+    assert low <= 1.0 <= high
+    assert found.length_interval[0] <= 4096 <= found.length_interval[1] and found.tested[-1] == 8192
+
+
+def test_the_largest_length_counts_even_where_one_between_falls_short():
+    assert effective({512.0: scores(1.0), 2048.0: scores(0.5), 4096.0: scores(0.9)}).length == 4096
+
+
+def test_without_a_short_length_the_shortest_is_the_base():
+    found = effective({2000.0: scores(0.5), 4000.0: scores(0.5)})
+    assert (found.base, found.length, found.loss) == (0.5, 4000, 0)
+
+
+def test_nothing_right_has_no_length_and_no_loss():
+    found = effective({500.0: scores(0.0), 4000.0: scores(0.0)})
+    assert (found.base, found.length, found.loss, found.loss_interval) == (0, 0, None, None)
+
+
+def test_one_sample_a_length_has_no_interval():
+    assert effective({500.0: [1.0], 4000.0: [1.0]}).length_interval is None
+
+
+def build(*paths):
+    cls = registry.report("effective").cls
+    return cls(cls.Options()).build(merged(load_runs(paths)))
+
+
+def records(best):
+    return [
+        making.record(
+            "passkey",
+            f"{length}-{i}",
+            {"accuracy": float(i < best[length]), "fuzzy": 1.0},
+            metadata={"length": length, "depth": 0},
+        )
+        for length in best
+        for i in range(10)
+    ]
+
+
+def test_runs_stand_side_by_side(tmp_path):
+    plain = making.write_run(tmp_path, "plain", records({512: 10, 4096: 2, 8192: 0}))
+    beacon = making.write_run(tmp_path, "beacon", records({512: 9, 4096: 9, 8192: 8}))
+    [table] = build(plain, beacon).tables
+    found = {row.cells["run"].value: row.cells for row in table.rows}
+    assert found["plain"]["length"].value == 512 and found["beacon"]["length"].value == 8192
+    assert found["plain"]["base"].value == 100 and found["beacon"]["tested"].value == "512, 4,096, 8,192"
+    assert found["beacon"]["loss"].interval[0] <= found["beacon"]["loss"].value
+
+
+def test_a_task_without_lengths_is_left_out(tmp_path):
+    assert build(making.write_run(tmp_path, "plain", making.longbench(0.3))).tables == []
