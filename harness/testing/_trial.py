@@ -16,10 +16,10 @@ from ..contracts.outputs import Decoding, Generation
 from ..contracts.prompt import TokenizedPrompt
 from ..inference.meter import Meter, observe
 from ..options import Options
-from ._disk import noting_writes
 from ._prompts import prompt_from, prompt_of, two_questions
 from ._results import Failed
 from ._snapshot import differences, modules, process, settings, unusual_random_state, weights
+from ._writes import noting_writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
