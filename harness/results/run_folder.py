@@ -185,7 +185,10 @@ class RunFolder:
                 file.flush()
                 os.fsync(file.fileno())
                 told = os.fstat(file.fileno())
+            known = self._written.get(path)
             self._written[path] = (told.st_dev, told.st_ino, told.st_size)
+            if known and told.st_size < known[2] + len(line.encode()):  # cut between the look and the writing
+                raise self._gone()
 
     def _settle(self) -> None:
         """From now on the folder is where it is now."""
@@ -206,10 +209,11 @@ class RunFolder:
         except FileNotFoundError:
             same = False
         if not same:
-            raise UsageError(
-                f"{self.path} was removed, replaced or cut while the run was at work; nothing more is written there. "
-                "The same command goes on with what is there"
-            )
+            raise self._gone()
+
+    def _gone(self) -> UsageError:
+        what = f"{self.path} was removed, replaced or cut while the run was at work; nothing more is written there"
+        return UsageError(f"{what}. The same command goes on with what is there")
 
     def records(self) -> list[SampleRecord]:
         """The record of every complete line, in order; a torn last line is left out.
@@ -278,7 +282,7 @@ class RunFolder:
 
     def _replace(self, name: str, text: str) -> None:
         with self._errors():
-            self._check_place()
+            self._check_place(self.samples_path)
             write_whole(self.path / name, text)
             self._written.pop(self.path / name, None)
 
