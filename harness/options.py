@@ -17,8 +17,8 @@ RESERVED_FLAGS = frozenset(
     for name in (
         "adapter allow-unused-weights batch-size chat chat-prompts context-length data data-dir device dry-run "
         "dtype epochs format join json learning-rate limit max-context max-length max-steps method min-length "
-        "model offline out plugin query-agnostic quick quiet sample-timeout save-every seed set share "
-        "split-documents task trainer truncate trust-remote-code trust-task-code var warmup-steps"
+        "model offline out plugin protocol query-agnostic quick quiet sample-timeout save-every seed set share "
+        "skip-unavailable split-documents task trainer truncate trust-remote-code trust-task-code var warmup-steps"
     ).split()
 )
 """Flags of ``harness run`` and ``harness fit``; no option of a method may be named like one."""

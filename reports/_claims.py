@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.documents import Cell, Column, Row, Table
 from harness.stats.paired import contributions, difference_interval, holm, sign_flips, smallest_p
+from harness.stats.power import POWER, detectable_difference
 
 from ._suite_rows import SuiteRow, strata_of
 
@@ -29,6 +30,8 @@ class Tested:
         Two-sided, of a sign-flip test stratified by data set; None if it could not be tested.
     why
         What kept it from being tested.
+    contrasts, binary
+        What was tested, by data set, in points; and whether it is differences of scores of 0 and 1.
     """
 
     claim: str
@@ -39,6 +42,19 @@ class Tested:
     interval: tuple[float, float] | None = None
     p: float | None = None
     why: str = ""
+    contrasts: tuple[tuple[float, ...], ...] = ()
+    binary: bool = False
+
+    def detectable(self, level: float, most: float = 100.0) -> float | None:
+        """The true difference, in points, that these samples would have shown with a chance of `POWER`.
+
+        None where there is none up to `most`, or the spread is not known.
+        """
+        shares = [[value / 100 for value in stratum] for stratum in self.contrasts]
+        if not self.binary and len({value for stratum in shares for value in stratum}) < 2:
+            return None  # nothing is known of the spread
+        found = detectable_difference(shares, binary=self.binary, alpha=level)
+        return None if found is None or 100 * found > most else 100 * found
 
 
 def findings_table(outcome: Mapping[str, Any], rows: Sequence[SuiteRow]) -> Table:
@@ -57,6 +73,7 @@ def findings_table(outcome: Mapping[str, Any], rows: Sequence[SuiteRow]) -> Tabl
     ]
     ps = iter(holm([t.p for t in tested if t.p is not None]))
     adjusted = [None if t.p is None else next(ps) for t in tested]
+    tests = sum(t.p is not None for t in tested)
     heads = [
         Column("claim", "Claim", kind="name"),
         Column("rows", "Compared", kind="text"),
@@ -64,6 +81,7 @@ def findings_table(outcome: Mapping[str, Any], rows: Sequence[SuiteRow]) -> Tabl
         Column("n", "n", format="d"),
         Column("difference", "Difference", "points", format=".2f"),
         Column("p", "p (Holm)", format=".2g"),
+        Column("detectable", "Could be seen", "points", format=".0f"),
         Column("verdict", "Here", kind="text"),
     ]
     lines = [
@@ -75,17 +93,19 @@ def findings_table(outcome: Mapping[str, Any], rows: Sequence[SuiteRow]) -> Tabl
                 "n": Cell(t.n),
                 "difference": Cell(t.difference, t.interval),
                 "p": Cell(p),
+                "detectable": Cell(None if p is None else t.detectable(LEVEL / tests)),
                 "verdict": Cell(verdict(t, p)),
             }
         )
         for t, p in zip(tested, adjusted)
     ]
-    tests = sum(t.p is not None for t in tested)
     footers = [
         "difference: on the samples that all compared rows have finished, data sets weighing the same; of an "
         "increasing claim, the slope for each step",
         f"p: two-sided sign-flip test, corrected by Holm for the {tests} of {len(tested)} claims that could be "
         f"tested; a claim holds, or does not, if it is below {LEVEL}",
+        f"could be seen: the true difference that so many samples with the spread that was seen show with a chance of "
+        f"{100 * POWER:.0f} %, at the strictest level of Holm's correction",
     ]
     return Table(
         f"{outcome['name']}-claims", "What the paper claims, on these samples", heads, lines, footers
@@ -138,4 +158,7 @@ def put_to_test(
     if smallest_p(n) >= LEVEL:
         return Tested(claim, shown, head, n, difference, interval, why=f"{n} samples are too few")
     found = sign_flips(contributions(contrasts).tolist())
-    return Tested(claim, shown, head, n, difference, interval, found.p)
+    scores = {score for row in strata for samples in row.values() for score in samples.values()}
+    binary = len(ids) == 2 and scores <= {0.0, 1.0}
+    tested = Tested(claim, shown, head, n, difference, interval, found.p)
+    return replace(tested, contrasts=tuple(map(tuple, contrasts)), binary=binary)

@@ -81,3 +81,43 @@ def test_scripts_are_bash(script):
     import subprocess
 
     assert subprocess.run(["bash", "-n", TOOLS / script], check=False).returncode == 0
+
+
+def test_the_page_of_evidence_says_what_was_recorded():
+    evidence = tool("evidence")
+    found = [*evidence.of_runs(), *evidence.of_losses(json.loads(evidence.LOSSES.read_text("utf-8")))]
+    assert evidence.table(found) in evidence.PAGE.read_text("utf-8"), "run python tools/evidence.py"
+    assert evidence.FIGURE.is_file()
+
+
+def test_a_claim_on_losses_is_decided_by_its_texts():
+    evidence = tool("evidence")
+    ratios, texts = [2, 4, 8, 16, 32, 64, 128], range(12)
+    own = {str(r): [3 + 0.1 * i + 0.01 * k for k in texts] for i, r in enumerate(ratios)}
+    better = {r: [v - 0.2 - 0.01 * (k % 3) for k, v in enumerate(values)] for r, values in own.items()}
+    losses = {evidence.PAPERS: own, evidence.LAST: own, evidence.EXPERTS: better, evidence.ONE: better}
+    losses |= {evidence.NONE: {"0": [4.0] * 12}, evidence.WHOLE: {"0": [2.9] * 12}}
+    judged = {
+        t.claim: (t, p)
+        for t, p in evidence.judged(list(evidence.of_losses({"losses": losses, "ratios": ratios})))
+    }
+    rises, p = judged["the loss rises with the ratio"]
+    assert rises.difference == pytest.approx(10) and evidence.amount(rises, rises.difference) == "0.100 nat"
+    assert p < 0.05 and evidence.decision(rises, p) == "confirmed"
+    trained, p = judged["training makes the memory better"]
+    assert trained.difference == pytest.approx(21) and evidence.decision(trained, p) == "confirmed"
+    same, p = judged["an expert for each ratio is better than one for all"]
+    assert same.difference == 0 and p == 1 and evidence.decision(same, p) == "cannot be told"
+    assert evidence.decision(evidence.tested("c", "r", [-0.1 - 0.001 * k for k in texts]), 0.01) == "refuted"
+
+
+def test_one_weight_for_all_ratios_condenses_by_every_ratio_alike():
+    class Weights:
+        def embedding(self, ratio):
+            return ratio
+
+        def run(self, network, ratio, **inputs):
+            return network, ratio, inputs
+
+    one = tool("memory_loss").OneForAll(Weights(), 16)
+    assert one.embedding(2) == 16 and one.run("net", 128, x=1) == ("net", 16, {"x": 1})

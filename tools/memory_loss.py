@@ -5,6 +5,7 @@ python tools/memory_loss.py --texts heldout.jsonl --weights trained=adapters/exp
 Each text gives a context of `--windows` intervals after `--sinks` tokens, condensed by each ratio, and a continuation,
 whose next-token loss is measured: after the condensed context, after nothing (bound), after the context as it is
 (bound). Each adapter is read in the form it was trained for, an untrained memory in the paper's and in ours.
+`--weights NAME=ADAPTER@16` condenses by every ratio with the weights of one.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--continuation", type=int, default=64)
     parser.add_argument("--ratios", default="2,4,8,16,32,64,128")
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--weights", action="append", default=[], metavar="NAME=ADAPTER")
+    parser.add_argument("--weights", action="append", default=[], metavar="NAME=ADAPTER[@RATIO]")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     model = load(args.model, dtype=args.dtype)
@@ -57,12 +58,15 @@ def main() -> None:
     }
     cards = {}
     for named in args.weights:
-        name, _, folder = named.partition("=")
+        name, _, given = named.partition("=")
+        folder, _, only = given.partition("@")
         card = adapters.read_card(Path(folder))
         adapters.check(Path(folder), (card["method"],), model)
         form = replace(trained_form(Path(folder)), interval=args.interval)
-        memories[name] = read_weights(card["method"], Path(folder), model), form
+        weights = read_weights(card["method"], Path(folder), model)
+        memories[name] = OneForAll(weights, int(only)) if only else weights, form
         cards[name] = {k: card.get(k) for k in ("method", "steps", "loss", "start", "sinks", "train_ratios")}
+        cards[name] |= {"only": int(only)} if only else {}
     before = args.windows * args.interval + max(form.sinks for _, form in memories.values())
     texts = list(choose(args.texts, model, before + args.continuation, args.each))
     ratios = [int(r) for r in args.ratios.split(",")]
@@ -84,6 +88,21 @@ def main() -> None:
     (args.out / "memory_loss.md").write_text(table(found), encoding="utf-8")
     draw(found, args.out / "memory_loss.png")
     print(table(found))
+
+
+class OneForAll:
+    """Beacon weights that condense by every ratio with what was learned for one."""
+
+    def __init__(self, weights: Any, ratio: int) -> None:
+        self.weights, self.ratio = weights, ratio
+
+    def embedding(self, ratio: int) -> Any:
+        """The one embedding, whatever the ratio."""
+        return self.weights.embedding(self.ratio)
+
+    def run(self, network: Any, ratio: int, **inputs: Any) -> Any:
+        """A pass of the beacons through the one set of projections, whatever the ratio."""
+        return self.weights.run(network, self.ratio, **inputs)
 
 
 def choose(path: Path, model: LanguageModel, tokens: int, each: int) -> Iterator[dict[str, Any]]:

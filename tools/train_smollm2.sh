@@ -39,5 +39,5 @@ harness fit -m two_pass --adapter "$ship" --dtype bfloat16 --intervals "${INTERV
 python "$root/tools/ship_calibration.py" adapters/two_pass
 
 # Loss after a condensed context, on texts and sentences that were held out.
-python "$root/tools/memory_loss.py" --texts corpus/heldout.jsonl --weights lora_experts="$ship" --each 24 \
-    --dtype bfloat16 --out "$root/baselines/smollm2/interval-256"
+python "$root/tools/memory_loss.py" --texts corpus/heldout.jsonl --weights lora_experts="$ship" \
+    --weights "one expert for all=$ship@16" --each 12 --dtype bfloat16 --out "$root/baselines/smollm2/interval-256"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -11,6 +11,9 @@ from ..errors import UsageError
 from ._flags import MethodCommand, chosen, names
 from ._output import emit, json_flag, quiet_flag
 from ._suites import carry_out, suite_flags, typed
+
+if TYPE_CHECKING:
+    from ..evaluation.settings import RunSettings
 
 
 class RunCommand(MethodCommand):
@@ -40,7 +43,7 @@ class RunCommand(MethodCommand):
     "tasks",
     multiple=True,
     shell_complete=names("tasks"),
-    help="Task or family, repeatable (default passkey).",
+    help="Task or family, repeatable (default passkey; two_pass is then shown beside one uniform pass).",
 )
 @click.option("--model", default="smollm2", show_default=True, help="Name, Hub id, folder or .gguf file.")
 @click.option(
@@ -112,6 +115,11 @@ class RunCommand(MethodCommand):
     is_flag=True,
     help="Run code that a task's own files name (lm_eval.include_path). Only for files you trust.",
 )
+@click.option(
+    "--skip-unavailable",
+    is_flag=True,
+    help="Leave out tasks whose data cannot be had here, and say which (else an error, if asked for by name).",
+)
 @json_flag("the summary")
 @quiet_flag
 @suite_flags
@@ -145,6 +153,7 @@ def run(
     from ..evaluation.plan import plan_run
     from ..evaluation.runner import execute
     from ..evaluation.settings import RunSettings
+    from . import _first_look
     from ._next_command import closing_lines
 
     options = chosen(flags, "option_")
@@ -155,6 +164,9 @@ def run(
         task_settings=task_settings(settings),
         **flags,
     )
+    told = typed(context, dict.fromkeys(_first_look.CHOOSING))
+    if not told and (rival := _first_look.rival_of(wanted)):
+        return _beside(wanted, rival, as_json, context.obj or [])
     display = RunDisplay()
     with display:
         plan = plan_run(wanted, display.note)
@@ -167,6 +179,21 @@ def run(
         line: list[str] = context.obj or []  # the words of the command line, as `invoke` was given them
         display.show(lambda width: closing_lines(result, plan, line), copied=True)
     return 1 if result.failed else 0
+
+
+def _beside(wanted: RunSettings, rival: str, as_json: bool, line: list[str]) -> int:
+    """The method and its rival in one table, where nothing says what to ask."""
+    from ..console.progress import RunDisplay
+    from . import _first_look
+
+    look = _first_look.carry_out(wanted, rival)
+    if as_json:
+        emit(look.to_json())
+    else:
+        display = RunDisplay()
+        display.show(lambda width: _first_look.table(look, width))
+        display.show(lambda width: _first_look.closing(look, line), copied=True)
+    return 1 if look.failed else 0
 
 
 FLAG_NAMES = {"variables": "var", "dry_run": "dry-run", "form": "format"}

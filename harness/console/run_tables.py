@@ -55,26 +55,61 @@ COSTS: tuple[Column, ...] = (
     ("prefill s", lambda r: number(r["prefill_seconds"])),
     ("decode s", lambda r: number(r["decode_seconds"])),
 )
-WIDE = 130
-"""Terminal columns from which scores and costs stand side by side."""
+LEAST_NAME = 16
+"""Terminal columns that the names in the first column have at least, where they are longer."""
+
+NamedRow = tuple[str, dict[str, Any]]
+"""What a row is called, and the summary of a task that it shows."""
 
 
 def summary_table(summary: dict[str, Any], plan: RunPlan, width: int) -> RenderableType:
     """The table at the end of a run, with what a reader must know to believe it below."""
-    groups = [SCORES + COSTS] if width >= WIDE else [SCORES, COSTS]
-    tables = [_table(summary, columns) for columns in groups]
-    parts: list[RenderableType] = [title(plan), *tables, *averages(summary), *notes(summary, plan)]
+    rows = [(task_name(r), r) for r in summary["tasks"]]
+    parts = [title(plan), *row_tables("task", rows, width), *averages(summary), *notes(summary, plan)]
     return Group(*parts)
 
 
-def _table(summary: dict[str, Any], columns: Sequence[Column]) -> Table:
+def task_name(row: dict[str, Any]) -> str:
+    """A task as its row is called: with its metric, if that has a name of its own."""
+    return str(row["task"]) + (f" ({row['metric']})" if row["metric"] != "score" else "")
+
+
+def row_tables(head: str, rows: Sequence[NamedRow], width: int) -> list[Table]:
+    """Scores and costs in one table if `width` terminal columns hold it, else in as many as it takes.
+
+    No number is ever broken in two; only a name that leaves no room for the numbers is.
+    """
+    names = max([len(head), *(Text(name).cell_len for name, _ in rows)])
+    width -= 2  # the table's edges
+    tables: list[Table] = []
+    for group in [SCORES + COSTS] if _fits(SCORES + COSTS, rows, width - names) else [SCORES, COSTS]:
+        widest = max(_width(column, rows) for column in group)
+        room = width - min(names, max(LEAST_NAME, width - widest))
+        left = list(group)
+        while left:
+            taken = next(n for n in range(len(left), 0, -1) if n == 1 or _fits(left[:n], rows, room))
+            tables.append(_table(head, rows, left[:taken]))
+            left = left[taken:]
+    return tables
+
+
+def _fits(columns: Sequence[Column], rows: Sequence[NamedRow], room: int) -> bool:
+    return sum(_width(column, rows) for column in columns) <= room
+
+
+def _width(column: Column, rows: Sequence[NamedRow]) -> int:
+    """Terminal columns of the widest cell, with the three before it."""
+    head, cell = column
+    return 3 + max([len(head), *(Text.from_markup(cell(r)).cell_len for _, r in rows)])
+
+
+def _table(head: str, rows: Sequence[NamedRow], columns: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("task", overflow="fold")
-    for head, _ in columns:
-        table.add_column(head, justify="right", no_wrap=True)
-    for r in summary["tasks"]:
-        name = escape(r["task"]) + (f" ({r['metric']})" if r["metric"] != "score" else "")
-        table.add_row(name, *(cell(r) for _, cell in columns))
+    table.add_column(head, overflow="fold")
+    for name, _ in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, r in rows:
+        table.add_row(escape(name), *(cell(r) for _, cell in columns))
     return table
 
 

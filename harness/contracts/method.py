@@ -92,6 +92,14 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         """Names `variant` is known to take here, sorted; empty if they cannot be known."""
         return []
 
+    @classmethod
+    def rival(cls, options: Any) -> str | None:
+        """The method that does the same without this one's idea, if there is one.
+
+        A run that is told no task shows both on the same texts. `options` are this class's.
+        """
+        return None
+
     def __init__(self, model: LanguageModel, options: BaseOptions) -> None:
         self.model = model
         self.options = options
@@ -114,6 +122,10 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         """Whether one compressed context may serve several questions, each answered as if it were alone."""
         whole = type(self).compress_and_generate is not Method.compress_and_generate
         return self.two_phase and (self.query_agnostic or not whole)
+
+    def rival_options(self) -> Mapping[str, Any]:
+        """Options under which the `rival` has as much room as this method has; asked once the adapter is known."""
+        return {}
 
     def make_query_agnostic(self) -> None:
         """From now on work without seeing the question. Raises UsageError if the method cannot."""

@@ -98,6 +98,21 @@ class NoItems(HarnessError):
     """The pool has no usable item of a kind that a task needs."""
 
 
+class Draw(random.Random):
+    """What a sample draws from, the same for the same sample.
+
+    Attributes
+    ----------
+    number
+        Which of its task's samples it is, from 0: a recipe that wants each item once before any comes twice goes by it.
+    attempt
+        How many drafts of this sample did not fit the range before.
+    """
+
+    number: int = 0
+    attempt: int = 0
+
+
 class Recipe(ABC):
     """A way of making samples. Subclass it and name it in an entry point of ``harness.recipes``.
 
@@ -146,9 +161,7 @@ class Recipe(ABC):
         """Every kind of item, in the order they are generated."""
 
     @abstractmethod
-    def draft(
-        self, task: str, pool: Items, rng: random.Random, length: LengthRange | None
-    ) -> Draft | Dialogue:
+    def draft(self, task: str, pool: Items, rng: Draw, length: LengthRange | None) -> Draft | Dialogue:
         """Plan one sample.
 
         Raises

@@ -162,6 +162,8 @@ class TaskEnvironment:
         If true, nothing may be fetched.
     limit
         At most this many samples will be taken; making more is wasted work, not an error.
+    chat
+        Whether prompts go through a chat template, where a sample does not forbid it.
     notify
         Told, in a line, what the user should know of the data: rows that differ in number from the official
         ones. None: nobody listens.
@@ -177,6 +179,7 @@ class TaskEnvironment:
     offline: bool = False
     limit: int | None = None
     notify: Callable[[str], None] | None = None
+    chat: bool = True
     trust_task_code: bool = False
 
 

@@ -77,6 +77,11 @@ INFLUENCES: tuple[Influence, ...] = (
     _flag("--plugin", YES, "the text of the file, and of the modules beside it that it imports"),
     _flag("--trust-remote-code", YES, "itself"),
     _flag("--allow-unused-weights", YES, "itself"),
+    _flag(
+        "--skip-unavailable",
+        NO,
+        "which tasks are asked; those that are, are asked alike, and are in the hash",
+    ),
     _flag("--trust-task-code", NO, "without it the task is refused; its configuration and data are covered"),
     _flag("--json, --quiet", NO, "only what is printed"),
     Influence("config.json, weights", "file", YES, True, "a hash over their contents"),

@@ -115,7 +115,7 @@ def collect_samples(
         try:
             made = _take(task, env, settings, method)
         except Unavailable as error:
-            if task.name in settings.tasks:
+            if task.name in settings.tasks and not settings.skip_unavailable:
                 raise
             unavailable[task.name] = str(error)
             continue
@@ -137,6 +137,7 @@ def _take(task: Task, env: TaskEnvironment, settings: RunSettings, method: Metho
         ids.add(sample.id)
         try:
             writable([sample.id, sample.prompt.text, sample.references, sample.metadata])
+            writable([[q.suffix, q.answer, q.references, q.metadata] for q in sample.questions])
         except (TypeError, ValueError) as error:
             why = "it holds half a character" if isinstance(error, UnicodeEncodeError) else error
             raise UsageError(

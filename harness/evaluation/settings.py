@@ -47,6 +47,7 @@ class RunSettings:
     out: Path = Path("runs")
     trust_remote_code: bool = False
     allow_unused_weights: bool = False
+    skip_unavailable: bool = False
     trust_task_code: bool = False
 
 

@@ -54,6 +54,7 @@ def task_environment(
         data_dir=data_dir,
         offline=offline,
         limit=limit,
+        chat=model.has_chat_template,
         notify=notify,
         trust_task_code=trust_task_code,
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .._util.files import writes
 from ..contracts.draft import Dialogue, Draft
-from ..contracts.recipe import Dropped, NoItems, Request, Stage, TooShort
+from ..contracts.recipe import Draw, Dropped, NoItems, Request, Stage, TooShort
 from ..errors import HarnessError, UsageError
 from . import data_card
 from .assembly import DataFile, Layout, layout
@@ -181,7 +181,8 @@ def _draw(plan: SynthPlan, task: str, number: int) -> tuple[Draft | Dialogue, La
     """
     least, short = 0, None
     for attempt in range(DRAWS):
-        rng = random.Random(f"{plan.settings.seed}-{task}-{number}-{attempt}")
+        rng = Draw(f"{plan.settings.seed}-{task}-{number}-{attempt}")
+        rng.number, rng.attempt = number, attempt
         try:
             draft = plan.recipe.draft(task, plan.pool, rng, plan.length)
         except TooShort as error:

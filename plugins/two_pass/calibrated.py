@@ -28,8 +28,8 @@ OWN = "two_pass"
 COMPRESSOR = "compressor"
 """Folder of a fitted adapter that holds the compressor's adapter."""
 
-SHIPPED_CONTEXTS = 12
-"""Contexts of the calibrations that ship; the thesis used 50."""
+SHIPPED_CONTEXTS = (50, 12)
+"""Contexts of the calibrations that ship: the thesis's 50 for up to 15 intervals, 12 for more."""
 
 LEAST_FIRST = 8
 """Lowest ratio of the first pass where beacons start as the last token they stand for (ours).
@@ -215,19 +215,19 @@ class CalibratedMethod(CondensingMethod):
     def _known(self, ratio: int, numbers: set[int], key: dict[str, Any]) -> Calibration | None:
         """The calibration there is for a ratio: the adapter's if it serves all `numbers`, else one made before.
 
-        One of `SHIPPED_CONTEXTS` serves whoever asks for fewer, if it has all the numbers.
+        One of `SHIPPED_CONTEXTS` serves whoever asks for no more, if it has all the numbers.
         """
         from . import calibration
 
         fitted = self._fitted.get(ratio)
         if fitted is not None and fitted.serves(self._key(ratio, fitted.contexts, None), numbers):
             return fitted
-        most = {**key, "contexts": max(SHIPPED_CONTEXTS, key["contexts"])}
-        known = self._calibrations.get(ratio)
-        if known is None or known.key not in (key, most) or not numbers <= set(known.mean):
-            known = calibration.load(most)
-        if known is not None and numbers <= set(known.mean):
-            return known
+        more = [{**key, "contexts": n} for n in SHIPPED_CONTEXTS if n > key["contexts"]]
+        before = self._calibrations.get(ratio)
+        for each in (*more, key):
+            known = before if before is not None and before.key == each else calibration.load(each)
+            if known is not None and numbers <= set(known.mean):
+                return known
         return calibration.load(key)
 
     def _key(self, ratio: int, contexts: int, text: str | None) -> dict[str, Any]:

@@ -56,6 +56,16 @@ class TwoPass(CalibratedMethod):
         asked = self.options.standardise
         return self.start == "last" if asked is None else asked == "smooth"
 
+    @classmethod
+    def rival(cls, options: TwoPassOptions) -> str:
+        """One pass of the same weights, with one ratio for all intervals."""
+        return options.compressor
+
+    def rival_options(self) -> dict[str, Any]:
+        """The same form, and as much of the window kept free as here: an interval."""
+        form = self.options.model_dump(include={"interval", "start", "sinks"})
+        return {**form, "margin": self.interval}
+
     def tokens_to_process(self, tokens: int, decoding: Decoding) -> int:
         first = self.plan(tokens, decoding.max_new_tokens).first
         if first == RAW or self.options.retrieval != "attention":

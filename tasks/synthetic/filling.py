@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Callable, Sequence
 
-from harness.contracts.recipe import LengthRange, NoItems, TooShort
+from harness.contracts.recipe import Draw, LengthRange, NoItems, TooShort
 
 TRIES = 24
 """Passages looked at for the one that brings a context closest to its length."""
@@ -16,6 +18,20 @@ def pick(rng: random.Random, indices: Sequence[int]) -> int:
     if not indices:
         raise NoItems("no usable item")
     return rng.choice(indices)
+
+
+def in_turn(rng: Draw, indices: Sequence[int], seed: str) -> int:
+    """The index of this sample: each once, in an order that looks random, before any comes a second time.
+
+    Where a draft with it did not fit, another one at random. Takes the same time for any number of indices. Raises
+    NoItems if there is none.
+    """
+    size = len(indices)
+    if not size or rng.attempt:
+        return pick(rng, indices)
+    start = random.Random(f"{seed}-{size}").randrange(size)
+    step = next(n for n in itertools.count(int(0.618 * size) + 1) if math.gcd(n, size) == 1)
+    return indices[(start + rng.number * step) % size]
 
 
 class Deck:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from harness.contracts.draft import Draft, Part, Passage
 from harness.contracts.recipe import (
     Answer,
+    Draw,
     Dropped,
     Items,
     LengthRange,
@@ -23,7 +24,7 @@ from harness.errors import UsageError
 
 from . import retrieval
 from .document_chunks import CHUNK, DocumentChunks, no_answer, text_within
-from .filling import Deck, fill, pick
+from .filling import Deck, fill, in_turn
 from .filters import clean, prose, repetition, words
 from .notes import MARK, Notes
 from .selflong_options import SelfLongOptions
@@ -47,6 +48,11 @@ class SelfLong(Recipe):
     """
 
     Options = SelfLongOptions
+    version: ClassVar[str] = "2"
+    changelog: ClassVar[tuple[str, ...]] = (
+        "1: first version",
+        "2: each response is used once before any again",
+    )
     tasks: ClassVar[Mapping[str, int]] = {"long_input": 69_000, "long_output": 10_000}
     options: SelfLongOptions
 
@@ -111,7 +117,7 @@ class SelfLong(Recipe):
             Stage("writing", writing, o.instruction_tokens // 2, self._ask_writing, _instruction),
         ]
 
-    def draft(self, task: str, pool: Items, rng: random.Random, length: LengthRange | None) -> Draft:
+    def draft(self, task: str, pool: Items, rng: Draw, length: LengthRange | None) -> Draft:
         """One sample of a task; see the class."""
         return self._long_output(pool, rng) if task == "long_output" else self._long_input(pool, rng, length)
 
@@ -189,8 +195,8 @@ class SelfLong(Recipe):
 
     # --- samples
 
-    def _long_input(self, pool: Items, rng: random.Random, length: LengthRange | None) -> Draft:
-        index = pick(rng, pool.usable("response"))
+    def _long_input(self, pool: Items, rng: Draw, length: LengthRange | None) -> Draft:
+        index = in_turn(rng, pool.usable("response"), f"{self._seed}-inputs")
         instruction = self._instruction(index, pool) or ""
         answer = str((pool.record("response", index) or {})["text"])
         found = pool.record("retrieved", index) or {"documents": [], "read": 0}
@@ -217,7 +223,7 @@ class SelfLong(Recipe):
         ranked: list[int],
         total: int,
         length: LengthRange,
-        rng: random.Random,
+        rng: Draw,
         cost: Any,
     ) -> tuple[list[int], int]:
         """Up to a length: what the response needs, then the ranking downwards, then documents at random."""
@@ -248,8 +254,8 @@ class SelfLong(Recipe):
 
         return cost
 
-    def _long_output(self, pool: Items, rng: random.Random) -> Draft:
-        index = pick(rng, pool.usable("writing"))
+    def _long_output(self, pool: Items, rng: Draw) -> Draft:
+        index = in_turn(rng, pool.usable("writing"), f"{self._seed}-outputs")
         documents = self._to_write(pool)
         if index >= len(documents):
             raise NoItems("no document to write")

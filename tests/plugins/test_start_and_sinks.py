@@ -367,7 +367,7 @@ def test_a_calibration_says_what_it_was_made_for_and_is_read_so(tiny, tmp_path, 
 
 
 def test_a_calibration_of_many_contexts_serves_whoever_asks_for_fewer(tiny, empty_cache, monkeypatch):
-    monkeypatch.setattr(calibrated, "SHIPPED_CONTEXTS", 3)
+    monkeypatch.setattr(calibrated, "SHIPPED_CONTEXTS", (4, 3))
     many = TwoPass(tiny, options(TwoPass, start="last", sinks=1, calibration_contexts=3))
     kept = many._calibration(8, {8, 9})
     few = TwoPass(tiny, options(TwoPass, start="last", sinks=1))

@@ -9,6 +9,7 @@ from harness.contracts.run import LoadedRun
 from harness.reports._claims import findings_table, put_to_test, verdict
 from harness.reports._suite_rows import SuiteRow, measure, strata_of
 from harness.reports.suite import document, heading
+from harness.stats.power import detectable_difference
 
 
 def loaded(scores, seed=1, name="m", planned=None, status="ok"):
@@ -98,6 +99,23 @@ def test_a_claim_is_tested_on_the_samples_all_have_finished():
     turned = put_to_test(finding(better="worse", worse="better"), column("t", "u"), rows, "")
     assert verdict(turned, turned.p) == "does not hold: it is the other way round"
     assert verdict(found, 0.2) == "cannot be told: the difference may be chance"
+
+
+def test_a_claim_says_what_difference_its_samples_could_have_shown():
+    a, b = [1.0] * 5 + [0.0] * 11, [1.0] * 16
+    rows = [row("a", loaded({"t": a})), row("b", loaded({"t": b}, name="n"))]
+    claims = [finding(better="b", worse="a"), finding(better="a", worse="b")]
+    [first, second] = findings_table(outcome(models=["m"], findings=claims), rows).rows
+    [plain] = findings_table(outcome(models=["m"], findings=claims[:1]), rows).rows
+    seen = detectable_difference([[y - x for x, y in zip(a, b)]], binary=True, alpha=0.025)
+    assert first.cells["detectable"].value == second.cells["detectable"].value == pytest.approx(100 * seen)
+    assert 30 < plain.cells["detectable"].value < first.cells["detectable"].value < 100
+    alike = [row("a", loaded({"t": [0.5] * 9})), row("b", loaded({"t": [0.5] * 9}, name="n"))]
+    [none] = findings_table(outcome(models=["m"], findings=claims[:1]), alike).rows
+    assert none.cells["detectable"].value is None, "without any spread nothing is known"
+    few = [row("a", loaded({"t": [0.0] * 6})), row("b", loaded({"t": [1.0] * 6}, name="n"))]
+    [small] = findings_table(outcome(models=["m"], findings=claims[:1]), few).rows
+    assert small.cells["p"].value < 0.05 and small.cells["detectable"].value > 80
 
 
 def test_an_increasing_claim_is_a_slope_in_points_for_each_step():

@@ -5,13 +5,15 @@ import random
 import re
 import shutil
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 
-from harness.contracts.recipe import Answer
+from harness.contracts.recipe import Answer, Draw, NoItems
 from harness.errors import UsageError
 from harness.tasks.synthetic import retrieval
+from harness.tasks.synthetic.filling import in_turn
 from harness.tasks.synthetic.notes import Notes
 from harness.tasks.synthetic.selflong import SelfLong, _instruction
 from harness.tasks.synthetic.selflong_options import SelfLongOptions
@@ -240,6 +242,33 @@ def test_what_is_no_instruction_is_dropped_with_its_reason(written, reason):
     assert _instruction(0, None, answer).reason == reason
     kept = _instruction(0, None, Answer('Instruction: "List the lamps of several towns."', True, 9))
     assert kept == {"text": "List the lamps of several towns."}
+
+
+def test_each_response_is_used_once_before_any_again(made, tiny, tmp_path):
+    folder, _, _ = made
+    more = {"generator": Writer(), "pool": folder / "out/pool", "recipe": "selflong"}
+    run(tiny, tmp_path / "o", count=60, options=options(folder / "c.jsonl"), **more)
+    rows = [json.loads(line) for line in (tmp_path / "o" / "data.jsonl").read_text().splitlines()]
+    for task in ("long_input", "long_output"):
+        used = Counter(row["prompt"][slice(*row["suffix"])] for row in rows if row["task"] == task)
+        if task == "long_output":
+            used = Counter(row["answer"] for row in rows if row["task"] == task)
+        assert len(used) > 2 and max(used.values()) - min(used.values()) <= 1, used
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+def test_in_turn_is_a_permutation_and_goes_elsewhere_after_a_failure(size):
+    drawn = []
+    for number in range(2 * size):
+        rng = Draw(str(number))
+        rng.number = number
+        drawn.append(in_turn(rng, range(size), "seed"))
+    assert sorted(drawn[:size]) == list(range(size)) and drawn[size:] == drawn[:size]
+    assert size < 100 or drawn[:size] != sorted(drawn[:size])
+    rng.attempt = 1
+    assert in_turn(rng, range(size), "seed") in range(size)
+    with pytest.raises(NoItems):
+        in_turn(rng, [], "seed")
 
 
 # --- the retriever

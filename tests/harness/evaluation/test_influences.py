@@ -69,6 +69,7 @@ CHANGES = {
     "out": ({"out": Path("elsewhere")}, False),
     "trust_remote_code": ({"trust_remote_code": True}, True),
     "allow_unused_weights": ({"allow_unused_weights": True}, True),
+    "skip_unavailable": ({"skip_unavailable": True}, False),
     "trust_task_code": ({"trust_task_code": True}, False),
 }
 """Another value of each setting, and whether it is another run. Those it is held against share what comes with it."""
