@@ -14,7 +14,7 @@ from .errors import HarnessError, MeasurementError, UsageError
 from .options import Options
 
 if TYPE_CHECKING:
-    from .api import run
+    from .api import check, compare, fit, report, reproduce, run, score, synth
     from .results.loading import load_runs
 
 __all__ = [
@@ -33,11 +33,19 @@ __all__ = [
     "TokenizedPrompt",
     "UsageError",
     "__version__",
+    "check",
+    "compare",
+    "fit",
     "load_runs",
+    "report",
+    "reproduce",
     "run",
+    "score",
+    "synth",
 ]
 
-_LATER = {"load_runs": ".results.loading", "run": ".api"}
+_VERBS = ("check", "compare", "fit", "report", "reproduce", "run", "score", "synth")
+_LATER = {"load_runs": ".results.loading", **dict.fromkeys(_VERBS, ".api")}
 __getattr__ = lazily(__name__, _LATER)
 
 

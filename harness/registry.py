@@ -7,8 +7,10 @@ whoever asks for it, and the message names the distribution it came from.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import inspect
+import json
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -216,6 +218,59 @@ def register_file(path: Path) -> list[str]:
     if not names:
         raise UsageError(f"--plugin {path}: defines no subclass of harness.Method")
     return names
+
+
+def register_class(cls: type[Method]) -> str:
+    """Make a method's class available, as one written in a notebook's cell, and return its name.
+
+    An installed method keeps its name. Another is known by the hash of its source: a run of it goes on only where the
+    source is equal. A class of the same name that is defined again takes the place of the first.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be made, has the name of an installed method, or its source cannot be read.
+    """
+    for name in claims("methods"):
+        point = claims("methods")[name][0]
+        if point.value.partition(":")[0] == cls.__module__ and point.value.rpartition(":")[2] == cls.__name__:
+            return name
+    key = getattr(cls, "name", None) or snake_case(cls.__name__)
+    known = _local_methods.get(key)
+    if known is not None and known.cls is cls:
+        return key
+    _usable(cls, f"method {cls.__name__}")
+    if key in claims("methods"):
+        raise UsageError(
+            f"method {cls.__name__}: {key!r} is the name of an installed method; rename the class"
+        )
+    digest = hashlib.sha256(class_source(cls).encode()).hexdigest()
+    _local_methods[key] = Plugin(key, f"class {cls.__qualname__} of {cls.__module__}", cls, digest)
+    return key
+
+
+def class_source(cls: type) -> str:
+    """All that a class is written as: its functions' sources and its values, those of its own bases included.
+
+    What stands outside of the class, such as a function it calls, is not in it. Raises UsageError if a source cannot
+    be read.
+    """
+    parts = [class_source(base) for base in cls.__bases__ if base.__module__ in ("__main__", cls.__module__)]
+    for name, value in sorted(vars(cls).items()):
+        inner = getattr(value, "__func__", value.fget if isinstance(value, property) else value)
+        if inspect.isfunction(inner):
+            try:
+                parts.append(inspect.getsource(inner))
+            except (OSError, TypeError):
+                raise UsageError(
+                    f"method {cls.__name__}: the source of its {name} cannot be read, so a run of it could not be "
+                    "told from one of another; write it in a cell or a file"
+                ) from None
+        elif isinstance(value, type) and issubclass(value, Options):
+            parts.append(json.dumps(value.model_json_schema(), sort_keys=True, default=str))
+        elif isinstance(value, str | int | float | bool | tuple | None) and name not in ("__firstlineno__",):
+            parts.append(f"{name} = {value!r}")
+    return "\n".join(parts)
 
 
 def snake_case(name: str) -> str:

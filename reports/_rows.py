@@ -8,21 +8,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import UsageError, registry
+from harness.comparison.tables import run_cell
 from harness.contracts import LoadedRun, SampleRecord
-from harness.documents import Cell, Column, Mark
+from harness.documents import Column
 from harness.results import summarise
-from harness.results.labels import shared_options
+from harness.results.labels import shared_options, unsaid_options
+
+__all__ = [
+    "RUN",
+    "TASK",
+    "Member",
+    "data_line",
+    "footers",
+    "limit_line",
+    "members",
+    "run_cell",
+    "scaled",
+    "summary",
+    "truncation_line",
+]
 
 RUN = Column("run", "run", kind="name")
 TASK = Column("task", "task", kind="name")
-
-
-def run_cell(run: LoadedRun) -> Cell:
-    """The run's label, marked if the method sees the question or something must be said of the run."""
-    marks = {Mark.SEES_QUESTION} if run.sees_question else set()
-    if run.warnings:
-        marks.add(Mark.WARNED)
-    return Cell(run.label, marks=frozenset(marks))
 
 
 def summary(run: LoadedRun) -> dict[str, Any]:
@@ -86,6 +93,7 @@ def footers(runs: Sequence[LoadedRun]) -> list[str]:
     lines = [data_line(runs), truncation_line(runs), *limit_line(runs)]
     lines.append("hashes: " + ", ".join(f"{run.label} {run.hash}" for run in runs))
     lines += [f"every {method} here: {options}" for method, options in shared_options(runs).items()]
+    lines += [f"{label} with {options}" for label, options in unsaid_options(runs).items()]
     models = list(dict.fromkeys(run.model for run in runs))
     windows = sorted({int(run.identity["context_length"]) for run in runs})
     shown = " or ".join(f"{w:,}" for w in windows)
@@ -94,12 +102,20 @@ def footers(runs: Sequence[LoadedRun]) -> list[str]:
     for run in runs:
         for warning in run.warnings:
             said.setdefault(warning, []).append(run.label)
-        for row in summary(run)["tasks"]:
+        for row in _summed(run):
             for note, count in row.get("notes", {}).items():
                 said.setdefault(note, []).append(
                     f"{run.label} ({row['task']}: {count} of {row['n_ok']} samples)"
                 )
     return lines + [f"! {', '.join(who)}: {warning}" for warning, who in said.items()]
+
+
+def _summed(run: LoadedRun) -> list[dict[str, Any]]:
+    """The rows of its summary; none of a run that cannot be summed up, which a table without them can still show."""
+    try:
+        return list(summary(run)["tasks"])
+    except UsageError:
+        return []
 
 
 def data_line(runs: Sequence[LoadedRun]) -> str:

@@ -24,11 +24,11 @@ from ._rows import RUN, Member, footers, members, run_cell, scaled, summary
 
 COLUMNS = (
     RUN,
-    Column("kv_mib", "KV", "MiB"),
-    Column("compression", "ratio", format=".2f"),
-    Column("prompt_tokens", "tokens", format=",.0f", intervals=False),
-    *(Column(f"{phase}_s", phase, "s", format=".2f") for phase in PHASES),
-    Column("seconds", "total", "s", format=".2f"),
+    Column("kv_mib", "KV", "MiB", spread=False),
+    Column("compression", "ratio", format=".2f", spread=False),
+    Column("prompt_tokens", "tokens", format=",.0f", intervals=False, detail=1),
+    *(Column(f"{phase}_s", phase, "s", format=".2f", detail=2, spread=False) for phase in PHASES),
+    Column("seconds", "total", "s", format=".2f", spread=False),
     Column("peak_gib", "peak", "GiB", format=".2f"),
     Column("n", "samples", kind="text"),
 )
@@ -68,7 +68,9 @@ class Cost(Report):
         if len(tasks) > MANY:
             goals = goals_of(runs)
             means = [
-                f"{g.family}: means of its tasks, weighted as {g.column.heading} weighs them" for g in goals
+                f"{g.family}: mean of its {len(g.weights)} tasks, each counting as much as it does in the score"
+                for g in goals
+                if len(g.weights) > 1
             ]
             whole = Table(
                 "cost",

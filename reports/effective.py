@@ -83,7 +83,7 @@ class EffectiveLength(Report):
             f"base score: the best mean × 100 of the lengths up to {BASE:,} tokens, else of the shortest",
             f"effective length: the largest length run with at least {SHARE:.0%} of the base score; 0: none",
             "relative loss: mean over the longer lengths of (score - base) / base",
-            "intervals: 95 %, from samples drawn anew within each length",
+            "intervals: 95 %, from samples drawn anew within each length, or Jeffreys' for scores all 0 or 1",
             *footers(runs),
         ]
         tables = (
@@ -117,7 +117,7 @@ def effective(by_length: dict[float, list[float]], seed: int = 0) -> Effective:
     few = any(len(scores) < 2 for scores in by_length.values())
     intervals: list[tuple[float, float] | None] = [None, None, None]
     if not few:
-        drawn = _of(resampled_means(list(by_length.values()), seed), lengths)
+        drawn = _of(_drawn(list(by_length.values()), seed), lengths)
         intervals = [
             percentiles(each[~np.isnan(each)], LEVEL) if (~np.isnan(each)).any() else None for each in drawn
         ]
@@ -131,6 +131,21 @@ def effective(by_length: dict[float, list[float]], seed: int = 0) -> Effective:
         None if np.isnan(value) else intervals[2],
         tuple(lengths),
     )
+
+
+def _drawn(scores: Sequence[Sequence[float]], seed: int) -> NDArray[np.float64]:
+    """Means of each length that the samples allow, a column for each draw.
+
+    Scores that are all 0 or 1 are drawn from Jeffreys' posterior of their share: resampling all-right or all-wrong
+    samples would claim to know the share exactly.
+    """
+    made = resampled_means(scores, seed)
+    rng = np.random.default_rng(seed)
+    for row, values in enumerate(scores):
+        if set(values) <= {0.0, 1.0}:
+            right = sum(values)
+            made[row] = rng.beta(right + 0.5, len(values) - right + 0.5, made.shape[1])
+    return made
 
 
 def _of(

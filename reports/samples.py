@@ -10,10 +10,8 @@ from harness import Options, Report
 from harness.contracts import LoadedRun, SampleRecord
 from harness.documents import Document, SampleView, Stretch, Strip
 
+from ._browser import LONGEST, browser, shortened
 from ._rows import Member, members
-
-LONGEST = 4000
-"""Characters of an answer that are shown."""
 
 
 class SamplesOptions(Options):
@@ -35,7 +33,7 @@ class Samples(Report):
             for member in _chosen(members(run), self.options.tasks)
             for view in _views(member)
         ]
-        return Document("samples", "Samples", samples=views)
+        return Document("samples", "Samples", samples=views, browser=browser(runs))
 
 
 def _chosen(found: Sequence[Member], most: int) -> list[Member]:
@@ -70,19 +68,15 @@ def _view(member: Member, record: SampleRecord, word: str) -> SampleView:
     run, name = member.run, record.id
     texts = [("accepted", "\n".join(map(str, record.references or ())))]
     if record.prediction is not None:
-        texts.append(("answer", _shortened(record.prediction)))
+        texts.append(("answer", shortened(record.prediction, LONGEST)))
     for number, answer in enumerate(record.answers, start=1):
         accepted = "\n".join(answer.references)
-        texts.append((f"answer {number}", f"{_shortened(answer.prediction or '')}\n[accepted: {accepted}]"))
+        said = shortened(answer.prediction or "", LONGEST)
+        texts.append((f"answer {number}", f"{said}\n[accepted: {accepted}]"))
     if (error := record.error) is not None:
         texts.append(("error", f"{error.type}: {error.message} ({error.where})"))
     title = f"{run.label}, {member.task}: {word}, {name}"
     return SampleView(title, list(_facts(member, record)), texts, strip(run, record, title))
-
-
-def _shortened(text: str) -> str:
-    rest = len(text) - LONGEST
-    return text if rest <= 0 else f"{text[:LONGEST]} … and {rest:,} more characters"
 
 
 def _facts(member: Member, record: SampleRecord) -> Iterator[tuple[str, str]]:
@@ -98,7 +92,7 @@ def _facts(member: Member, record: SampleRecord) -> Iterator[tuple[str, str]]:
     if cut.truncated:
         yield "cut", f"from {cut.tokens_before or 0:,} to {cut.tokens_after or 0:,} tokens ({cut.rule})"
     if cut.answer_survives is False:
-        yield "answer", "lost by truncation"
+        yield "accepted answer", "lost by truncation"
     if record.stop_reason:
         yield "stopped by", {"length": "the token limit"}.get(record.stop_reason, record.stop_reason)
 

@@ -50,8 +50,8 @@ def inside(name: str) -> bool:
     )
 
 
-def write_whole(target: Path, text: str) -> None:
-    """Write a text file so that it is there whole, on the disk, or not at all; its folder is made.
+def write_whole(target: Path, text: str | bytes) -> None:
+    """Write a file, text in UTF-8, so that it is there whole, on the disk, or not at all; its folder is made.
 
     Raises OSError; nothing half-written is left behind under any name.
     """
@@ -59,8 +59,8 @@ def write_whole(target: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.partial-")
     partial = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
         partial.chmod(0o644)  # a temporary file is its owner's alone; what it becomes is for everybody

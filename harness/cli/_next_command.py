@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from .. import registry
+from ..console.failures import reasons
 from ..errors import UsageError
 from ..options import describe
 
@@ -28,7 +29,10 @@ def closing_lines(result: RunResult, plan: RunPlan, args: Sequence[str]) -> Rend
         swapped = _swap(typed, describe(type(plan.method.options)), _other(plan.settings.method))
         following = f"{shlex.join(swapped)}    # the same samples under another method"
     state = f"{result.ran} samples run" if result.ran else "nothing to do: this run is finished"
-    return Text.assemble(f"{state}; records in ", (str(result.folder.path), "bold"), f"\nnext: {following}")
+    why = "".join(f"{line}\n" for line in reasons(result.folder.records())) if result.failed else ""
+    return Text.assemble(
+        (why, "red"), f"{state}; records in ", (str(result.folder.path), "bold"), f"\nnext: {following}"
+    )
 
 
 def _other(method: str) -> str:

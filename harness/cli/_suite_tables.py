@@ -1,9 +1,8 @@
-"""What a suite looks like: its plan before it starts, a line for each row as it ends."""
+"""What a suite looks like before it starts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from rich import box
@@ -12,44 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ..console.progress import Display, FitDisplay, RunDisplay
-from ..console.safe_text import Visible, visible
-from ..suites.matrix import Row
-from ..suites.outcome import RowOutcome
+from ..console.safe_text import Visible
+from ..console.suite_progress import SuiteDisplay, duration
 from ..suites.planned import PlannedRun, SuitePlan, estimated
 
-
-class SuiteDisplay(Display):
-    """A line on standard error for each row as it begins and ends, and the live view of its run between."""
-
-    @contextmanager
-    def fit(self, name: str) -> Iterator[FitDisplay]:
-        self._say(f"fit {name}")
-        with FitDisplay() as view:
-            yield view
-
-    @contextmanager
-    def run(self, row: Row, number: int, total: int) -> Iterator[RunDisplay]:
-        self._say(f"run {number} of {total}: {row.label}")
-        with RunDisplay() as view:
-            yield view
-
-    def done(self, row: Row, outcome: RowOutcome, seconds: float) -> None:
-        how = {"ok": f"done in {duration(seconds)}"}.get(outcome.status, f"{outcome.status}: {outcome.why}")
-        self._say(f"{row.label}: {how}")
-
-    def _say(self, text: str) -> None:
-        # Not through the bars: a log of a suite that ran overnight must tell how far it came.
-        self.console.print(Text(visible(text)), highlight=False, soft_wrap=True)
-
-
-def duration(seconds: float | None) -> str:
-    """``45 s``, ``7 min``, ``3.5 h``; a dash for None."""
-    if seconds is None:
-        return "–"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+__all__ = ["SuiteDisplay", "duration", "plan_facts", "plan_table"]
 
 
 def plan_table(plan: SuitePlan) -> RenderableType:

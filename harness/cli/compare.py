@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from ..errors import UsageError, unknown_name
 from ._output import emit, json_flag, quiet_flag
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
     from ..comparison.rows import Comparison, Row
-    from ..contracts.run import LoadedRun
-
-COLOURS = {"better": "green", "worse": "red"}
 
 
 class _Finite(click.FloatRange):
@@ -66,6 +60,7 @@ class _Finite(click.FloatRange):
     help="Of each bootstrap and permutation test.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything drawn.")
+@click.option("--all", "everything", is_flag=True, help="Every data set and column, and how it was tested.")
 @json_flag("the comparisons")
 @quiet_flag
 def compare(
@@ -78,6 +73,7 @@ def compare(
     level: float,
     resamples: int,
     seed: int,
+    everything: bool,
     as_json: bool,
 ) -> int:
     """Hold finished runs B against the baseline A, sample by sample.
@@ -88,17 +84,15 @@ def compare(
     --fail-if-worse looks at the average over most sets of each family of tasks; of a part of a benchmark that is
     the plain mean of its tasks. It counts samples that failed as wrong, in both runs.
     """
-    from ..comparison.verdicts import comparable, compare_many
+    from ..comparison import compare_all, compare_many
+    from ..results.gathering import gathered
 
-    a, runs = _gather(baseline, others, baselines)
+    a, runs = gathered(baseline, others, baselines)
     left_out: list[str] = []
-    try:
+    if points is None:
+        found, left_out = compare_all(a, runs, level, resamples, seed, tasks=tasks, metric=metric)
+    else:  # a gate does not open because it could not look
         found = compare_many(a, runs, level, resamples, seed, tasks=tasks, metric=metric)
-    except UsageError:
-        kept, left_out = comparable(a, runs, tasks=tasks, metric=metric)
-        if not kept or points is not None:  # a gate does not open because it could not look
-            raise
-        found = compare_many(a, kept, level, resamples, seed, tasks=tasks, metric=metric)
     judged = found
     if points is not None:  # what failed is not missing at random: a gate counts it as wrong
         judged = compare_many(
@@ -109,43 +103,8 @@ def compare(
         failures = [{"run": c.run.label, "hash": c.run.hash, "row": r.name} for c, r in worse]
         emit({"comparisons": [c.to_json() for c in found], "failures": failures, "not_compared": left_out})
     else:
-        _show(found, worse, points, left_out, judged)
+        _show(found, worse, points, left_out, judged, everything)
     return 1 if worse else 0
-
-
-def _gather(baseline: str, others: Sequence[str], folder: Path) -> tuple[LoadedRun, list[LoadedRun]]:
-    """The baseline and the runs, under labels that tell all of them apart."""
-    from ..results.labels import labelled
-
-    first = _runs(baseline, folder)
-    if len(first) > 1:
-        choices = ", ".join(f"{baseline}:{r.hash} ({r.label})" for r in first)
-        raise UsageError(f"{baseline} holds {len(first)} runs; name one as the baseline: {choices}")
-    rest: dict[tuple[str, str], LoadedRun] = {}
-    for name in others:
-        for run in _runs(name, folder):
-            rest.setdefault((run.source, run.hash), run)
-    if len(rest) > 1:  # a folder of runs may hold the baseline too
-        rest.pop((first[0].source, first[0].hash), None)
-    a, *runs = labelled([*first, *rest.values()])
-    return a, runs
-
-
-def _runs(name: str, folder: Path) -> list[LoadedRun]:
-    """What the user means by a name: run folders, a recorded baseline, or one run of either."""
-    from ..results import recorded_baselines
-    from ..results.loading import load_runs
-
-    if Path(name).is_dir():
-        return load_runs([name])
-    whole, colon, digest = name.rpartition(":")
-    if not colon or Path(name).is_file():
-        return recorded_baselines.read(recorded_baselines.find(name, folder))
-    runs = _runs(whole, folder)
-    chosen = [r for r in runs if digest and r.hash.startswith(digest)]
-    if len(chosen) != 1:
-        raise unknown_name(f"one run of {whole}", digest, [r.hash for r in runs])
-    return chosen
 
 
 def _show(
@@ -154,90 +113,60 @@ def _show(
     points: float | None,
     left_out: Sequence[str],
     judged: Sequence[Comparison],
+    everything: bool,
 ) -> None:
     from rich.text import Text
 
+    from .. import render
+    from ..comparison import headline
+    from ..comparison.tables import comparison_tables
     from ..console.progress import Display
-    from ..results.labels import shared_options
+    from ..documents import Document
+    from ..results.labels import shared_options, unsaid_options
 
     display = Display()
-    for comparison in found:
-        display.show(lambda width, c=comparison: _table(c))  # type: ignore[misc]
-    for reason in left_out:
-        display.show(lambda width, line=f"not compared: {reason}": Text(line, style="yellow"))  # type: ignore[misc]
-    for method, options in shared_options([found[0].baseline, *(c.run for c in found)]).items():
-        line = f"every {method} here: {options}"
-        display.show(lambda width, line=line: Text(line, style="dim"))  # type: ignore[misc]
-    display.show(lambda width: _legend(found[0]))
+    runs = [found[0].baseline, *(c.run for c in found)]
+    told = [f"every {method} here: {options}" for method, options in shared_options(runs).items()]
+    told += [f"{label} with {options}" for label, options in unsaid_options(runs).items()]
+    tables = comparison_tables(found, told)
+    if everything:
+        tables = [replace(table, folded=False) for table in tables]
+    document = Document(
+        "comparison",
+        "Comparison",
+        tables,
+        notes=[f"not compared: {reason}" for reason in left_out],
+        answers=headline(runs, (found, [])).answers(),
+    )
+    display.show(lambda width: render.as_terminal([document], width, compact=not everything))
+    for line, style in _gate(found, worse, points, judged):
+        display.show(lambda width, line=line, style=style: Text(line, style=style))  # type: ignore[misc]
+    if not everything:
+        display.show(
+            lambda width: Text("every data set and column, and how it was tested: --all", style="dim")
+        )
+
+
+def _gate(
+    found: Sequence[Comparison],
+    worse: Sequence[tuple[Comparison, Row]],
+    points: float | None,
+    judged: Sequence[Comparison],
+) -> Iterator[tuple[str, str]]:
+    """What ``--fail-if-worse`` came to, in lines with their styles."""
+    from ..comparison.headline import signed
+
     for comparison, row in worse:
-        line = f"{comparison.run.label} is worse on {row.name}: {_points(row.difference)} points of 100"
-        display.show(lambda width, line=line: Text(line, style="red"))  # type: ignore[misc]
+        yield (
+            f"{comparison.run.label} is worse on {row.name}: {signed(100 * row.difference)} points of 100",
+            "red",
+        )
     if points is None:
         return
     if any(r.finished_a < r.planned_a or r.finished_b < r.planned_b for c in found for r in c.rows):
-        display.show(lambda width: Text("this gate counts samples that failed as wrong", style="yellow"))
+        yield "this gate counts samples that failed as wrong", "yellow"
     if not worse:
-        display.show(lambda width: Text(f"no run is significantly worse by more than {points:g} points"))
+        yield f"no run is significantly worse by more than {points:g} points", ""
     blind = [f"{c.run.label} on {r.name}" for c in judged for r in c.deciding() if r.p_adjusted is None]
     if blind:  # a gate that cannot see must not look like one that saw nothing
-        line = f"too few samples to notice if it were worse: {', '.join(blind)}"
-        display.show(lambda width: Text(line, style="yellow"))
-
-
-def _table(c: Comparison) -> RenderableType:
-    from rich import box
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
-    title = f"[bold]{escape(c.run.label)}[/bold] against {escape(c.baseline.label)}"
-    table: Table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("task", overflow="fold")
-    for head in ("n", "A", "B", f"B - A [{100 * c.level:g} %]", "wins-losses", "p", "p Holm"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("B is")
-    for r in c.rows:
-        colour = COLOURS.get(r.verdict)
-        table.add_row(
-            escape(r.name) + (f" ({escape(r.metric)})" if r.metric != "score" and not r.members else ""),
-            str(r.n) if r.whole else f"{r.n} of {r.planned_a}/{r.planned_b}",
-            f"{100 * r.mean_a:.1f}",
-            f"{100 * r.mean_b:.1f}",
-            _points(r.difference) + _interval(r),
-            f"{r.wins}-{r.losses}",
-            _p(r.p),
-            _p(r.p_adjusted),
-            f"[{colour}]{r.verdict}[/{colour}]" if colour else r.verdict,
-        )
-    notes = [Text(f"note: {each}", style="yellow") for each in c.caveats]
-    return Group(title, table, *notes)
-
-
-def _legend(c: Comparison) -> RenderableType:
-    from rich.text import Text
-
-    tests = f"{c.tests} test{'s' * (c.tests != 1)}" if c.tests else "no test: every row has too few samples"
-    return Text(
-        "paired on sample ids; interval: what the row's test would not reject, corrected as its p is; p: McNemar's "
-        f"exact test for scores of 0 and 1, else sign flips ({c.resamples:,} drawn where there are too many to try "
-        f"all), corrected by Holm over {tests}; p Holm < {1 - c.level:g} is better or worse, else indistinguishable",
-        style="dim",
-    )
-
-
-def _points(difference: float) -> str:
-    shown = f"{100 * difference:+.1f}"
-    return "0.0" if shown in ("+0.0", "-0.0") else shown
-
-
-def _interval(r: Row) -> str:
-    if r.interval is None:
-        return " [–]"
-    return f" [{_points(r.interval[0])}, {_points(r.interval[1])}]"
-
-
-def _p(p: float | None) -> str:
-    if p is None:
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+        yield f"too few samples to notice if it were worse: {', '.join(blind)}", "yellow"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..contracts.task import Task
     from ..registry import Plugin
 
-KINDS = ("methods", "tasks", "recipes", "models")
+KINDS = ("methods", "tasks", "recipes", "reports", "suites", "models")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,10 +23,11 @@ KINDS = ("methods", "tasks", "recipes", "models")
 @json_flag("them")
 @quiet_flag
 def list_(kind: str, as_json: bool) -> None:
-    """List methods, tasks, recipes or models with their options."""
+    """List methods, tasks, recipes, reports, suites or models with their options."""
     from ._main import complain
 
-    rows = {"methods": methods, "tasks": tasks, "recipes": recipes, "models": models}[kind]()
+    found = {"methods": methods, "tasks": tasks, "recipes": recipes, "reports": reports, "suites": suites}
+    rows = {**found, "models": models}[kind]()
     for row in rows:
         if "broken" in row:
             complain(row["broken"], 0)
@@ -127,6 +128,26 @@ def recipes() -> list[dict[str, Any]]:
     )
 
 
+def reports() -> list[dict[str, Any]]:
+    """A row for each report of ``harness report --kind``."""
+    from .. import registry
+    from .._util import entry_points
+
+    return _rows(
+        entry_points.claims("reports"), registry.report, lambda plugin: {"flag": "option ", "notes": []}
+    )
+
+
+def suites() -> list[dict[str, Any]]:
+    """A row for each suite of ``harness reproduce``."""
+    from ..suites import document
+
+    return [
+        {"name": name, "description": str(document.read(path).content["title"]), "options": []}
+        for name, path in document.names().items()
+    ]
+
+
 def _rows(
     names: Iterable[str], find: Callable[[str], Any], facts: Callable[[Any], dict[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -143,7 +164,14 @@ def _rows(
             continue
         cls: Any = plugin.cls
         common: dict[str, Any] = {"name": name, "description": first_line(cls), "origin": plugin.origin}
-        rows.append({**common, "version": cls.version, **facts(plugin), "options": describe(cls.Options)})
+        rows.append(
+            {
+                **common,
+                "version": getattr(cls, "version", None),
+                **facts(plugin),
+                "options": describe(cls.Options),
+            }
+        )
     return rows
 
 

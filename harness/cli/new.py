@@ -23,7 +23,7 @@ from ._scaffold import KINDS
 @json_flag("the files written")
 @quiet_flag
 def new(kind: str, name: str, out: Path, as_json: bool) -> None:
-    """Write a small package with a method or a task of your own: it installs, is listed, and runs at once.
+    """Write a small package with a method, a task or a report of your own: it installs, is listed, and runs at once.
 
     Nothing is written over.
     """
@@ -37,9 +37,9 @@ def new(kind: str, name: str, out: Path, as_json: bool) -> None:
         return
     for path in files:
         say(f"wrote {path}")
-    wanted = f"--method {called.name}" if kind == "method" else f"--method plain --task {called.name}"
-    subject = called.name if kind == "method" else f"--task {called.name}"
-    say(
-        f"next:\n  pip install -e {folder}\n  harness check {subject}\n  harness run {wanted} --limit 3\n"
-        f"then edit {folder / (called.module + '.py')}"
-    )
+    tries = {
+        "method": f"harness check {called.name}\n  harness run --method {called.name} --limit 3",
+        "task": f"harness check --task {called.name}\n  harness run --method plain --task {called.name} --limit 3",
+        "report": f"harness report runs --kind {called.name}",
+    }[kind]
+    say(f"next:\n  pip install -e {folder}\n  {tries}\nthen edit {folder / (called.module + '.py')}")

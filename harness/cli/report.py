@@ -9,27 +9,35 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from .._util.files import write_whole
-from .._version import __version__
 from ..console.quiet import QUIET
-from ..errors import UsageError, unknown_name
+from ..errors import UsageError
 from ._output import json_flag, quiet_flag, say, stdout
 
 if TYPE_CHECKING:
-    from ..contracts.report import Report
     from ..contracts.run import LoadedRun
     from ..documents.document import Document
     from ..documents.tables import Table
 
-DEFAULT = ("scores", "cost", "comparison")
-EVERYTHING = ("scores", "comparison", "cost", "lengths", "grid", "failures", "samples")
-"""What the page holds unless ``--kind`` says otherwise, in its order."""
-FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
+DEFAULT = ("headline", "scores", "cost", "comparison")
+"""As in `harness.comparison.reporting`, which would take time to import for a line of help."""
+FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html", "pdf")
+
+MORE = "every column and data set, and how the numbers were made: --all; as a page: --out report.html"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("paths", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--kind", "kinds", multiple=True, help=f"Report, repeatable (default {', '.join(DEFAULT)}; html: all)."
+    "--kind",
+    "kinds",
+    multiple=True,
+    help=f"Report, repeatable (default {', '.join(DEFAULT)}; html and --all: every one installed).",
+)
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="On a terminal: every report, every column, and how the numbers were made.",
 )
 @click.option(
     "--format",
@@ -54,6 +62,7 @@ FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
 def report(
     paths: tuple[Path, ...],
     kinds: tuple[str, ...],
+    everything: bool,
     form: str | None,
     out: Path | None,
     baseline: str | None,
@@ -68,6 +77,7 @@ def report(
     RUN is a run's folder or a folder of runs (default `runs`). Every run is compared with the first; those of a
     folder go by method and options, and the first is `plain` where there is one.
     """
+    from ..comparison import reporting
     from ..results.loading import load_runs
     from ..results.merging import merged
 
@@ -76,19 +86,25 @@ def report(
             "--json prints JSON; for a file say --out NAME.json, and leave --json and --format out"
         )
     chosen = "json" if as_json else form or _by_name(out)
-    names = kinds or (EVERYTHING if chosen == "html" else DEFAULT)
-    makers = _reports(names, published)
+    whole = everything or chosen in ("html", "pdf")
+    usual = reporting.SHORT if chosen == "terminal" else reporting.DEFAULT
+    names = kinds or (
+        reporting.installed(reporting.EVERYTHING, others=True) if whole else reporting.installed(usual)
+    )
+    makers = reporting.makers(names, published)
     loaded = load_runs(list(paths) or [Path("runs")])
     if record is not None:
         _record(loaded, record)
-    runs = _first(merged(loaded), baseline)
+    runs = reporting.first(merged(loaded), baseline)
     documents = [document for maker in makers if not (document := maker.build(runs)).empty]
-    _write(documents, runs, chosen, out, title or _title(runs), force)
+    compact = not everything and out is None
+    _write(documents, runs, chosen, out, title or reporting.title(runs), force, compact)
 
 
 def _by_name(out: Path | None) -> str:
     """The format that a file's name asks for."""
     endings = {".html": "html", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
+    endings[".pdf"] = "pdf"
     if out is None or out.suffix in ("", ".txt"):
         return "terminal"
     if out.suffix not in endings:
@@ -97,40 +113,6 @@ def _by_name(out: Path | None) -> str:
             f"--out {out}: there is no format of that ending; use one of {known}, or say --format"
         )
     return endings[out.suffix]
-
-
-def _first(runs: list[LoadedRun], baseline: str | None) -> list[LoadedRun]:
-    """The runs with the one that is asked for at their head. Raises UsageError if there is no such one, or several."""
-    if baseline is None:
-        return runs
-    for fits in (
-        [r for r in runs if r.label == baseline],
-        [r for r in runs if r.hash.startswith(baseline)],
-        [r for r in runs if r.method == baseline],
-    ):
-        if len(fits) == 1:
-            return [fits[0], *(r for r in runs if r is not fits[0])]
-        if fits:
-            choices = ", ".join(f"{r.hash} ({r.label})" for r in fits)
-            raise UsageError(f"--baseline {baseline} fits {len(fits)} runs; name one: {choices}")
-    raise unknown_name("run to compare with (--baseline)", baseline, [r.label for r in runs])
-
-
-def _reports(names: Sequence[str], published: str | None) -> list[Report]:
-    """The reports asked for, their options checked."""
-    from .. import registry
-
-    found = []
-    taken = False
-    for name in dict.fromkeys(names):
-        cls = registry.report(name).cls
-        takes = "published" in cls.Options.model_fields
-        taken |= takes
-        given = {"published": published} if takes and published else {}
-        found.append(cls(cls.Options.parse(given, f"report {name}")))
-    if published and not taken:
-        raise UsageError(f"--published is for the scores; add --kind scores to {', '.join(names)}")
-    return found
 
 
 def _record(runs: Sequence[LoadedRun], name: str) -> None:
@@ -142,17 +124,6 @@ def _record(runs: Sequence[LoadedRun], name: str) -> None:
         say(f"recorded in {path}", err=True)
 
 
-def _title(runs: Sequence[LoadedRun]) -> str:
-    """Methods and models, or how many there are."""
-    methods = list(dict.fromkeys(run.method for run in runs))
-    models = list(dict.fromkeys(run.model for run in runs))
-    shown = [
-        ", ".join(each) if len(each) <= 4 else f"{len(each)} {what}"
-        for each, what in ((methods, "methods"), (models, "models"))
-    ]
-    return " on ".join(shown)
-
-
 def _write(
     documents: Sequence[Document],
     runs: Sequence[LoadedRun],
@@ -160,24 +131,34 @@ def _write(
     out: Path | None,
     title: str,
     force: bool,
+    compact: bool,
 ) -> None:
     """Print the reports, or write them to `out`."""
     from .. import render
+    from ..comparison import reporting
 
     if form == "terminal" and out is None:
+        from rich.text import Text
+
         from ..console.progress import Display
 
-        Display().show(lambda width: render.as_terminal(documents, width))
+        display = Display()
+        display.show(lambda width: render.as_terminal(documents, width, compact=compact))
+        if compact:
+            display.show(lambda width: Text(MORE, style="dim"))
         return
     if form == "csv":
         _write_csv(render.tables(documents), out, force)
+        return
+    if form == "pdf":
+        _write_pdf(documents, runs, out, title, force)
         return
     text = {
         "terminal": lambda: _as_text(documents),
         "markdown": lambda: render.as_markdown(documents, title),
         "latex": lambda: render.as_latex(documents),
         "json": lambda: render.as_json(documents, title),
-        "html": lambda: render.as_html(documents, title, *_frame(runs)),
+        "html": lambda: render.as_html(documents, title, *reporting.frame(runs)),
     }[form]()
     if out is None:
         click.echo(text, nl=False, file=stdout())
@@ -186,19 +167,20 @@ def _write(
     say(f"written to {out}")
 
 
-def _frame(runs: Sequence[LoadedRun]) -> tuple[list[str], str]:
-    """What stands above and below a page: how much was measured, and by what."""
-    ok, asked = sum(run.n_ok for run in runs), sum(run.planned for run in runs)
-    counted = f"{ok:,} of {asked:,} samples finished" if asked >= ok else f"{ok:,} samples finished"
-    tasks = dict.fromkeys(task.name for run in runs for task in run.tasks)
-    words = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((len(runs), "run"), (len(tasks), "task"))]
-    lede = [f"{' over '.join(words)}; {counted}."]
-    if len(runs) > 1:
-        lede.append(f"Every comparison is with the first run, {runs[0].label}, on the samples both finished.")
-    return (
-        lede,
-        f"Made by harness report (long-context-harness {__version__}) from the records of the runs alone.",
-    )
+def _write_pdf(
+    documents: Sequence[Document], runs: Sequence[LoadedRun], out: Path | None, title: str, force: bool
+) -> None:
+    from .. import render
+    from ..comparison import reporting
+    from ..render.pdf import browser, pdf
+
+    if out is None:
+        raise UsageError("a PDF is written to a file: say --out NAME.pdf")
+    browser()  # before any work
+    _check_free(out, force)
+    content = pdf(render.as_html(documents, title, *reporting.frame(runs)))
+    _save(out, content, force)
+    say(f"written to {out}")
 
 
 def _as_text(documents: Sequence[Document]) -> str:
@@ -234,10 +216,14 @@ def _write_csv(tables: Sequence[Table], out: Path | None, force: bool) -> None:
     say(f"written to {out}")
 
 
-def _save(path: Path, text: str, force: bool) -> None:
-    """Write a file, whole or not at all. Raises UsageError for one that is there, or that cannot be written."""
+def _check_free(path: Path, force: bool) -> None:
     if path.exists() and not force:
         raise UsageError(f"{path} is there already; choose another --out, or say --force")
+
+
+def _save(path: Path, text: str | bytes, force: bool) -> None:
+    """Write a file, whole or not at all. Raises UsageError for one that is there, or that cannot be written."""
+    _check_free(path, force)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)

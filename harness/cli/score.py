@@ -34,15 +34,20 @@ def score(file: Path, drop_thoughts: bool, as_json: bool) -> None:
         emit({"scores": result.scores, "tasks": means, "thoughts": result.thoughts})
         return
 
-    from rich.console import Console
-    from rich.table import Table
+    from ..console.progress import Display
+    from ..documents import Cell, Column, Row, Table
+    from ..render.terminal import table
 
-    table = Table("task")
-    table.add_column("n", justify="right")
-    table.add_column("score", justify="right")
-    for task, n in result.counts().items():
-        table.add_row(task, str(n), f"{means[task]:.2f}")
-    Console().print(table)
+    columns = [
+        Column("task", "task", kind="name"),
+        Column("n", "n", format=",d"),
+        Column("score", "score", format=".2f"),
+    ]
+    rows = [
+        Row({"task": Cell(task), "n": Cell(n), "score": Cell(means[task])})
+        for task, n in result.counts().items()
+    ]
+    Display().show(lambda width: table(Table("scores", "Scores × 100", columns, rows), width, compact=True))
     if result.thoughts:
         rule = (
             "only what follows them was scored" if drop_thoughts else "scored with the answer, as officially"

@@ -1,8 +1,14 @@
 """Whether a run is better or worse than another, sample by sample."""
 
 from .averages import PLAIN_MEAN, average_weights
+from .headline import Finding, Headline, headline
 from .ranking import unbeaten
 from .rows import Comparison, Row
-from .verdicts import compare, compare_many
+from .verdicts import compare, compare_all, compare_many
 
-__all__ = ["PLAIN_MEAN", "Comparison", "Row", "average_weights", "compare", "compare_many", "unbeaten"]
+# fmt: off
+__all__ = [
+    "PLAIN_MEAN", "Comparison", "Finding", "Headline", "Row", "average_weights", "compare", "compare_all",
+    "compare_many", "headline", "unbeaten",
+]
+# fmt: on

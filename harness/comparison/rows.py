@@ -10,6 +10,8 @@ from ..contracts.run import LoadedRun
 
 Verdict = Literal["better", "worse", "indistinguishable", "too few samples to tell"]
 TOO_FEW: Verdict = "too few samples to tell"
+TELLING = 0.2
+"""The difference of scores, 0..1, that `Row.samples_needed` is about."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Row:
         What the tasks of a family have in common: ``longbench``.
     members
         Of an average: the tasks it is over. Empty for a task.
+    weights
+        What each of the members, or the task, counts in the means.
     metric
         The score that is compared.
     n
@@ -55,13 +59,17 @@ class Row:
         ``too few samples to tell``, if even a difference on the same side in every sample could not be
         significant in a table of so many rows. Such rows are no tests, and are left out of the correction
         (`harness.stats.paired.tarone`).
-    span
-        The interval of the difference at any level; no part of the JSON.
+    samples_needed
+        Samples that would tell a true difference of `TELLING` in this table with a chance of 80 %, judging by how
+        far the differences spread (see `harness.stats.power`); None where that is not known.
+    span, need
+        The interval of the difference at any level, and the samples needed at any; no part of the JSON.
     """
 
     name: str
     family: str
     members: tuple[str, ...]
+    weights: tuple[float, ...]
     metric: str
     n: int
     planned_a: int
@@ -82,9 +90,16 @@ class Row:
     p_mcnemar: float | None
     p_adjusted: float | None = None
     verdict: Verdict = TOO_FEW
+    samples_needed: int | None = None
     span: Callable[[float], tuple[float, float] | None] = field(
         default=lambda level: None, repr=False, compare=False
     )
+    need: Callable[[float], int | None] = field(default=lambda alpha: None, repr=False, compare=False)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that the row is over: its members, or itself."""
+        return self.members or (self.name,)
 
     @property
     def p(self) -> float:
@@ -149,5 +164,7 @@ class Comparison:
             for role, run in (("baseline", self.baseline), ("run", self.run))
         }
         settings = {"level": self.level, "resamples": self.resamples, "seed": self.seed, "tests": self.tests}
-        rows = [{**{n: v for n, v in vars(r).items() if n != "span"}, "p": r.p} for r in self.rows]
+        rows = [
+            {**{n: v for n, v in vars(r).items() if n not in ("span", "need")}, "p": r.p} for r in self.rows
+        ]
         return {**runs, **settings, "caveats": list(self.caveats), "rows": rows}

@@ -15,9 +15,10 @@ from ..contracts.run import LoadedRun
 from ..errors import UsageError
 from ..stats.bootstrap import RESAMPLES
 from ..stats.paired import contributions, difference_interval, holm, mcnemar, sign_flips, smallest_p, tarone
+from ..stats.power import samples_needed
 from .averages import average_weights
 from .pairing import Pairs, caveats, common, nothing_common, pair_up, with_failures
-from .rows import Comparison, Row, Verdict
+from .rows import TELLING, Comparison, Row, Verdict
 
 
 def compare(
@@ -103,6 +104,34 @@ def comparable(
     return kept, reasons
 
 
+def compare_all(
+    baseline: LoadedRun,
+    runs: Sequence[LoadedRun],
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    *,
+    tasks: Sequence[str] = (),
+    metric: str | None = None,
+) -> tuple[list[Comparison], list[str]]:
+    """`compare_many` over the runs that can be compared, and why each of the others cannot.
+
+    A run with nothing in common with the baseline so does not hide the rest.
+
+    Raises
+    ------
+    UsageError
+        If none can.
+    """
+    try:
+        return compare_many(baseline, runs, level, resamples, seed, tasks=tasks, metric=metric), []
+    except UsageError:
+        kept, reasons = comparable(baseline, runs, tasks=tasks, metric=metric)
+        if not kept:
+            raise
+        return compare_many(baseline, kept, level, resamples, seed, tasks=tasks, metric=metric), reasons
+
+
 def _judged(comparisons: Sequence[Comparison], level: float) -> list[Comparison]:
     """Verdicts, after Holm's correction over all rows that could be significant at all."""
     alpha = round(1 - level, 12)  # 1 - 0.95 is a little more than 0.05
@@ -113,6 +142,7 @@ def _judged(comparisons: Sequence[Comparison], level: float) -> list[Comparison]
 
     def judged(row: Row) -> Row:
         p = adjusted.get(id(row))
+        row = replace(row, samples_needed=row.need(alpha / max(1, len(tests))))
         if p is None:
             return row
         verdict: Verdict = "indistinguishable"
@@ -168,10 +198,12 @@ def _row(
         for side in ([p.a for p in strata], [p.b for p in strata])
     ]
     signs = np.sign(np.concatenate(differences))
+    binary = all(score in (0.0, 1.0) for p in strata for side in (p.a, p.b) for score in side)
     return Row(
         name=name,
         family=family,
         members=members,
+        weights=tuple(weights),
         metric=strata[0].metric,
         n=sum(len(p.a) for p in strata),
         planned_a=sum(p.planned[0] for p in strata),
@@ -191,6 +223,7 @@ def _row(
         exact=flips.exact,
         p_mcnemar=p_mcnemar,
         span=lambda level: difference_interval(differences, weights, level, how.resamples, how.seed),
+        need=lambda alpha: samples_needed(differences, TELLING, weights, binary=binary, alpha=alpha),
     )
 
 

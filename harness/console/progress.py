@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,16 +10,27 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from .quiet import QUIET
 from .safe_text import Visible, visible
 
 if TYPE_CHECKING:
-    from ..contracts.record import SampleRecord
+    from ..contracts.record import Key, SampleRecord
 
 LOGGED = 20.0
 """Seconds between two lines on progress where there is no terminal for a bar."""
+
+PIPE = 180
+"""Columns where there is no terminal, unless the environment's COLUMNS says how many."""
 
 
 class Display:
@@ -32,6 +44,7 @@ class Display:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
             disable=self.quiet or not self.console.is_terminal,
@@ -59,13 +72,15 @@ class Display:
             self.progress.remove_task(row)
 
     def show(self, make: Callable[[int], RenderableType], *, copied: bool = False) -> None:
-        """Print a result, made for the width there is, to standard output; a file or pipe gets a wide one.
+        """Print a result, made for the width there is, to standard output.
+
+        A file or pipe is as wide as COLUMNS says, or else wide.
 
         What is meant to be `copied` keeps its lines whole: a command broken in two would be two commands.
         """
         console = Console()
-        if not console.is_terminal:
-            console = Console(width=180)
+        if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+            console = Console(width=PIPE)
         console.print(Visible(make(console.width)), soft_wrap=copied)
 
 
@@ -78,12 +93,59 @@ class RunDisplay(Display):
         self._tokens: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
         self._told = time.monotonic()
+        self._now: TaskID | None = None
+        self._sample, self._doing, self._since = "", "reading", time.monotonic()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        # From the first second on: reading the model and the prompts may take a while.
+        self._now = self.progress.add_task("preparing", total=None, rate="")
+        return self
 
     def start(self, totals: dict[str, int], done: dict[str, int]) -> None:
         for task, total in totals.items():
             self._rows[task] = self.progress.add_task(
                 escape(visible(task)), total=total, completed=done[task], rate=""
             )
+        if self._now is not None:
+            self.progress.remove_task(self._now)
+            self._now = None
+
+    def begin(self, keys: list[Key]) -> None:
+        """These samples are asked next, together."""
+        if not keys:
+            return
+        task, name = keys[0]
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        self._sample, self._since = f"{task}, {name}{more}", time.monotonic()
+        self._say("reading")
+
+    def phase(self, name: str) -> None:
+        """Where the present sample is: see `harness.contracts.phases`."""
+        self._say(DOING.get(name, name))
+
+    def step(self, done: int, total: int, unit: str) -> None:
+        """How far the phase is."""
+        self._say(
+            f"{self._doing.partition(' ')[0]} {min(done + 1, total):,} of {total:,} {unit}", done, total
+        )
+
+    def _say(self, doing: str, done: int | None = None, total: int | None = None) -> None:
+        """Show it: in a bar of its own, and in a log now and then."""
+        self._doing = doing
+        taken = time.monotonic() - self._since
+        left = f", {taken / done * (total - done):,.0f} s left" if done and total and taken > 1 else ""
+        line = f"{self._sample}: {doing}"
+        if self.console.is_terminal:
+            if self._now is None:
+                self._now = self.progress.add_task("", total=None, rate="")
+            self.progress.update(
+                self._now, description=escape(visible(line)), completed=done or 0, total=total, rate=left[2:]
+            )
+        elif time.monotonic() - self._told >= LOGGED:
+            self._told = time.monotonic()
+            words = f"{line}, {taken:,.0f} s so far{left}"
+            self.console.print(escape(visible(words)), highlight=False, soft_wrap=True)
 
     def sample(self, task: str, record: SampleRecord) -> None:
         tokens = (record.prompt_tokens or 0) + (record.new_tokens or 0)
@@ -96,6 +158,9 @@ class RunDisplay(Display):
             row = next(r for r in self.progress.tasks if r.id == self._rows[task])
             line = f"{task}: {row.completed:.0f} of {row.total or 0:.0f} samples, {rate:,.0f} tokens/s"
             self.console.print(escape(visible(line)), highlight=False, soft_wrap=True)
+
+
+DOING = {"compress": "compressing", "prefill": "reading", "decode": "answering"}
 
 
 class FitDisplay(Display):

@@ -157,6 +157,7 @@ def notes(summary: dict[str, Any], plan: RunPlan) -> list[RenderableType]:
     for reason in dict.fromkeys(plan.unavailable.values()):
         names = ", ".join(name for name, why in plan.unavailable.items() if why == reason)
         lines.append(Text(f"note: not asked: {names}: {reason}", style="yellow"))
+    lines += [Text(f"note: {line}", style="yellow") for line in plan.data_notes]
     for r in summary["tasks"]:
         if r["shared"]:
             saved = f"{r['saved_seconds']:,.1f} s saved"

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..stats.bootstrap import confidence_interval
 from .phases import PHASES
 from .record import Key, SampleRecord
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
+
+    from ..documents.tables import Table
 
 
 UNDONE = {
@@ -47,7 +51,7 @@ class RunTask:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedRun:
     """One run: its facts and its records. A recorded baseline comes as the same thing, without the answers.
 
@@ -68,6 +72,11 @@ class LoadedRun:
     records: Mapping[Key, SampleRecord]
     source: str
     label: str
+
+    def __repr__(self) -> str:
+        tasks = f"{len(self.tasks)} task{'s' * (len(self.tasks) != 1)}"
+        counted = f"{self.n_ok:,} of {self.planned:,} samples"
+        return f"<LoadedRun {self.label!r} on {self.model}: {counted} of {tasks}, {self.status}>"
 
     @property
     def hash(self) -> str:
@@ -212,8 +221,52 @@ class LoadedRun:
         return LoadedRuns([self]).to_pandas()
 
 
+MOST = 20
+"""Runs that are named when many are printed."""
+
+
 class LoadedRuns(list[LoadedRun]):
     """Runs that were read together: a list, and one data frame."""
+
+    def __repr__(self) -> str:
+        return (
+            "["
+            + ",\n ".join(map(repr, self[:MOST]))
+            + (f",\n … {len(self) - MOST} more" * (len(self) > MOST))
+            + "]"
+        )
+
+    def scores(self) -> Table:
+        """A row for each run, a column for each task: its main score × 100 with its interval, and what finished."""
+        from ..documents.tables import Cell, Column, Row, Table
+
+        tasks = list(dict.fromkeys(t.name for run in self for t in run.tasks))
+        columns = [Column("run", "run", kind="name"), *(Column(name, name) for name in tasks)]
+        rows = []
+        for run in self:
+            cells = {"run": Cell(run.label)}
+            for task in run.tasks:
+                found = [float(r.scores[task.metric]) for r in run.of_task(task.name).values() if r.finished]
+                bounds = confidence_interval(found)
+                cells[task.name] = Cell(
+                    100 * sum(found) / len(found) if found else None,
+                    None if bounds is None else (100 * bounds[0], 100 * bounds[1]),
+                    n_ok=len(found),
+                    n=task.planned,
+                )
+            rows.append(Row(cells))
+        return Table("scores", "Scores × 100: means over the finished samples", columns, rows)
+
+    def _repr_html_(self) -> str:
+        from ..render.fragment import table
+
+        return table(self.scores())
+
+    def plot(self) -> Figure:
+        """Scores with their intervals, a group for each task, drawn with matplotlib."""
+        from ..render.matplotlib import scores
+
+        return scores(self.scores())
 
     def to_pandas(self) -> pandas.DataFrame:
         """The samples of all runs, a row each, ``run`` being the run's label (columns: `LoadedRun.rows`)."""

@@ -1,12 +1,14 @@
 """Tables and figures as data: what reports make, before any format."""
 
-from .document import Document, SampleView
-from .figures import Axis, HeatMap, Lines, Point, Scatter, Series, Stretch, Strip
+from .browser import BrowsedAnswer, BrowsedSample, Browser
+from .document import Answer, Document, SampleView
+from .figures import Axis, Difference, Forest, HeatMap, Lines, Point, Scatter, Series, Stretch, Strip
 from .tables import Cell, Column, Mark, Row, Table
 
 # fmt: off
 __all__ = [
-    "Axis", "Cell", "Column", "Document", "HeatMap", "Lines", "Mark", "Point", "Row", "SampleView",
-    "Scatter", "Series", "Stretch", "Strip", "Table",
+    "Answer", "Axis", "BrowsedAnswer", "BrowsedSample", "Browser", "Cell", "Column", "Difference", "Document",
+    "Forest", "HeatMap", "Lines", "Mark", "Point", "Row", "SampleView", "Scatter", "Series", "Stretch", "Strip",
+    "Table",
 ]
 # fmt: on

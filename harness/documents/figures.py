@@ -139,7 +139,28 @@ class Strip:
         return next((i for i, s in enumerate(self.stretches) if s.start <= self.answer < s.end), None)
 
 
-Figure = Scatter | Lines | HeatMap | Strip
+@dataclass(frozen=True)
+class Difference:
+    """A line of a forest: a run's difference to the baseline in points, its interval, what is told, of how many."""
+
+    label: str
+    value: float
+    interval: Interval
+    told: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Paired differences with their intervals, a group for each task; to the right of 0 is better."""
+
+    name: str
+    title: str
+    description: str
+    groups: Sequence[tuple[str, Sequence[Difference]]]
+
+
+Figure = Scatter | Lines | HeatMap | Strip | Forest
 
 
 def positive(values: Sequence[float]) -> bool:

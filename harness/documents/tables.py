@@ -41,13 +41,14 @@ SYMBOLS: Mapping[Mark, str] = {
     Mark.WARNED: "!",
 }
 """What stands behind a number; the best are set in bold instead."""
+VERDICTS = frozenset((Mark.BETTER, Mark.WORSE, Mark.SAME))
 
 MEANINGS: Mapping[Mark, str] = {
-    Mark.BEST: "bold: not significantly worse than the highest of its column (paired tests, Holm's correction)",
-    Mark.BETTER: "significantly better than the first run (paired test, Holm's correction)",
-    Mark.WORSE: "significantly worse than the first run (paired test, Holm's correction)",
-    Mark.SAME: "indistinguishable from the first run (paired test, Holm's correction)",
-    Mark.SEES_QUESTION: "sees the question while it compresses: not to be ranked with methods that do not",
+    Mark.BEST: "bold: not significantly worse than the highest of its column (Holm)",
+    Mark.BETTER: "significantly better than the baseline (paired test, Holm's correction)",
+    Mark.WORSE: "significantly worse than the baseline (paired test, Holm's correction)",
+    Mark.SAME: "indistinguishable from the baseline (paired test, Holm's correction)",
+    Mark.SEES_QUESTION: "sees the question as it compresses: not to be ranked with those that do not",
     Mark.INCOMPLETE: "not every sample finished: the number is over those that did",
     Mark.DECLARED: "declared by the method, not seen in the model's forward pass",
     Mark.WARNED: "see the note on this run",
@@ -96,6 +97,12 @@ class Cell:
         found = {*self.marks, Mark.INCOMPLETE} if incomplete else self.marks
         return [mark for mark in Mark if mark in found]
 
+    @property
+    def signs(self) -> list[Mark]:
+        """The marks that are shown as a sign: a verdict in words needs none."""
+        words = isinstance(self.value, str)
+        return [m for m in self.all_marks if m in SYMBOLS and not (words and m in VERDICTS)]
+
     def to_json(self) -> dict[str, Any]:
         """What is known, without what is not; `value` always."""
         known: dict[str, Any] = {
@@ -129,6 +136,11 @@ class Column:
         Heading over neighbouring columns of the same group (``Single-Doc QA``).
     intervals
         Whether intervals are shown beside the values; CSV and JSON have them always.
+    detail
+        0: always shown. Of others, those with the larger number are left out first of a narrow terminal.
+    spread
+        Whether the interval belongs to the value even where there is little room: that of a score does, that of a
+        cost does not.
     """
 
     key: str
@@ -138,6 +150,8 @@ class Column:
     format: str = ".1f"
     group: str = ""
     intervals: bool = True
+    detail: int = 0
+    spread: bool = True
 
     @property
     def head(self) -> str:
@@ -195,6 +209,8 @@ class Table:
         Lines a reader must know to believe it: how each average is formed, the data, the truncation, the hash.
     folded
         Whether a page shows it only when asked: a figure shows the same.
+    grouped
+        Key of the name column that the rows' groups say already: formats with groups leave it out.
     """
 
     name: str
@@ -203,11 +219,19 @@ class Table:
     rows: Sequence[Row]
     footers: Sequence[str] = field(default=())
     folded: bool = False
+    grouped: str = ""
+
+    @property
+    def ungrouped(self) -> list[Column]:
+        """The columns but the one that the groups say."""
+        return [c for c in self.columns if c.key != self.grouped]
 
     def legend(self) -> list[str]:
         """A line for each mark that occurs, and one for published values if there are any."""
         cells = [row.cell(column) for row in self.rows for column in self.columns]
-        used = {mark for cell in cells for mark in cell.all_marks}
+        used = {mark for cell in cells for mark in cell.signs} | {
+            Mark.BEST for cell in cells if Mark.BEST in cell.marks
+        }
         lines = [
             f"{SYMBOLS[mark]} {MEANINGS[mark]}" if mark in SYMBOLS else MEANINGS[mark]
             for mark in Mark
@@ -247,7 +271,7 @@ class Table:
 
 def symbols(cell: Cell) -> str:
     """The signs of a cell's marks, in the order of `Mark`."""
-    return "".join(SYMBOLS[mark] for mark in cell.all_marks if mark in SYMBOLS)
+    return "".join(SYMBOLS[mark] for mark in cell.signs)
 
 
 def plain_text(column: Column, cell: Cell) -> str:

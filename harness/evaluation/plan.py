@@ -36,6 +36,8 @@ class RunPlan:
         Those that will be asked.
     unavailable
         Members of groups that cannot be asked here, and why. One that was asked for by its own name is an error.
+    data_notes
+        What the tasks say of their data: rows that differ in number from the published ones.
     """
 
     settings: RunSettings
@@ -47,6 +49,7 @@ class RunPlan:
     identity: dict[str, Any]
     folder: RunFolder
     unavailable: dict[str, str] = field(default_factory=dict)
+    data_notes: list[str] = field(default_factory=list)
 
 
 def plan_run(
@@ -95,7 +98,8 @@ def plan_run(
     adapter = adapters.resolve(settings.adapter, method.default_adapter)
     if adapter is not None:
         method.load(adapter)
-    samples, unavailable = collect_samples(tasks, method, settings, note)
+    told: list[str] = []
+    samples, unavailable = collect_samples(tasks, method, settings, told.append)
     identity = _identity(settings, method, tasks, adapter)
     if any(
         p.questions for p in samples
@@ -106,7 +110,9 @@ def plan_run(
     name = folder_name(settings.method, settings.model, identity)
     asked = [task for task in tasks if task.name not in unavailable]
     folder = RunFolder(settings.out / name)
-    return RunPlan(settings, model, method, plugin.origin, asked, samples, identity, folder, unavailable)
+    return RunPlan(
+        settings, model, method, plugin.origin, asked, samples, identity, folder, unavailable, told
+    )
 
 
 def _made(plugin: registry.Plugin[Method], model: LanguageModel, options: Options) -> Method:

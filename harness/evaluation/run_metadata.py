@@ -47,6 +47,7 @@ def run_content(plan: RunPlan) -> dict[str, Any]:
         "model": plan.model.facts(),
         "method_facts": plan.method.facts(),
         "unavailable": plan.unavailable,
+        **({"data_notes": plan.data_notes} if plan.data_notes else {}),
         "metrics": {t.name: t.metrics[0] for t in plan.tasks},
         "planned": planned_ids(plan),
         "prompts": {t.name: _prompt_facts(plan, t) for t in plan.tasks},

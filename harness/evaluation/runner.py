@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ..contracts.outputs import Decoding
+from ..contracts.phases import watched_by
 from ..contracts.prompt import TokenizedPrompt
 from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
@@ -44,6 +45,13 @@ class Watcher(Protocol):
     def announce(self, what: str) -> AbstractContextManager[Any]: ...
 
     def sample(self, task: str, record: SampleRecord) -> None: ...
+
+
+@runtime_checkable
+class BatchWatcher(Protocol):
+    """A watcher that is also told which samples are asked next."""
+
+    def begin(self, keys: list[Key]) -> None: ...
 
 
 @dataclass
@@ -106,12 +114,15 @@ def _run_pending(
     """Run batch by batch, writing each record as it comes; returns how many were run."""
     ran = 0
     plan.method.announce = watcher.announce
-    for batch in _with_preparation(plan, pending, watcher):
-        for record in _run(plan, batch, skip=finished):
-            plan.folder.append(record)
-            finished[record.key] = record
-            watcher.sample(record.task, record)
-            ran += 1
+    with watched_by(watcher):
+        for batch in _with_preparation(plan, pending, watcher):
+            if isinstance(watcher, BatchWatcher):
+                watcher.begin([p.key for p in batch.samples if p.key not in finished])
+            for record in _run(plan, batch, skip=finished):
+                plan.folder.append(record)
+                finished[record.key] = record
+                watcher.sample(record.task, record)
+                ran += 1
     return ran
 
 

@@ -32,7 +32,21 @@ def record_head(plan: RunPlan, prepared: PreparedSample) -> SampleRecord:
         prompt_tokens=prepared.tokens,
         truncation=prepared.truncation,
         answer_token=prepared.answer_token,
+        extra={"excerpt": _excerpt(prepared)},
     )
+
+
+EXCERPT = 300
+"""Characters of the question and of either end of the context that a record keeps for people to look at."""
+
+
+def _excerpt(prepared: PreparedSample) -> dict[str, str]:
+    """The question, and how the context begins and ends as the method reads it; no score depends on it."""
+    prompt = prepared.rendered
+    question = (prompt.question or prompt.suffix).strip()
+    context = prompt.context.strip()
+    found = {"question": question[-EXCERPT:], "begin": context[:EXCERPT]}
+    return {**found, "end": context[-EXCERPT:]} if len(context) > EXCERPT else found
 
 
 def _metadata(prepared: PreparedSample) -> dict[str, Any]:

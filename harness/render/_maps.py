@@ -19,10 +19,10 @@ Place = Callable[[float], float]
 """From a token to its place across the paper."""
 
 
-def heat_map(figure: HeatMap) -> str:
+def heat_map(figure: HeatMap, width: float = WIDTH) -> str:
     """Means in coloured cells with their numbers; a cell without samples is empty and says so."""
     left = 16 + max(34.0, CHARACTER * max(map(len, figure.rows)) + 20)
-    wide = min(64.0, (WIDTH - left - 8) / len(figure.columns))
+    wide = min(64.0, (width - left - 8) / len(figure.columns))
     top = 34
     parts = [
         text(left, 12, figure.x.head, "head"),
@@ -46,7 +46,7 @@ def heat_map(figure: HeatMap) -> str:
     bottom = top + TALL * len(figure.rows)
     parts += _key(left, bottom + 18)
     said = f"{figure.description} {_grid_in_words(figure)}"
-    return drawing(figure.name, figure.title, said, bottom + 44, *parts)
+    return drawing(figure.name, figure.title, said, bottom + 44, *parts, width=width)
 
 
 def _cell(figure: HeatMap, i: int, j: int, x: float, y: float, wide: float) -> str:
@@ -86,11 +86,11 @@ def _grid_in_words(figure: HeatMap) -> str:
     )
 
 
-def strip(figure: Strip) -> str:
+def strip(figure: Strip, width: float = WIDTH) -> str:
     """Boxes as wide as the intervals are long: relevance above (if known), ratio below, the answer marked."""
     stretches = figure.stretches
     total = max(s.end for s in stretches)
-    left, right = 76.0, WIDTH - 8.0
+    left, right = (76.0 if width > 500 else 62.0), width - 8.0
 
     def place(token: float) -> float:
         return left + (right - left) * token / total
@@ -104,11 +104,19 @@ def strip(figure: Strip) -> str:
         parts.append(text(left - 8, tops["relevance"] + 17, "relevance", "tick", "end"))
     parts += [_box(s, place, tops["ratio"], *_ratio(s)) for s in stretches]
     parts.append(text(left - 8, tops["ratio"] + 17, "ratio", "tick", "end"))
-    parts += _answer(figure, place, 30.0, bottom)
+    parts += _answer(figure, place, 30.0, bottom, width)
     parts += _tokens(total, place, bottom + 14)
-    parts.append(text(left, bottom + 34, _explained(looked), "note"))
+    explained = _explained(looked) if width > 500 else []
+    for i, line in enumerate(explained):
+        parts.append(text(left, bottom + 34 + 14 * i, line, "note"))
+    height = bottom + 28 + 14 * len(explained)
     return drawing(
-        figure.name, figure.title, f"{figure.description} {_in_words(figure)}", bottom + 42, *parts
+        figure.name,
+        figure.title,
+        f"{figure.description} {_in_words(figure)}",
+        height,
+        *parts,
+        width=width,
     )
 
 
@@ -147,11 +155,11 @@ def _ratio(s: Stretch) -> tuple[float | None, str, str]:
     )
 
 
-def _answer(figure: Strip, place: Place, top: float, bottom: float) -> Iterator[str]:
+def _answer(figure: Strip, place: Place, top: float, bottom: float, width: float) -> Iterator[str]:
     """A marker at the answer's token, and a frame around the interval that holds it."""
     holder = figure.holder()
     if holder is None or figure.answer is None:
-        yield text(WIDTH - 8, 14, "where the answer stands is not known", "note", "end")
+        yield text(width - 8, 14, "where the answer stands is not known", "note", "end")
         return
     s, x = figure.stretches[holder], place(figure.answer)
     dashes = "4 3" if figure.estimated else None
@@ -165,18 +173,20 @@ def _answer(figure: Strip, place: Place, top: float, bottom: float) -> Iterator[
     yield tag("path", {"d": f"M{x:.1f} {top - 3:.1f}l-5 -8h10z", "class": "pointer"})
     words = f"answer {'about ' if figure.estimated else ''}here, token {figure.answer:,}"
     half = CHARACTER * len(words) / 2
-    yield text(min(max(x, half + 4), WIDTH - half - 4), top - 16, words, "label", "middle")
+    yield text(min(max(x, half + 4), width - half - 4), top - 16, words, "label", "middle")
 
 
 def _tokens(total: int, place: Place, y: float) -> Iterator[str]:
-    for i, value in enumerate((0, total / 4, total / 2, 3 * total / 4, total)):
-        anchor = ("start", "middle", "middle", "middle", "end")[i]
-        yield text(place(value), y, f"{value:,.0f}" + (" tokens" if i == 4 else ""), "tick", anchor)
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0) if place(total) - place(0) > 400 else (0.0, 0.5, 1.0)
+    for share in shares:
+        anchor = {0.0: "start", 1.0: "end"}.get(share, "middle")
+        words = f"{share * total:,.0f}" + (" tokens" if share == 1 else "")
+        yield text(place(share * total), y, words, "tick", anchor)
 
 
-def _explained(looked: bool) -> str:
-    above = "Above: standard deviations from the usual, bright is relevant. " if looked else ""
-    return f"{above}Ratio: tokens for one KV entry, bright is kept whole."
+def _explained(looked: bool) -> list[str]:
+    above = "Above: standard deviations from the usual, bright is relevant."
+    return [above] * looked + ["Ratio: tokens for one KV entry, bright is kept whole."]
 
 
 def _in_words(figure: Strip) -> str:

@@ -22,20 +22,24 @@ from ._svg import (
     title,
 )
 
-LEFT, RIGHT, TOP, BOTTOM = 54, WIDTH - 16, 14, 330
+LEFT, TOP, BOTTOM = 54, 14, 330
+MOST = 8
+"""Points from which a legend has the names, where labels would stand on one another."""
+BANDS = 4
+"""Lines up to which intervals are bands; those of more are whiskers side by side."""
 HEIGHT = BOTTOM + 46
 SCORES = (0.0, 100.0)
 
 
-def scatter(figure: Scatter) -> str:
+def scatter(figure: Scatter, width: float = WIDTH) -> str:
     """Points with whiskers and labels, and the frontier as a stepped line."""
-    points = figure.points
+    points, right = figure.points, width - 16
     xs = [v for p in points for v in (p.x, *(p.x_interval or ()))]
     ys = [v for p in points for v in (p.y, *(p.y_interval or ()))]
     log = figure.x.log and min(xs) > 0
-    x = spread(xs, LEFT + 8, RIGHT, log=log, bounds=(0.0, float("inf")))
+    x = spread(xs, LEFT + 8, right, log=log, bounds=(0.0, float("inf")))
     y = spread(ys, BOTTOM, TOP, log=False, bounds=SCORES)
-    parts = [*_axes(x, y, figure.x.head + (" (log)" if log else ""), figure.y.head)]
+    parts = [*_axes(x, y, right, figure.x.head + (" (log)" if log else ""), figure.y.head)]
     frontier = figure.frontier()
     if len(frontier) > 1:
         path = f"M{x(frontier[0].x):.1f} {y(frontier[0].y):.1f}"
@@ -48,32 +52,58 @@ def scatter(figure: Scatter) -> str:
         if p.y_interval:
             taken.append(Box(x(p.x) - 2, y(p.y_interval[1]), x(p.x) + 2, y(p.y_interval[0])))
     taken += [box for a, b in pairwise(frontier) for box in _steps(x(a.x), y(a.y), x(b.x), y(b.y))]
-    room = Box(LEFT, 2, WIDTH, BOTTOM)
+    room = Box(LEFT, 2, width, BOTTOM)
     parts += [part for p in points for part in _whiskers(p, x, y)]
     parts += [
         tag("g", {}, title(_told(p, figure)), mark(i, x(p.x), y(p.y), hollow=p.marked))
         for i, p in enumerate(points)
     ]
-    for i, p in enumerate(points):
-        parts += _label(i, p, x(p.x), y(p.y), taken, room)
-    return drawing(figure.name, figure.title, f"{figure.description} {_all(figure)}", HEIGHT, *parts)
+    legend, drop = _names(points, x, y, taken, room, parts, right)
+    whole = tag("g", {"transform": f"translate(0 {drop:g})"}, *parts) if legend else "".join(parts)
+    said = f"{figure.description} {_all(figure)}"
+    return drawing(figure.name, figure.title, said, HEIGHT + drop, *legend, whole, width=width)
 
 
-def lines(figure: Lines) -> str:
+def _names(
+    points: Sequence[Point],
+    x: Scale,
+    y: Scale,
+    taken: list[Box],
+    room: Box,
+    parts: list[str],
+    right: float,
+) -> tuple[list[str], float]:
+    """A label beside each point; of many, or of a narrow figure, a legend above and its height."""
+    if len(points) <= MOST and right > 500:
+        for i, p in enumerate(points):
+            parts += _label(i, p, x(p.x), y(p.y), taken, room)
+        return [], 0.0
+    named = [(i, p.label + (" †" if p.marked else ""), p.marked) for i, p in enumerate(points)]
+    legend, used = _legend(named, right)
+    return legend, used + 6
+
+
+def lines(figure: Lines, width: float = WIDTH) -> str:
     """A line with marks and a band for each series; the legend above says which is which."""
+    right = width - 16
     named = [
         (i, s.label + (" †" if s.marked else ""), s.marked) for i, s in enumerate(figure.series) if s.points
     ]
-    legend, used = _legend(named)
+    legend, used = _legend(named, right)
     drop = used + 6
     xs = [x for s in figure.series for x, _, _ in s.points]
     ys = [v for s in figure.series for _, y, ci in s.points for v in (y, *(ci or ()))]
     log = figure.x.log and min(xs) > 0 and max(xs) > 4 * min(xs)
-    x = spread(xs, LEFT + 8, RIGHT, log=log, bounds=(0.0, float("inf")))
+    x = spread(xs, LEFT + 8, right, log=log, bounds=(0.0, float("inf")))
     y = spread(ys, BOTTOM, TOP, log=False, bounds=SCORES)
-    parts = list(_axes(x, y, figure.x.head, figure.y.head, figure.ticks))
+    parts = list(_axes(x, y, right, figure.x.head, figure.y.head, figure.ticks))
     for i, series in enumerate(figure.series):
-        parts += _band(i, [(x(a), ci) for a, _, ci in series.points], y)
+        spans = [(x(a), ci) for a, _, ci in series.points]
+        if len(figure.series) <= BANDS:
+            parts += _band(i, spans, y)
+        else:
+            aside = 3.0 * (i - (len(figure.series) - 1) / 2)
+            parts += [part for place, ci in spans for part in _band(i, [(place + aside, ci)], y)]
     for i, series in enumerate(figure.series):
         path = "M" + "L".join(f"{x(a):.1f} {y(b):.1f}" for a, b, _ in series.points)
         parts.append(tag("path", {"d": path, "class": f"line s{i % 8} dash{i % 4}"}))
@@ -81,14 +111,14 @@ def lines(figure: Lines) -> str:
             said = f"{series.label}: {b:.1f}{_bounds(ci)} at {short(a)}"
             parts.append(tag("g", {}, title(said), mark(i, x(a), y(b), hollow=series.marked, size=4)))
     moved = tag("g", {"transform": f"translate(0 {drop})"}, *parts)
-    return drawing(figure.name, figure.title, figure.description, HEIGHT + drop, *legend, moved)
+    return drawing(figure.name, figure.title, figure.description, HEIGHT + drop, *legend, moved, width=width)
 
 
 def _axes(
-    x: Scale, y: Scale, below: str, beside: str, named: Sequence[tuple[float, str]] = ()
+    x: Scale, y: Scale, right: float, below: str, beside: str, named: Sequence[tuple[float, str]] = ()
 ) -> Iterator[str]:
     for value in y.ticks():
-        yield tag("line", {"x1": LEFT, "x2": RIGHT, "y1": y(value), "y2": y(value), "class": "grid"})
+        yield tag("line", {"x1": LEFT, "x2": right, "y1": y(value), "y2": y(value), "class": "grid"})
         yield text(LEFT - 7, y(value) + 4, short(value), "tick", "end")
     until = 0.0
     for value, words in named or [(v, short(v)) for v in x.ticks()]:
@@ -97,8 +127,8 @@ def _axes(
         if place - half > until:  # a tick whose number has no room stands without it
             yield text(place, BOTTOM + 19, words, "tick", "middle")
             until = place + half + 6
-    yield tag("line", {"x1": LEFT, "x2": RIGHT, "y1": BOTTOM, "y2": BOTTOM, "class": "axis"})
-    yield text(RIGHT, BOTTOM + 38, below, "head", "end")
+    yield tag("line", {"x1": LEFT, "x2": right, "y1": BOTTOM, "y2": BOTTOM, "class": "axis"})
+    yield text(right, BOTTOM + 38, below, "head", "end")
     yield text(
         14, (TOP + BOTTOM) / 2, beside, "head", "middle", transform=f"rotate(-90 14 {(TOP + BOTTOM) / 2})"
     )
@@ -128,15 +158,15 @@ def _label(number: int, p: Point, x: float, y: float, taken: list[Box], room: Bo
     yield text(left, base, words, f"label t{number % 8}")
 
 
-def _legend(named: Sequence[tuple[int, str, bool]]) -> tuple[list[str], float]:
+def _legend(named: Sequence[tuple[int, str, bool]], right: float) -> tuple[list[str], float]:
     """Marks with names in as many lines as they need, and the height of them."""
     parts, x, y = [], float(LEFT), 12.0
     for number, words, hollow in named:
-        width = 26 + CHARACTER * len(words)
-        if x > LEFT and x + width > RIGHT:
+        wide = 26 + CHARACTER * len(words)
+        if x > LEFT and x + wide > right:
             x, y = float(LEFT), y + LINE + 3
         parts += [mark(number, x + 6, y - 4, hollow=hollow, size=4), text(x + 16, y, words, "label")]
-        x += width
+        x += wide
     return parts, y
 
 

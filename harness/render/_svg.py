@@ -14,6 +14,8 @@ from html import escape
 from ._text import visible
 
 WIDTH = 640
+NARROW = 340
+"""Width of the same figure as it is drawn for a phone, where text must not be scaled down."""
 CHARACTER = 6.4
 """Width of a character of a label, about, in the drawing's units."""
 LINE = 15
@@ -41,10 +43,12 @@ def title(words: str) -> str:
     return tag("title", {}, escape(visible(words, one_line=True)))
 
 
-def drawing(name: str, heading: str, description: str, height: float, *children: str) -> str:
+def drawing(
+    name: str, heading: str, description: str, height: float, *children: str, width: float = WIDTH
+) -> str:
     """A whole figure, with a title and description for those who do not see it."""
     attributes: dict[str, object] = {
-        "viewBox": f"0 0 {WIDTH} {height:g}",
+        "viewBox": f"0 0 {width:g} {height:g}",
         "role": "img",
         "aria-labelledby": f"{name}-t {name}-d",
         "class": "figure",
@@ -113,6 +117,8 @@ def spread(
     if log:
         factor = max((high / low) ** 0.08, 1.12)
         return Scale(low / factor, high * factor, start, end, True)
+    if high - low < 1e-9 and math.isfinite(bounds[0]) and math.isfinite(bounds[1]):
+        return Scale(bounds[0], bounds[1], start, end)  # all alike, as scores that are all 0: the whole range
     pad = max((high - low) * 0.08, 1e-9 + abs(high) * 0.05, 1e-6)
     low, high = max(low - pad, bounds[0]), min(high + pad, bounds[1])
     return Scale(low, high if high > low else low + 1, start, end)

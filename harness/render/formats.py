@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 FORMATS = ("terminal", "markdown", "latex", "csv", "json", "html")
 
 
-def as_terminal(documents: Iterable[Document], width: int) -> RenderableType:
-    """Tables and notes for a terminal of so many columns; figures are left to the page.
+def as_terminal(documents: Iterable[Document], width: int, *, compact: bool = False) -> RenderableType:
+    """Answers, tables and notes for a terminal of so many columns; figures are left to the page.
 
-    What stands under every table is said once, at the end.
+    What stands under every table is said once, at the end. With `compact` each table is one, in the least room,
+    without those that a page folds and without how its numbers were made; warnings and the meanings of marks stay.
     """
     from rich.console import Group
     from rich.text import Text
@@ -29,12 +30,24 @@ def as_terminal(documents: Iterable[Document], width: int) -> RenderableType:
 
     parts: list[RenderableType] = []
     found = list(documents)
-    common = _common(tables(found))
+    shown = [table for table in tables(found) if not (compact and table.folded)]
+    common = (
+        list(dict.fromkeys(line for t in shown for line in _short_notes(t))) if compact else _common(shown)
+    )
     for document in found:
+        if document.answers:
+            parts += [*terminal.answers(document.answers, width), Text()]
         parts += [Text(visible(note), style="yellow") for note in document.notes]
-        parts += [terminal.table(table, width, leave_out=common) for table in document.tables]
+        for table in document.tables:
+            if table in shown:
+                parts.append(terminal.table(table, width, leave_out=common, compact=compact))
         parts += [Text(_plain(view) + "\n") for view in document.samples]
-    return Group(*parts, *terminal.notes(common))
+    return Group(*parts, *terminal.notes(common, width))
+
+
+def _short_notes(made: Table) -> list[str]:
+    """What a reader of the compact form cannot do without: warnings, and what marks mean."""
+    return [*(line for line in made.footers if line.startswith("! ")), *made.legend()]
 
 
 def _common(found: Sequence[Table]) -> list[str]:
@@ -50,6 +63,7 @@ def as_markdown(documents: Iterable[Document], title: str) -> str:
     for document in documents:
         if document.title != title:
             parts.append(f"## {markdown.escape(document.title)}\n")
+        parts += [markdown.answer(answer) for answer in document.answers]
         parts += [f"{markdown.escape(note)}\n" for note in document.notes]
         parts += [markdown.table(table) for table in document.tables]
         parts += [f"```text\n{_plain(view).replace('```', '` ` `')}\n```\n" for view in document.samples]

@@ -125,7 +125,7 @@ def _cell(column: Column, cell: Cell) -> str:
     main = escape(column.main(cell))
     if Mark.BEST in cell.marks:
         main = rf"\textbf{{{main}}}"
-    parts = [main + "".join(escape(SYMBOLS[m]) for m in cell.all_marks if m in SYMBOLS)]
+    parts = [main + "".join(escape(SYMBOLS[m]) for m in cell.signs)]
     small = [f"[{interval}]"] if (interval := column.interval(cell)) else []
     if published := published_text(column, cell):
         small.append(f"({published})")

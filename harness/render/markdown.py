@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ..documents.document import Answer
 from ..documents.tables import Cell, Column, Mark, Table, plain_text
 from ._text import visible
 
@@ -19,6 +20,12 @@ def table(made: Table, level: int = 3) -> str:
     if notes := made.notes():
         lines += ["", *(f"- {escape(note)}" for note in notes)]
     return "\n".join(lines) + "\n"
+
+
+def answer(made: Answer) -> str:
+    """What was found of one subject, as a list below its name."""
+    lines = [f"- {escape(sentence)}" for _, sentence in made.lines]
+    return "\n".join([f"**{escape(made.subject)}**", "", *lines]) + "\n"
 
 
 def escape(text: str) -> str:

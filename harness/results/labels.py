@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,34 +13,124 @@ if TYPE_CHECKING:
 
 
 def labelled(runs: Sequence[LoadedRun]) -> list[LoadedRun]:
-    """The same runs under labels that tell them apart: ``two_pass alpha=3``.
+    """The same runs under short labels that tell them apart: ``two_pass alpha=3``.
 
     A label is the method, its options that differ between the runs of that method (of a run that is the only
     one of its method: those that were given), and whatever else differs between runs of one name (the model,
-    the truncation rule …). Runs that are alike in all this keep one name if no task is in both, and else end
-    in their hash. What runs of one method have in common is not in their labels: `shared_options` has it.
+    the truncation rule …). Of a label that would be longer than `LONGEST` only as much is kept as tells the runs
+    of that method apart, the same in all of them; values are shortened too. Runs that are alike in all this keep one
+    name if no task is in both, and else differ in an option of a task, or end in their hash. What a label leaves
+    out, `unsaid_options` has.
     """
-    names = [_name(run, [r for r in runs if r.method == run.method]) for run in runs]
+    told = [_options_told(run, [r for r in runs if r.method == run.method]) for run in runs]
+    names = [_joined(run, pairs) for run, pairs in zip(runs, told)]
     alike = {name: [r for r, n in zip(runs, names) if n == name] for name in names}
-    names = [" ".join([n, *_differences(run, alike[n])]) for run, n in zip(runs, names)]
+    told = [[*pairs, *_settings_told(run, alike[n])] for run, pairs, n in zip(runs, told, names)]
+    whole = [_joined(run, pairs) for run, pairs in zip(runs, told)]
+    short = _shortened(runs, told)
     found = []
-    for run, name in zip(runs, names):
-        others = [r for r, n in zip(runs, names) if n == name and r is not run]
-        tasks = {t.name for t in run.tasks}
-        clash = any(tasks & {t.name for t in other.tasks} for other in others)
-        found.append(replace(run, label=f"{name} #{run.hash[:6]}" if clash else name))
-    return found
+    for run, name, label in zip(runs, whole, short):
+        clashes = [o for o, n in zip(runs, whole) if n == name and o is not run and _share(run, o)]
+        own = [word for o in clashes for word in _tasks_told(run, o)][:1]
+        same = [o for o in clashes if _tasks_told(run, o)[:1] == own[:1] and _tasks_told(o, run) == own]
+        if clashes and (not own or same):
+            own = [f"#{run.hash[:6]}"]
+        found.append(replace(run, label=" ".join([label, *own])))
+    return [
+        replace(run, label=f"{run.label} #{run.hash[:6]}")
+        if "#" not in run.label
+        and any(o.label == run.label and _share(run, o) for o in found if o is not run)
+        else run
+        for run in found
+    ]
 
 
-def _name(run: LoadedRun, same_method: Sequence[LoadedRun]) -> str:
+LONGEST = 32
+"""Characters of a label from which it says only what is needed to tell runs apart."""
+VALUE = 18
+"""Characters of a value in a label."""
+Told = tuple[str, str]
+"""A key, and the words about it: ``("alpha", "alpha=3")``."""
+
+
+def _share(run: LoadedRun, other: LoadedRun) -> bool:
+    return bool({t.name for t in run.tasks} & {t.name for t in other.tasks})
+
+
+def _joined(run: LoadedRun, pairs: Sequence[Told]) -> str:
+    return " ".join([run.method, *(words for _, words in pairs)])
+
+
+def _options_told(run: LoadedRun, same_method: Sequence[LoadedRun]) -> list[Told]:
     given = given_options(run)
+    alone = len({other.hash for other in same_method}) == 1
     shown = {
         name: value
         for name, value in run.options.items()
-        if any(other.options.get(name, value) != value for other in same_method)
-        or (name in given and len({other.hash for other in same_method}) == 1)
+        if any(other.options.get(name, value) != value for other in same_method) or (name in given and alone)
     }
-    return " ".join([run.method, *(f"{name}={_short(v)}" for name, v in shown.items() if v is not None)])
+    return [(name, f"{name}={_short(v)}") for name, v in shown.items() if v is not None]
+
+
+def _settings_told(run: LoadedRun, alike: Sequence[LoadedRun]) -> list[Told]:
+    found = []
+    for name in SETTINGS:
+        if len({str(setting(r, name)) for r in alike}) > 1 and not (
+            name == "weights" and len({r.model for r in alike}) > 1
+        ):
+            value = _short(setting(run, name))
+            if name == "adapter" and len({str(setting(r, name)).partition(":") for r in alike}) == len(
+                {str(setting(r, name)).partition(":")[0] for r in alike}
+            ):
+                value = value.partition(":")[0]  # its name is enough
+            found.append((name, WORDS.get(name, f"{name}={{}}").format(value)))
+    return found
+
+
+def _tasks_told(run: LoadedRun, other: LoadedRun) -> list[str]:
+    """Options of tasks in which two runs differ, short ones alone: ``samples=500``."""
+    found = []
+    for task in run.tasks:
+        theirs = other.task(task.name)
+        for name, value in task.options.items():
+            if theirs is not None and theirs.options.get(name) != value and len(_short(value)) < VALUE:
+                found.append(f"{name}={_short(value)}")
+    return found
+
+
+def _shortened(runs: Sequence[LoadedRun], told: Sequence[Sequence[Told]]) -> list[str]:
+    """A label for each run, equal only where all that is told of two runs is."""
+    names = []
+    for run, pairs in zip(runs, told):
+        mine = [p for r, p in zip(runs, told) if r.method == run.method]
+        keys = list(dict.fromkeys(key for each in mine for key, _ in each))
+        if max(len(_joined(run, each)) for each in mine) > LONGEST:
+            keys = _fewest(mine, keys)
+        names.append(" ".join([run.method, *(_cut(words) for key, words in pairs if key in keys)]))
+    whole = [_joined(run, pairs) for run, pairs in zip(runs, told)]
+    return [
+        f"{name} #{run.hash[:6]}" if any(n == name and w != mine for n, w in zip(names, whole)) else name
+        for run, name, mine in zip(runs, names, whole)
+    ]
+
+
+def _fewest(told: Sequence[Sequence[Told]], keys: Sequence[str]) -> list[str]:
+    """The fewest keys that tell apart what all keys do; of options that always change together the first."""
+
+    def apart(chosen: Sequence[str]) -> int:
+        return len({tuple(pair for pair in each if pair[0] in chosen) for each in told})
+
+    kept: list[str] = []
+    while apart(kept) < apart(keys):
+        kept.append(max((k for k in keys if k not in kept), key=lambda k: apart([*kept, k])))
+    return [k for k in keys if k in kept]
+
+
+def _cut(words: str) -> str:
+    key, equals, value = words.rpartition("=")
+    if "/" in value:  # of a path its last part says most
+        value = value.rstrip("/").rpartition("/")[2]
+    return key + equals + (value if len(value) <= VALUE else f"{value[: VALUE - 1]}…")
 
 
 def in_order(runs: Iterable[LoadedRun]) -> list[LoadedRun]:
@@ -91,6 +182,28 @@ def shared_options(runs: Sequence[LoadedRun]) -> dict[str, str]:
     return found
 
 
+def unsaid_options(runs: Sequence[LoadedRun]) -> dict[str, str]:
+    """By label: the options a run was given that neither its label nor `shared_options` says."""
+    shared = shared_options(runs)
+    found = {}
+    for run in runs:
+        said = f" {run.label} {shared.get(run.method, '')} "
+        words = [f"{name}={_short(run.options.get(name))}" for name in given_options(run)]
+        if unsaid := [w for w in words if f" {w} " not in said and not w.endswith("=None")]:
+            found[run.label] = " ".join(unsaid)
+    return found
+
+
+WORDS = {
+    "model": "on {}",
+    "context_length": "window={}",
+    "dtype": "{}",
+    "device": "{}",
+    "protocol": "{}",
+}
+"""How a label says a setting, where not by its own name."""
+
+
 def setting(run: LoadedRun, name: str) -> Any:
     """One of `SETTINGS`, in a form for people."""
     if name == "model":
@@ -102,7 +215,12 @@ def setting(run: LoadedRun, name: str) -> Any:
     if name == "adapter":
         given = run.content["settings"].get("adapter")
         digest = run.identity.get("adapter")
-        return "none" if digest is None else f"{Path(given).name if given else 'shipped'}:{str(digest)[:8]}"
+        if digest is None:
+            return "none"
+        name = Path(given).name if given else "shipped"
+        if re.search(r"-[0-9a-f]{12}$", name):  # a name that was made, not given: the content says more
+            return str(digest)[:8]
+        return f"{name}:{str(digest)[:8]}"
     return run.identity.get(name)
 
 
@@ -123,16 +241,6 @@ SETTINGS = (
     "harness",
 )
 """What two runs of one method and the same options may still differ in, the most telling first."""
-
-
-def _differences(run: LoadedRun, alike: Sequence[LoadedRun]) -> list[str]:
-    found = []
-    for name in SETTINGS:
-        if len({str(setting(r, name)) for r in alike}) > 1 and not (
-            name == "weights" and len({r.model for r in alike}) > 1
-        ):
-            found.append(f"on {run.model}" if name == "model" else f"{name}={_short(setting(run, name))}")
-    return found
 
 
 def _short(value: Any) -> str:

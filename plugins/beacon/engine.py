@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import phase
+from harness.contracts.phases import step
 from harness.inference import KVCache, decode, end_token_ids, feed, moved, stack
 
 from .form import PAPERS_SINKS, PAPERS_START, Start
@@ -92,6 +93,8 @@ class ActivationBeacon:
         states = list(readings)
         done = [0] * len(states)
         while active := [i for i, t in enumerate(tokens) if done[i] < len(t)]:
+            longest = max(active, key=lambda i: len(tokens[i]))
+            step(done[longest] // self.interval, -(-len(tokens[longest]) // self.interval), "intervals")
             chunks = [tokens[i][done[i] : done[i] + self.room(states[i])] for i in active]
             caches, hidden = feed(self.network, [states[i].cache for i in active], chunks)
             for i, cache, chunk, rows in zip(active, caches, chunks, hidden):

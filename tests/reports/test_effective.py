@@ -18,8 +18,7 @@ def test_base_length_and_loss_by_hand():
     found = effective({256.0: scores(0.8), 1024.0: scores(1.0), 4096.0: scores(0.9), 8192.0: scores(0.5)})
     assert (found.base, found.length) == (1.0, 4096)
     assert found.loss == pytest.approx(((0.9 - 1) + (0.5 - 1)) / 2)
-    low, high = found.base_interval
-    assert low <= 1.0 <= high
+    assert found.base_interval[0] < 1.0
     assert found.length_interval[0] <= 4096 <= found.length_interval[1] and found.tested[-1] == 8192
 
 
@@ -35,6 +34,14 @@ def test_without_a_short_length_the_shortest_is_the_base():
 def test_nothing_right_has_no_length_and_no_loss():
     found = effective({500.0: scores(0.0), 4000.0: scores(0.0)})
     assert (found.base, found.length, found.loss, found.loss_interval) == (0, 0, None, None)
+    assert found.base_interval[1] > 0
+
+
+def test_all_right_is_not_known_for_sure():
+    low, high = effective({500.0: [1.0] * 5, 4000.0: [1.0] * 5}).base_interval
+    assert low < 0.95 and high <= 1.0
+    exact = effective({500.0: [0.5, 0.7, 0.6], 4000.0: [0.5, 0.7, 0.6]}).base_interval
+    assert 0.5 <= exact[0] < exact[1] <= 0.7, "other scores are resampled"
 
 
 def test_one_sample_a_length_has_no_interval():

@@ -70,7 +70,8 @@ def test_nothing_is_asked_of_any_network(read):
 
 
 def test_no_style_or_script_but_the_pages_own(read):
-    assert len(read.all("script")) == len(read.all("style")) == 1
+    kinds = [a.get("type") for a in read.all("script")]
+    assert kinds == ["application/json", None] and len(read.all("style")) == 1, "data, and our script"
     for tag, attributes in read.found:
         assert not any(name.startswith("on") or name == "style" for name in attributes), (tag, attributes)
 
@@ -116,22 +117,30 @@ def browser(tmp_path_factory):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 768, 1280])
 def test_a_browser_shows_it_without_complaint(browser, page, width, dark):
     browser.open(page.as_uri(), width, dark=dark)
     assert browser.console == []
     assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
     assert browser.value("document.documentElement.scrollWidth") <= width, "the page itself scrolls sideways"
     sizes = browser.value(
-        "[...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect()).map(b => [b.width, b.height])"
+        f"[...document.querySelectorAll('figure .{'slim' if width < 600 else 'wide'} svg')]"
+        ".filter(s => !s.closest('details:not([open])'))"
+        ".map(s => s.getBoundingClientRect()).map(b => [b.width, b.height])"
     )
     assert len(sizes) >= 8 and all(w > 200 and h > 60 for w, h in sizes)
+    # Of every comparison the verdict is on the screen without scrolling sideways.
+    right = browser.value(
+        "Math.max(...[...document.querySelectorAll('#comparison table')].filter(t => !t.closest('details'))"
+        ".map(t => t.querySelector('tbody tr:not(.group)').cells[1].getBoundingClientRect().right))"
+    )
+    assert right <= width
     paper = browser.value("getComputedStyle(document.body).backgroundColor")
     light = sum(map(int, re.findall(r"\d+", paper)[:3])) > 384
     assert light is not dark
 
 
-ORDER = "[...document.querySelectorAll('#scores tbody tr')].map(r => +r.cells[1].dataset.value)"
+ORDER = "[...document.querySelector('#scores table').querySelectorAll('tbody tr')].map(r => +r.cells[1].dataset.value)"
 HEAD = "document.querySelector('#scores thead tr:last-child').cells[1]"
 
 
@@ -155,3 +164,79 @@ def test_without_scripts_only_sorting_is_missing(browser, page):
     assert browser.value("document.querySelectorAll('thead button').length") == 0
     assert browser.value("document.querySelectorAll('figure svg').length") >= 8
     assert browser.value("document.querySelectorAll('details.sample').length") > 0
+
+
+def test_the_answer_comes_first_then_figures_then_tables(page, read):
+    ids = [a["id"] for tag, a in read.found if tag == "section"]
+    assert ids[:5] == ["answer", "figures", "comparison", "cost", "scores"] and ids[-1] == "samples"
+    text = page.read_text("utf-8")
+    assert "two_pass is better than plain by" in text and "weighted as" not in text
+    assert text.index('id="forest-t"') < text.index("pareto-longbench-kv-t") < text.index("<table")
+
+
+LIST = "[...document.querySelectorAll('.list button')]"
+COUNT = "document.querySelector('.browser .cue').textContent"
+
+
+def pick(browser, number, value):
+    browser.value(
+        f"(() => {{ const s = document.querySelectorAll('.browser select')[{number}]; s.value = '{value}'; "
+        "s.dispatchEvent(new Event('change')); })()"
+    )
+
+
+def test_samples_are_found_and_stand_beside_each_other(browser, page):
+    browser.open(page.as_uri(), 1280)
+    assert browser.value(COUNT) == "129 of 129 samples" and 0 < browser.value(f"{LIST}.length") < 30
+    pick(browser, 0, "14")  # passkey
+    pick(browser, 2, "differ")
+    found = int(browser.value(COUNT).split()[0])
+    assert 0 < found < 45
+    beside = browser.value("[...document.querySelectorAll('.beside > div > b')].map(b => b.textContent)")
+    assert beside == ["plain", "beacon", "two_pass"]
+    before = browser.value("document.querySelector('.chosen h3').textContent")
+    browser.value(f"{LIST}.find(b => b.ariaPressed === 'true').focus()")
+    browser.key("ArrowDown", 40)
+    assert browser.value("document.querySelector('.chosen h3').textContent") != before
+    pick(browser, 0, "")
+    pick(browser, 2, "3")  # failed
+    assert browser.value(COUNT).startswith("1 of")
+    assert "no <b>room</b>" in browser.value("document.querySelector('.beside').textContent")
+    assert browser.console == []
+
+
+def test_fifty_thousand_samples_stay_quick(browser, tmp_path):
+    from harness.documents import BrowsedAnswer, BrowsedSample, Document
+    from harness.documents import Browser as Samples
+    from harness.render import as_html
+
+    answers = [BrowsedAnswer(100.0 * (i % 2), f"answer {i}", "right" if i % 2 else "wrong") for i in range(4)]
+    samples = [
+        BrowsedSample(f"task{i % 5}", f"s{i}", [f"key {i}"], answers, question="Which? " * 10)
+        for i in range(50_000)
+    ]
+    text = as_html([Document("samples", "Samples", browser=Samples(list("abcd"), samples))], "many")
+    assert len(text) < 20_000_000
+    (tmp_path / "many.html").write_text(text, encoding="utf-8")
+    browser.open((tmp_path / "many.html").as_uri(), 1280)
+    assert browser.value(f"{LIST}.length") < 30
+    taken = browser.value(
+        "(() => { const t = performance.now(), s = document.querySelectorAll('.browser select')[0]; s.value = '3'; "
+        "s.dispatchEvent(new Event('change')); return performance.now() - t; })()"
+    )
+    assert browser.value(COUNT) == "10,000 of 50,000 samples" and taken < 1000
+
+
+def test_paper_shows_every_column(browser, page):
+    browser.open(page.as_uri(), 1280)
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    browser.call(
+        "Emulation.setDeviceMetricsOverride", width=718, height=1000, deviceScaleFactor=1, mobile=False
+    )
+    browser.value("dispatchEvent(new Event('beforeprint'))")
+    assert browser.value("document.querySelectorAll('details:not([open])').length") == 0
+    over = browser.value(
+        "[...document.querySelectorAll('table')].filter(t => t.getBoundingClientRect().right > innerWidth + 1).length"
+    )
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert over == 0

@@ -5,10 +5,14 @@ import json
 import pytest
 
 from harness import ScoredSample, UsageError
+from harness.console.run_tables import notes
+from harness.evaluation.plan import plan_run
+from harness.evaluation.run_metadata import run_content
 from harness.tasks.longbench_v2 import LongBenchV2, letter
 from harness.tasks.longbench_v2.prompts import chunks, render
 
 from ..helpers.official import environment, run_on, write_rows
+from ..helpers.running import settings
 
 
 def row(**changes):
@@ -167,3 +171,13 @@ def test_it_runs(tiny_folder, tmp_path):
     assert {record["status"] for record in records.values()} == {"ok"}
     assert records["r2"]["truncation"]["rule"] == "middle-exact" and records["r2"]["truncation"]["truncated"]
     assert set(records["r1"]["scores"]) == {"score", "compensated", "answered"}
+
+
+def test_a_run_says_that_its_rows_are_not_the_published_ones(tiny_folder, tmp_path):
+    write_rows(tmp_path / "longbench_v2.jsonl", row())
+    plan = plan_run(settings(tiny_folder, tmp_path / "out", tasks=("longbench_v2",), data_dir=tmp_path))
+    [line] = plan.data_notes
+    assert "has 1 rows, the published set has 503" in line
+    assert run_content(plan)["data_notes"] == [line]
+    shown = [str(each) for each in notes({"tasks": []}, plan)]
+    assert f"note: {line}" in shown

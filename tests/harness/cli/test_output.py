@@ -189,5 +189,5 @@ def test_nothing_but_ours_is_printed(tiny_folder, tmp_path):
     assert json.loads(out[0]) == json.loads((tmp_path / "adapter" / "adapter.json").read_text())
     assert out[2].startswith(f"plain on {tiny_folder}") and "\nnothing to do: this run is finished" in out[2]
     assert out[3].startswith("passkey, sample 1: ")
-    assert out[4] == '{"scores": [1.0], "tasks": {"passkey": 100.0}}\n'
+    assert out[4] == '{"scores": [1.0], "tasks": {"passkey": 100.0}, "thoughts": 0}\n'
     assert json.loads(out[5])["ok"] is True and out[5].count("\n") == 1

@@ -23,12 +23,16 @@ def runs(tmp_path_factory):
     return out
 
 
-def test_the_default_is_scores_cost_and_comparison_on_the_terminal(runs, monkeypatch, capsys):
+def test_a_terminal_has_the_answer_first_and_the_rest_by_all(runs, monkeypatch, capsys):
     monkeypatch.chdir(runs.parent)
     assert invoke(["report"]) == 0
     shown = capsys.readouterr().out
-    assert "Scores × 100" in shown and "Cost of a sample" in shown and "Compared with plain" in shown
-    assert shown.count("truncation: middle") == 1, "what is under every table is said once"
+    assert shown.splitlines()[1].startswith("  two_pass is better than plain by ")
+    assert "Scores × 100" in shown and "Cost of a sample" in shown and "truncation: middle" not in shown
+    assert invoke(["report", "--all"]) == 0
+    shown = capsys.readouterr().out
+    assert "Compared with plain" in shown and "Failures and truncation" in shown
+    assert "truncation: middle" in shown
 
 
 @pytest.mark.parametrize(
@@ -136,15 +140,14 @@ def test_the_run_that_others_are_compared_with_can_be_named(tmp_path, capsys):
     for method in ("plain", "beacon", "two_pass"):
         make_run(tmp_path / "runs", {"passkey": [1.0] * 8}, method=method)
     words = ["report", str(tmp_path / "runs"), "--kind", "comparison", "--format", "markdown"]
-    assert invoke(words) == 0 and "first run: plain" in capsys.readouterr().out
-    assert (
-        invoke([*words, "--baseline", "two_pass"]) == 0 and "first run: two\\_pass" in capsys.readouterr().out
-    )
+    assert invoke(words) == 0 and "Compared with plain" in capsys.readouterr().out
+    assert invoke([*words, "--baseline", "two_pass"]) == 0
+    assert "Compared with two\\_pass" in capsys.readouterr().out
     assert invoke([*words, "--baseline", "twopass"]) == 2
     assert "did you mean 'two_pass'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["x.pdf", "x.xlsx", "x.htm"])
+@pytest.mark.parametrize("name", ["x.docx", "x.xlsx", "x.htm"])
 def test_an_ending_without_a_format_is_refused(tmp_path, capsys, name):
     make_run(tmp_path / "runs", {"passkey": [1.0] * 8})
     assert invoke(["report", str(tmp_path / "runs"), "--out", str(tmp_path / name)]) == 2

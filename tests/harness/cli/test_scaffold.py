@@ -35,7 +35,7 @@ sys.exit(any(statuses) or pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[
 """Several commands of the harness in one process, and then the package's own tests: torch is imported once."""
 
 
-@pytest.mark.parametrize("kind", _scaffold.KINDS)
+@pytest.mark.parametrize("kind", ["method", "task"])
 def test_what_it_writes_works_at_once(kind, tiny_folder, tmp_path, capsys):
     assert invoke(["new", kind, "keep-ends", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
@@ -88,6 +88,31 @@ def test_what_it_writes_works_at_once(kind, tiny_folder, tmp_path, capsys):
     assert (task["n_ok"], task["n"], task["verified"]) == (2, 2, True)
     assert checked["ok"] and len(checked["checks"]) == 1
     assert " passed" in told.splitlines()[-1], "its own test, which is the whole suite"
+
+
+def test_a_report_it_writes_passes_its_own_test_and_shows_runs(tmp_path, capsys):
+    from ...helpers import making
+
+    files = _scaffold.write("report", "answer-lengths", tmp_path)
+    project, runs = files[0].parent, tmp_path / "runs"
+    making.write_run(runs, "plain", making.grid(0.5, trials=1))
+    facts = project / "harness_answer_lengths-0.1.dist-info"  # what an installation would leave
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: harness-answer-lengths\nVersion: 0.1.0\n")
+    (facts / "entry_points.txt").write_text(
+        "[harness.reports]\nanswer_lengths = harness_answer_lengths:AnswerLengths\n"
+    )
+    commands = [
+        ["list", "reports", "--json"],
+        ["report", str(runs), "--kind", "answer_lengths", "--json"],
+        ["report", str(runs), "--out", str(tmp_path / "page.html")],
+    ]
+    told = outside("-c", COMMANDS, json.dumps(commands), project, site=project, folder=tmp_path)
+    listed = json.loads(told.splitlines()[0])
+    shown = json.loads(told[told.index("{\n") : told.rindex("}\n") + 1])
+    assert any(row["name"] == "answer_lengths" and row["options"] for row in listed["reports"])
+    assert shown["reports"][0]["tables"][0]["rows"][0]["cells"]["run"]["value"] == "plain"
+    assert "How long answers are" in (tmp_path / "page.html").read_text("utf-8"), "by default, as our own"
 
 
 @pytest.mark.parametrize("kind", _scaffold.KINDS)

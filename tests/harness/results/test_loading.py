@@ -9,7 +9,7 @@ import pytest
 
 from harness import UsageError
 from harness.reports._rows import members
-from harness.results.labels import shared_options
+from harness.results.labels import shared_options, unsaid_options
 from harness.results.loading import load_run, load_runs, loaded
 from harness.results.run_folder import RunFolder
 from harness.results.summary import digest
@@ -155,7 +155,7 @@ def test_a_run_from_which_the_question_was_withheld_did_not_see_it(tmp_path):
     ]
     runs = load_runs(both)
     assert [r.sees_question for r in runs] == [True, False]
-    assert [r.label for r in runs] == ["seeing protocol=query-aware", "seeing protocol=query-agnostic"]
+    assert [r.label for r in runs] == ["seeing query-aware", "seeing query-agnostic"]
     assert next(runs[1].rows())["protocol"] == "query-agnostic"
     old = dict(runs[0].content, method={"name": "seeing", "sees_question": True})
     assert loaded(old, [], "an older run").sees_question
@@ -168,6 +168,31 @@ def test_runs_alike_share_a_name_only_where_no_cell_of_a_table_is_taken_twice(tm
     again = make_run(tmp_path, {"passkey": [0.0], "niah": [1.0]})
     found = labels(one, again)
     assert len(set(found)) == 2 and all(label.startswith("plain #") for label in found)
+
+
+def test_long_labels_say_only_what_tells_runs_apart(tmp_path):
+    together = [{"alpha": float(i), "budget": 100 * i, "text": "a" * 40 + str(i), "top": 1} for i in range(3)]
+    paths = [
+        make_run(tmp_path, SCORES, method="two_pass", options=o, given=["alpha", "top"]) for o in together
+    ]
+    runs = load_runs(paths)
+    assert [run.label for run in runs] == ["two_pass alpha=0", "two_pass alpha=1", "two_pass alpha=2"]
+    assert shared_options(runs) == {"two_pass": "top=1"} and not unsaid_options(runs)
+    whole = make_run(tmp_path, SCORES, method="m", options={n: n * 9 for n in "abc"}, given=["a", "b", "c"])
+    [run] = load_runs(whole)
+    assert run.label == "m" and unsaid_options([run]) == {"m": "a=aaaaaaaaa b=bbbbbbbbb c=ccccccccc"}
+
+
+def test_no_two_runs_share_a_label_by_being_shortened(tmp_path):
+    long = "folder/" + "x" * 30
+    paths = [make_run(tmp_path, SCORES, options={"file": long + end}) for end in "abc"]
+    found = labels(*paths)
+    assert len(set(found)) == 3 and all(len(label) < 45 for label in found)
+
+
+def test_options_of_tasks_tell_runs_apart_before_hashes_do(tmp_path):
+    paths = [make_run(tmp_path, SCORES, task_options={"passkey": {"samples": n}}) for n in (1, 500)]
+    assert labels(*paths) == ["plain samples=1", "plain samples=500"]
 
 
 # --- rows

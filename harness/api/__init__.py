@@ -1,0 +1,20 @@
+"""The verbs of the command line as functions: the same names, the same defaults, the same runs."""
+
+from ._run import Run, Runs, run
+from ._shown import Comparisons, Shown
+from ._verbs import check, compare, fit, report, reproduce, score, synth
+
+__all__ = [
+    "Comparisons",
+    "Run",
+    "Runs",
+    "Shown",
+    "check",
+    "compare",
+    "fit",
+    "report",
+    "reproduce",
+    "run",
+    "score",
+    "synth",
+]

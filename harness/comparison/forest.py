@@ -1,0 +1,32 @@
+"""Comparisons as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..documents.figures import Difference, Forest
+from .rows import Comparison
+
+MOST = 60
+"""Lines of a figure, from which only the rows that speak for a family are shown."""
+
+
+def forest(found: Sequence[Comparison]) -> Forest:
+    """Every run's difference to the baseline on each task; of many only on each family's average."""
+    whole = sum(len(c.rows) for c in found) <= MOST
+    groups: dict[str, list[Difference]] = {}
+    for made in found:
+        deciding = made.deciding()
+        for row in made.rows if whole else deciding:
+            told = row.verdict if row.verdict in ("better", "worse") else "cannot be told"
+            bounds = None if row.interval is None else (100 * row.interval[0], 100 * row.interval[1])
+            groups.setdefault(row.name, []).append(
+                Difference(made.run.label, 100 * row.difference, bounds, told, row.n)
+            )
+    return Forest(
+        "forest",
+        f"Differences to {found[0].baseline.label}",
+        "Paired differences with their intervals, corrected for the number of rows; to the right of 0 the run is "
+        "better. An interval that holds 0 cannot be told from no difference.",
+        list(groups.items()),
+    )
