@@ -93,16 +93,13 @@ def _devices() -> Iterator[dict[str, Any]]:
 
 def _memory() -> dict[str, int | None]:
     """Bytes of the machine's memory; what is free is known on Linux only."""
+    from ..inference import memory
+
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, ValueError):
         return {"total": None, "free": None}
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return {"total": total, "free": None}
-    free = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-    return {"total": total, "free": int(free[1]) * 1024 if free else None}
+    return {"total": total, "free": memory.free("cpu")}
 
 
 def _existing(folder: Path) -> Path:

@@ -22,6 +22,11 @@ def names(group: str) -> Callable[[click.Context, click.Parameter, str], list[st
     return complete
 
 
+def batch_size(context: click.Context, param: click.Parameter, value: str) -> int | str:
+    """What ``--batch-size`` was given: a whole number, or ``auto``."""
+    return "auto" if value == "auto" else int(click.INT(value, param, context))
+
+
 class MethodCommand(click.RichCommand):
     """A verb with ``--method``: whatever that names adds its options as flags.
 

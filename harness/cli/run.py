@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from ..errors import UsageError
-from ._flags import MethodCommand, chosen, names
+from ._flags import MethodCommand, batch_size, chosen, names
 from ._output import emit, json_flag, quiet_flag
 from ._suites import carry_out, suite_flags, typed
 
@@ -66,7 +66,14 @@ class RunCommand(MethodCommand):
 @click.option("--seed", type=int, default=42, show_default=True, help="Seed of the tasks' samples.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
-@click.option("--batch-size", type=int, default=1, show_default=True, help="Samples run together.")
+@click.option(
+    "--batch-size",
+    metavar="INTEGER|auto",
+    callback=batch_size,
+    default="1",
+    show_default=True,
+    help="Samples run together; auto: as many of like length as there is memory for, the longest first.",
+)
 @click.option(
     "--query-agnostic",
     is_flag=True,
@@ -93,6 +100,9 @@ class RunCommand(MethodCommand):
 @click.option(
     "--join", is_flag=True, help="Share the run's samples with other processes started with --join."
 )
+@click.option("--engine", default="local", show_default=True, help="local, or ray: workers on many devices.")
+@click.option("--workers", type=int, help="Of --engine ray, at most so many. [default: one for each device]")
+@click.option("--address", metavar="HOST:PORT", help="Of --engine ray, a cluster. [default: this machine]")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
 )

@@ -178,7 +178,7 @@ def notes(summary: dict[str, Any], plan: RunPlan) -> list[RenderableType]:
                     f"note: {r['task']}: {what}; the score is over the {r['n_ok']} that finished", style="red"
                 )
             )
-    if plan.settings.batch_size > 1 or plan.model.dtype != "float32":
+    if plan.settings.batch_size != 1 or plan.model.dtype != "float32":
         asked = f"batch size {plan.settings.batch_size}, {plan.model.dtype}, {plan.model.device}"
         lines.append(
             Text(f"note: answered with {asked}; another of these may change some answers", style="dim")

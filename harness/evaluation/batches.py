@@ -23,13 +23,23 @@ class SampleBatch:
 
 
 def sample_batches(
-    method: Method, samples: Sequence[PreparedSample], batch_size: int, share: bool
+    method: Method,
+    samples: Sequence[PreparedSample],
+    batch_size: int,
+    share: bool,
+    longest_first: bool = False,
 ) -> Iterator[SampleBatch]:
     """Put samples of one task together, always in the same way whatever has been finished already.
 
     Questions over one context form a group where the method can serve them from one state without any answer
     being another than it would be alone. All others form batches of up to `batch_size` with one decoding.
+
+    `longest_first` sorts by kind and length before: rows of a batch are then of nearly equal length, and a batch too
+    large for the memory comes first.
     """
+    if longest_first:
+        places = {kind: place for place, kind in enumerate(dict.fromkeys(map(_kind, samples)))}
+        samples = sorted(samples, key=lambda p: (places[_kind(p)], -p.tokens))
     groups: dict[Any, list[PreparedSample]] = {}
     if share and method.shares_contexts:
         for prepared in (p for p in samples if not p.questions):

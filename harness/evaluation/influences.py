@@ -73,6 +73,7 @@ INFLUENCES: tuple[Influence, ...] = (
     _flag("--offline", NO, "whether to fetch; what was fetched is covered"),
     _flag("--sample-timeout", NO, "a sample that takes longer fails, and is run again"),
     _flag("--join", NO, "whoever asks a sample; the number of threads may differ (below)"),
+    _flag("--engine, --workers, --address", NO, "whoever asks a sample, as with --join"),
     _flag("--out", NO, "a place"),
     _flag("--plugin", YES, "the text of the file, and of the modules beside it that it imports"),
     _flag("--trust-remote-code", YES, "itself"),

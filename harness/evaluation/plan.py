@@ -22,6 +22,7 @@ from ..models.model import LanguageModel
 from ..options import Options
 from ..prompts.truncation import AUTO, RULES
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
+from .batch_limit import BatchLimit
 from .samples import PreparedSample, collect_samples
 from .settings import RunSettings, by_protocol, check_values
 
@@ -36,6 +37,8 @@ class RunPlan:
         Those that will be asked.
     unavailable
         Members of groups that cannot be asked here, and why. One that was asked for by its own name is an error.
+    known
+        What only those know who ran samples, where others did: ``method_facts`` and ``model``.
     data_notes
         What the tasks say of their data: rows that differ in number from the published ones.
     """
@@ -48,7 +51,9 @@ class RunPlan:
     samples: list[PreparedSample]
     identity: dict[str, Any]
     folder: RunFolder
+    batches: BatchLimit
     unavailable: dict[str, str] = field(default_factory=dict)
+    known: dict[str, Any] = field(default_factory=dict)
     data_notes: list[str] = field(default_factory=list)
 
 
@@ -110,8 +115,19 @@ def plan_run(
     name = folder_name(settings.method, settings.model, identity)
     asked = [task for task in tasks if task.name not in unavailable]
     folder = RunFolder(settings.out / name)
+    limit = BatchLimit(settings.batch_size, model)
     return RunPlan(
-        settings, model, method, plugin.origin, asked, samples, identity, folder, unavailable, told
+        settings,
+        model,
+        method,
+        plugin.origin,
+        asked,
+        samples,
+        identity,
+        folder,
+        limit,
+        unavailable,
+        data_notes=told,
     )
 
 
@@ -130,7 +146,7 @@ def _made(plugin: registry.Plugin[Method], model: LanguageModel, options: Option
         ) from error
 
 
-def method_identity(name: str, method: Method, adapter: Path | None, batch_size: int) -> dict[str, Any]:
+def method_identity(name: str, method: Method, adapter: Path | None, batch_size: int | str) -> dict[str, Any]:
     """Everything about a method and its model that can change an answer, whoever asks."""
     model = method.model
     return {
@@ -166,8 +182,8 @@ def _identity(
     return {
         "schema": SCHEMA,
         **method_identity(settings.method, method, adapter, settings.batch_size),
-        "limit": settings.limit if settings.batch_size > 1 else None,
-        "share": settings.share if settings.batch_size > 1 else None,
+        "limit": settings.limit if settings.batch_size != 1 else None,
+        "share": settings.share if settings.batch_size != 1 else None,
         "query_agnostic": method.sees_question and method.query_agnostic,
         "truncate": _rule(settings, tasks),
         "max_context": settings.max_context,

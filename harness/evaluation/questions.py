@@ -51,7 +51,7 @@ def answer_questions(plan: RunPlan, prepared: PreparedSample) -> Answers:
     if prepared.sample.turns == "own":
         return Answers(_in_turn(prepared, plan.model, ask), shared)
     outputs: list[MeasuredOutput] = []
-    for batch in _batches(prepared.questions, plan.settings.batch_size):
+    for batch in _batches(prepared.questions, plan.batches.rows(prepared.tokens)):
         outputs += ask(batch)
     return Answers(outputs, shared)
 

@@ -8,31 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from ..contracts.outputs import Decoding
 from ..contracts.phases import watched_by
-from ..contracts.prompt import TokenizedPrompt
 from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
 from ..results.run_folder import RunFolder, earlier_environments
 from ..results.shared_run_folder import SharedRunFolder
 from ..results.summary import digest, summarise
-from .apart import apart
+from .asking import prepare_task, run_batch
 from .batches import SampleBatch, sample_batches
 from .cores import share
-from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from, prepared_for
 from .plan import RunPlan, plan_run
-from .questions import answer_questions, several_answered
+from .ray_pool import ray_pool
 from .run_metadata import dump_prompts, planned_ids, run_content
-from .sample_record import answered, failed, record_head
-from .samples import PreparedSample, writable
-from .second_call import followed_up
+from .sample_record import record_head
 from .settings import RunSettings
-from .timeouts import limited
+from .workers import expectations, share_out
 
 
 class Watcher(Protocol):
@@ -114,16 +110,38 @@ def _run_pending(
     """Run batch by batch, writing each record as it comes; returns how many were run."""
     ran = 0
     plan.method.announce = watcher.announce
-    with watched_by(watcher):
+    with (
+        watched_by(watcher),
+        plan.folder.syncing_behind(),
+        contextlib.closing(_answers(plan, pending, finished, watcher)) as answers,
+    ):
+        for record in answers:
+            plan.folder.append(record)
+            finished[record.key] = record
+            watcher.sample(record.task, record)
+            ran += 1
+    return ran
+
+
+def _answers(
+    plan: RunPlan, pending: list[SampleBatch], finished: Mapping[Key, SampleRecord], watcher: Watcher
+) -> Generator[SampleRecord, None, None]:
+    """Records of what is missing, by this process or by workers."""
+    if plan.settings.engine == "local":
         for batch in _with_preparation(plan, pending, watcher):
             if isinstance(watcher, BatchWatcher):
                 watcher.begin([p.key for p in batch.samples if p.key not in finished])
-            for record in _run(plan, batch, skip=finished):
-                plan.folder.append(record)
-                finished[record.key] = record
-                watcher.sample(record.task, record)
-                ran += 1
-    return ran
+            yield from run_batch(plan, batch, skip=finished)
+        return
+    kind, _, plugin = plan.method_origin.partition(" ")
+    file = str(Path(plugin).resolve()) if kind == "file" else None
+    with ray_pool(plan.settings, plan.model.device, file, expectations(plan)) as pool:
+        watcher.note(f"{pool.size} workers load {plan.model.name}")
+        for record in share_out(plan, pool, pending):
+            if record.key not in finished:
+                yield record
+    order = [p.key for batch in _batches(plan) for p in batch.samples]
+    plan.folder.put_in_order(order)
 
 
 @contextmanager
@@ -151,7 +169,7 @@ def _conclude(plan: RunPlan, content: Mapping[str, Any], finished: dict[Key, Sam
     with plan.folder.leaving():
         summed = _summed(plan, finished)
         status = "finished" if not summed["summary"]["total"]["failed"] else "finished with failures"
-        end = {"method_facts": plan.method.facts(), "model": plan.model.facts(), **summed}
+        end = {"method_facts": plan.method.facts(), "model": plan.model.facts(), **plan.known, **summed}
         plan.folder.write_run({**content, "status": status, **end})
     return dict(summed["summary"])
 
@@ -209,7 +227,9 @@ def _batches(plan: RunPlan) -> Iterator[SampleBatch]:
     """What is asked in one go, task by task."""
     for task in plan.tasks:
         mine = [p for p in plan.samples if p.task is task]
-        yield from sample_batches(plan.method, mine, plan.settings.batch_size, plan.settings.share)
+        yield from sample_batches(
+            plan.method, mine, plan.batches.most, plan.settings.share, plan.batches.automatic
+        )
 
 
 def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watcher) -> Iterator[SampleBatch]:
@@ -222,114 +242,11 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
         mine = [b for b in batches if b.samples[0].task is task]
         if not mine:
             continue
-        groups: dict[Decoding, list[TokenizedPrompt]] = {}
-        for prepared in plan.samples:
-            if prepared.task is task:
-                for asked in prepared.each:
-                    groups.setdefault(asked.decoding, []).append(asked.tokenized(plan.model))
-        for decoding, prompts in groups.items():
-            apart(plan.method.prepare, prepared_for(plan.method, prompts), decoding)
-        del groups
+        prepare_task(plan, task)
         for batch in plan.folder.claimed(mine):
             if plan.settings.join:
                 share(plan.folder.workers(), plan.model.device)
             yield batch
-
-
-def _run(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord]) -> Iterator[SampleRecord]:
-    """Records of a batch's or a group's unfinished samples, as they are answered."""
-    if batch.samples[0].questions:
-        yield _run_questions(plan, batch.samples[0])
-        return
-    if not batch.shared:
-        yield from _run_batch(plan, batch.samples, skip)
-        return
-    size = plan.settings.batch_size
-    chunks = [batch.samples[i : i + size] for i in range(0, len(batch.samples), size)]
-    chunks = [chunk for chunk in chunks if any(p.key not in skip for p in chunk)]
-    shared: SharedContext | None = None
-    # What goes wrong here each sample, asked alone, says itself.
-    with contextlib.suppress(Exception), _in_time(plan, len(batch.samples)):
-        shared = compress_once(plan.method, [p for chunk in chunks for p in chunk])
-    if shared is None:
-        _release(plan)
-    for chunk in chunks:
-        yield from _run_batch(plan, chunk, skip, shared)
-
-
-def _run_questions(plan: RunPlan, prepared: PreparedSample) -> SampleRecord:
-    """The record of a sample with several questions; one that fails is the failure of the sample."""
-    head = record_head(plan, prepared)
-    try:
-        with _in_time(plan, len(prepared.questions)):
-            record = several_answered(head, prepared, answer_questions(plan, prepared))
-        writable(record.to_json())
-    except MeasurementError:
-        raise
-    except Exception as error:
-        failure = failed(head, error)
-    else:
-        return record
-    _release(plan)
-    return failure
-
-
-def _run_batch(
-    plan: RunPlan,
-    batch: list[PreparedSample],
-    skip: Mapping[Key, SampleRecord],
-    shared: SharedContext | None = None,
-) -> list[SampleRecord]:
-    """Records of a batch's unfinished samples. What fails is tried again sample by sample, sharing nothing."""
-    try:
-        with _in_time(plan, len(batch)):
-            outputs = (
-                generate(plan.method, batch) if shared is None else generate_from(plan.method, shared, batch)
-            )
-    except MeasurementError:
-        raise
-    except Exception as error:
-        failure = failed(record_head(plan, batch[0]), error)
-    else:
-        return [_record(plan, p, output) for p, output in zip(batch, outputs) if p.key not in skip]
-    # Only out here is the error gone, and with it the frames that hold what had filled the memory.
-    if len(batch) == 1 and shared is None:
-        return [failure]
-    _release(plan)
-    records = []
-    for prepared in batch:
-        if prepared.key not in skip:
-            records += _run_batch(plan, [prepared], skip)
-    return records
-
-
-def _record(plan: RunPlan, prepared: PreparedSample, output: MeasuredOutput) -> SampleRecord:
-    """The record of an answered sample. What cannot be scored or written down is a failure of that sample."""
-    head = record_head(plan, prepared)
-    try:
-        with _in_time(plan, 1):  # a second call or a score may hang as well
-            record = answered(head, prepared, followed_up(plan, prepared, output))
-        writable(record.to_json())
-    except MeasurementError:
-        raise
-    except Exception as error:
-        return failed(head, error)
-    return record
-
-
-def _in_time(plan: RunPlan, samples: int) -> AbstractContextManager[None]:
-    """The time that so many samples have together, if it is limited."""
-    seconds = plan.settings.sample_timeout
-    return limited(seconds and seconds * samples, plan.model.network)
-
-
-def _release(plan: RunPlan) -> None:
-    """Give cached device memory back before a sample is tried again alone."""
-    if plan.model.device.startswith("cuda"):
-        import torch
-
-        with contextlib.suppress(RuntimeError):
-            torch.cuda.empty_cache()
 
 
 __all__ = ["RunPlan", "RunResult", "RunSettings", "execute", "plan_run"]

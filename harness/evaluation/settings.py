@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import UsageError
 from ..prompts.truncation import AUTO, RULES
-from . import timeouts
+from . import engines, timeouts
+from .batch_limit import AUTO as BY_MEMORY
 
 MOST = 2**40
 """Of samples and tokens: more than there will be anywhere, and a number that all of Python takes."""
@@ -36,7 +37,7 @@ class RunSettings:
     seed: int = 42
     dtype: str = "auto"
     device: str = "auto"
-    batch_size: int = 1
+    batch_size: int | Literal["auto"] = 1
     query_agnostic: bool = False
     protocol: str = "auto"
     share: bool = True  # False: protocol "before", as it was called
@@ -44,6 +45,9 @@ class RunSettings:
     offline: bool = False
     sample_timeout: float | None = None  # seconds
     join: bool = False
+    engine: str = "local"
+    workers: int | None = None  # None: one for each device
+    address: str | None = None  # None: this machine
     out: Path = Path("runs")
     trust_remote_code: bool = False
     allow_unused_weights: bool = False
@@ -74,9 +78,11 @@ def check_values(settings: RunSettings) -> None:
         )
     if settings.truncate not in (*RULES, AUTO):
         raise UsageError(f"--truncate {settings.truncate}: choose from {', '.join(RULES)}")
+    if isinstance(settings.batch_size, str) and settings.batch_size != BY_MEMORY:
+        raise UsageError(f"--batch-size {settings.batch_size}: give a number of samples, or auto")
     for flag, value in (
         ("limit", settings.limit),
-        ("batch-size", settings.batch_size),
+        ("batch-size", None if settings.batch_size == BY_MEMORY else settings.batch_size),
         ("max-context", settings.max_context),
     ):
         if value is not None and value < 1:
@@ -86,3 +92,4 @@ def check_values(settings: RunSettings) -> None:
     if not -(2**63) <= settings.seed < 2**63:
         raise UsageError(f"--seed {settings.seed}: must fit in 64 bits")
     timeouts.check(settings.sample_timeout)
+    engines.check(settings.engine, settings.workers, settings.address, settings.join)

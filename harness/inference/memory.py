@@ -1,8 +1,23 @@
-"""Peak memory of a device or of this process."""
+"""Memory of a device or of this process: the most that was taken, and what is free."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+
+def free(device: str) -> int | None:
+    """Bytes of a device's memory, or of the machine's, that can be had now; None if that is not known here."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None
 
 
 def reset_peak(device: str) -> bool:

@@ -230,7 +230,6 @@ def observe(network: Any, device: str, batch: int | None = None) -> Iterator[Met
     witness = Witness(network)
     meter = Meter(device, batch, witness=witness)
     hooks = _watch(network, meter, witness)
-    witness.begin()
     token = _current.set(meter)
     fresh = reset_peak(device)
     try:

@@ -7,15 +7,14 @@ device: what is noted stays there until `Witness.steps` is asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import repeat
-from operator import contains, itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ..models import attention
+from .closed_pass import ClosedPasses, hanging, modules_of
 from .tensors import lists, version, visible
 
 if TYPE_CHECKING:
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 
 TOP = 8
 """Tokens of the largest logits that are kept: the choice, what ties with it, and end tokens that were not allowed."""
-
-LOOK_EACH = 8
-"""Of passes of one token the first and each so many-th after it is watched module by module: it slows a pass down."""
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 @dataclass
@@ -106,12 +100,12 @@ class Witness:
     def __init__(self, network: Any) -> None:
         self._heads: list[tuple[_Pass | None, Any, Any, Any, int | None]] = []
         self._now: _Pass | None = None
-        modules = list(network.modules()) if hasattr(network, "modules") else []
+        modules = modules_of(network)
         self._own = {id(module) for module in modules}
         self._states = [vars(module) for module in modules]
-        self._narrow = 0
-        self._look: Callable[[bool], None] = lambda on: None
         self._hung = 0
+        self._closed = ClosedPasses(getattr(network, "config", None), modules)
+        self._everywhere: Any = None
         self._foreign: dict[str, None] = {}
         self._layers = _attending(network)
 
@@ -122,13 +116,17 @@ class Witness:
 
     def begin(self) -> None:
         """What hangs on the model from now on was not there before."""
-        self._hung = self._hanging()
+        self._hung = hanging(self._states)
 
-    def _hanging(self) -> int:
-        hooks = (map(itemgetter(name), self._states) for name in _HOOKS)
-        return sum(sum(map(len, each)) for each in hooks) + sum(
-            map(contains, self._states, repeat("forward"))
-        )
+    def listen(self, on: bool) -> None:
+        """Hear of every module that runs, or no longer."""
+        from torch.nn.modules.module import register_module_forward_pre_hook
+
+        if on and self._everywhere is None:
+            self._everywhere = register_module_forward_pre_hook(lambda module, args: self.ran(module))
+        elif not on and self._everywhere is not None:
+            self._everywhere.remove()
+            self._everywhere = None
 
     def before(self, kwargs: dict[str, Any]) -> None:
         """A pass of the base model begins."""
@@ -139,11 +137,11 @@ class Witness:
             return
         self.forget()
         width, batch = int(shape[1]), int(shape[0])
-        hooked = self._hanging() != self._hung
+        hooked = hanging(self._states) != self._hung
         # A copy: what a method hands over it may change afterwards.
         self._now = _Pass(None if ids is None else ids[:, -1].clone(), width, batch, hooked)
-        self._narrow = 0 if width > 1 else self._narrow + 1
-        self._look(width > 1 or hooked or self._narrow % LOOK_EACH == 1)
+        if not hooked and self._closed.closed(kwargs):
+            self.listen(False)  # until the pass is over
 
     def attended(self, layer: int, key: Tensor, mask: Tensor | None) -> None:
         """A layer attends to `key`."""
@@ -164,7 +162,6 @@ class Witness:
 
     def after(self, output: Any) -> None:
         """The pass is over."""
-        self._look(True)
         if self._now is not None:
             self._now.known.clear()
             self._now.hidden = getattr(output, "last_hidden_state", None)
@@ -275,21 +272,14 @@ def _row(passed: _Pass | None, given: Any) -> int | None:
 @contextmanager
 def witnessed(network: Any, witness: Witness) -> Iterator[None]:
     """Let `witness` see every layer's attention and every module during the block."""
-    from torch.nn.modules.module import register_module_forward_pre_hook
-
-    handles: list[Any] = []
-
-    def look(on: bool) -> None:
-        if on and not handles:
-            handles.append(register_module_forward_pre_hook(lambda module, args: witness.ran(module)))
-        elif not on and handles:
-            handles.pop().remove()
-
-    witness._look = look
-    look(True)
+    witness.listen(True)
+    # Also where a pass fails: what runs after it is heard of again.
+    over = network.model.register_forward_hook(lambda *_: witness.listen(True), always_call=True)
+    witness.begin()
     try:
         with attention.heard_by(witness.attended):
             yield
     finally:
-        look(False)
+        over.remove()
+        witness.listen(False)
         witness.forget()

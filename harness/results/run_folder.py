@@ -14,14 +14,16 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from .._util.files import unwritable, write_whole
 from ..contracts.record import Key, SampleRecord
 from ..errors import UsageError
+from .background_sync import BackgroundSync
 from .record_lines import Line, collector_paused, complete_lines, line_of, parsed
+from .standing import Standing
 
 SCHEMA = 1
 """Version of what a run's folder holds."""
@@ -107,8 +109,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._hash = ""
-        self._place: tuple[int, int] | None = None
-        self._written: dict[Path, tuple[int, int, int]] = {}
+        self._behind: BackgroundSync | None = None
+        self._standing = Standing(path)
 
     @property
     def hash(self) -> str:
@@ -128,7 +130,7 @@ class RunFolder:
         with self._errors():
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / LOCK).open("w")
-            self._settle()
+            self._standing.settle()
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,47 +175,41 @@ class RunFolder:
         self._replace(name, text)
 
     def append(self, record: SampleRecord) -> None:
-        """Add one sample's line and see it safely on disk."""
+        """Add one sample's line and see it safely on disk (see `syncing_behind`)."""
         self._add(self.samples_path, record)
 
     def _add(self, path: Path, record: SampleRecord) -> None:
         line = line_of(record, self.hash)
-        with self._errors():
-            self._check_place(path)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(line)
-                file.flush()
+        with self._errors(), ExitStack() as files:
+            self._standing.check(path)
+            if self._behind is not None:
+                self._behind.wait()  # nothing stands behind a line that the disk refused
+            file = files.enter_context(path.open("a", encoding="utf-8"))
+            file.write(line)
+            file.flush()
+            self._standing.added(path, file.fileno(), len(line.encode()))
+            if self._behind is not None:
+                self._behind.hand_over(file)
+            else:
                 os.fsync(file.fileno())
-                told = os.fstat(file.fileno())
-            known = self._written.get(path)
-            self._written[path] = (told.st_dev, told.st_ino, told.st_size)
-            if known and told.st_size < known[2] + len(line.encode()):  # cut between the look and the writing
-                raise self._gone()
 
-    def _settle(self) -> None:
-        """From now on the folder is where it is now."""
-        told = self.path.stat()
-        self._place, self._written = (told.st_dev, told.st_ino), {}
+    @contextmanager
+    def syncing_behind(self) -> Iterator[None]:
+        """Within the block a line is on its way to the disk while the next sample runs; at its end all are there.
 
-    def _check_place(self, path: Path | None = None) -> None:
-        """Raise UsageError if the folder, or a file this process adds to, is no more what it was."""
-        if self._place is None:
-            return
+        Raises
+        ------
+        UsageError
+            If the disk refuses: from the next `append`, or from the end of the block.
+        """
+        self._behind = behind = BackgroundSync()
         try:
-            folder = self.path.stat()
-            same = (folder.st_dev, folder.st_ino) == self._place
-            if same and path in self._written:
-                file = path.stat()
-                *known, size = self._written[path]
-                same = [file.st_dev, file.st_ino] == known and file.st_size >= size
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise self._gone()
-
-    def _gone(self) -> UsageError:
-        what = f"{self.path} was removed, replaced or cut while the run was at work; nothing more is written there"
-        return UsageError(f"{what}. The same command goes on with what is there")
+            yield
+            with self._errors():
+                behind.wait()
+        finally:
+            self._behind = None
+            behind.close()
 
     def records(self) -> list[SampleRecord]:
         """The record of every complete line, in order; a torn last line is left out.
@@ -236,7 +232,7 @@ class RunFolder:
 
         What processes that had joined and were killed left in files of their own is taken in first.
         """
-        self._written.clear()
+        self._standing.forget()
         self.take_in(())
         lines = self._lines()
         finished = {line.record.key: line for line in lines if line.record.finished}
@@ -272,6 +268,12 @@ class RunFolder:
             with contextlib.suppress(OSError):  # somebody has just joined
                 (self.path / PARTS).rmdir()
 
+    def put_in_order(self, order: Sequence[Key]) -> None:
+        """Put the samples into the order in which one process alone would have written them."""
+        places = {key: place for place, key in enumerate(order)}
+        lines = sorted(self._lines(), key=lambda line: places.get(line.record.key, len(places)))
+        self._replace(SAMPLES, "".join(line.text for line in lines))
+
     def set_aside(self) -> None:
         """Keep the samples of a failed run under another name, out of the way of a new start."""
         self.take_in(())
@@ -282,9 +284,9 @@ class RunFolder:
 
     def _replace(self, name: str, text: str) -> None:
         with self._errors():
-            self._check_place(self.samples_path)
+            self._standing.check(self.samples_path)
             write_whole(self.path / name, text)
-            self._written.pop(self.path / name, None)
+            self._standing.forget(self.path / name)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -70,7 +70,7 @@ class SharedRunFolder(RunFolder):
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock = files.enter_context((self.path / LOCK).open("w"))
                 self._door = files.enter_context((self.path / DOOR).open("w"))
-                self._settle()
+                self._standing.settle()
                 self._claims = files.enter_context((self.path / CLAIMS).open("w"))
                 self._workers = Workers(files.enter_context((self.path / WORKERS).open("a+b")))
             fcntl.flock(self._door, fcntl.LOCK_EX)  # until `begin`, or until this process has left

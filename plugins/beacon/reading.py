@@ -34,6 +34,14 @@ class Reading:
     counts: tuple[int, ...] = ()
     tokens: tuple[int, ...] = ()
 
+    def closed(self, windows: int) -> Reading:
+        """The state of when so many of its windows had closed and no more was read.
+
+        An entry's place in the memory is final, and what is read later changes none before it.
+        """
+        entries = self.sinks + sum(self.counts[:windows]) if windows else 0
+        return Reading(self.cache.slice(0, entries), entries, 0, self.ratios[:windows], self.counts[:windows])
+
     @property
     def sinks(self) -> int:
         """Entries of the memory that stand for no window."""

@@ -135,22 +135,32 @@ class TwoPass(CalibratedMethod):
         """Choose a ratio for each interval and read the first `read` tokens of each prompt by them."""
         from ..beacon.reading import Reading
 
-        choices = self._choose(prompts, plans)
+        first: dict[int, Reading] = {}
+        choices = self._choose(prompts, plans, first)
         chosen = [choice.pop("chosen") for choice in choices]
 
         def ratio(row: int, interval: int) -> int:
             # A context that ends with an interval closes one more than had to be chosen for.
             return chosen[row][interval] if interval < len(chosen[row]) else plans[row].first
 
-        ids = [p.ids[:n] for p, n in zip(prompts, read)]
-        return self.engine.read([Reading()] * len(prompts), ids, ratio), choices
+        # What the first pass condensed as the second would is not read again: the same tokens give the same entries.
+        same = [_leading(chosen[i], plans[i].first) if i in first else 0 for i in range(len(prompts))]
+        begun = [first[i].closed(n) if n else Reading() for i, n in enumerate(same)]
+        first.clear()
+        ids = [p.ids[self.engine.end_of(s) : n] for p, n, s in zip(prompts, read, same)]
+        return self.engine.read(begun, ids, ratio), choices
 
-    def _choose(self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]) -> list[dict[str, Any]]:
-        """For each prompt relevance, z-score and the chosen ratio of each interval."""
+    def _choose(
+        self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], first: dict[int, Reading]
+    ) -> list[dict[str, Any]]:
+        """For each prompt relevance, z-score and the chosen ratio of each interval; `first` gets first passes."""
         from .relevance import says_nothing
 
         rows = [i for i, p in enumerate(plans) if p.first != RAW and p.intervals]
-        found = dict(zip(rows, self._relevance([prompts[i] for i in rows], [plans[i] for i in rows])))
+        states: list[Reading] = []
+        relevances = self._relevance([prompts[i] for i in rows], [plans[i] for i in rows], states)
+        found = dict(zip(rows, relevances))
+        first.update(zip(rows, states))
         choices: list[dict[str, Any]] = []
         for i, plan in enumerate(plans):
             if i not in found:
@@ -189,15 +199,15 @@ class TwoPass(CalibratedMethod):
         return allocate(scores, alpha, budget, self.interval, ratios, fill=self.smooth)
 
     def _relevance(
-        self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]
+        self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], states: list[Reading]
     ) -> list[tuple[list[float], tuple[list[float], list[float]]]]:
-        """Relevance of each interval, and the mean and standard deviation to hold it against."""
+        """Relevance of each interval, and the mean and deviation to hold it against; `states` gets first passes."""
         from .relevance import bm25, random, standardise, texts
 
         if not prompts:
             return []
         if self.options.retrieval == "attention":
-            found = self._attention(prompts, plans)
+            found = self._attention(prompts, plans, states)
             known = [self._calibration(p.first, {p.intervals}) for p in plans]
             return [
                 (relevance, (c.mean[p.intervals], c.std[p.intervals]))
@@ -213,16 +223,24 @@ class TwoPass(CalibratedMethod):
             scored.append((relevance, standardise(relevance)))
         return scored
 
-    def _attention(self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan]) -> list[list[float]]:
-        """The first pass: everything at one ratio, then what the last token attends to."""
+    def _attention(
+        self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], kept: list[Reading]
+    ) -> list[list[float]]:
+        """The first pass: everything at one ratio, then what the last token attends to; `kept` gets its states."""
         from ..beacon.reading import Reading
         from .relevance import BeaconAttention
 
         ids = [p.ids[:-1] for p in prompts]
         states = self.engine.read([Reading()] * len(ids), ids, lambda row, _: plans[row].first)
+        kept.extend(states)
         probe = BeaconAttention(states)
         self.engine.probe(states, [p.ids[-1] for p in prompts], probe)
         return probe.relevance()
+
+
+def _leading(chosen: Sequence[int], ratio: int) -> int:
+    """How many intervals at the beginning are condensed by `ratio`."""
+    return next((i for i, r in enumerate(chosen) if r != ratio), len(chosen))
 
 
 def _first_of(plans: Sequence[Plan]) -> ChooseRatio:

@@ -190,6 +190,34 @@ def test_two_pass_records_relevance_z_and_ratio_of_each_interval(tiny, retrieval
         assert answer.details["first_ratio"] == 2
 
 
+@pytest.mark.parametrize("leading", [0, 2, 99])
+def test_intervals_that_the_first_pass_condensed_alike_are_not_read_again(tiny, monkeypatch, leading):
+    from harness.inference.meter import observe
+    from harness.plugins.two_pass import method as module
+
+    def chosen(self, z, plan):
+        same = min(leading, len(z))
+        return [plan.first] * same + [4 * plan.first] * (len(z) - same)
+
+    monkeypatch.setattr(module.TwoPass, "_allocate", chosen)
+    prompts = [prompt(tiny, 150), prompt(tiny, 120)]
+    for asked in (prompts[:1], prompts):
+        found = []
+        for reuse in (True, False):
+            with monkeypatch.context() as patch:
+                if not reuse:
+                    patch.setattr(module, "_leading", lambda chosen, ratio: 0)
+                with observe(tiny.network, "cpu") as meter:
+                    found.append((ask(two_pass(tiny), asked), meter.positions))
+        (now, fewer), (before, all_of_it) = found
+        assert [a.token_ids for a in now] == [a.token_ids for a in before]
+        assert [a.details["ratios"] for a in now] == [a.details["ratios"] for a in before]
+        assert [a.kv_tokens for a in now] == [a.kv_tokens for a in before]
+        assert (fewer < all_of_it) == (leading > 0)
+        if len(asked) == 1 and leading == 2:
+            assert all_of_it - fewer == 2 * (INTERVAL + INTERVAL // 2)
+
+
 def test_two_pass_reads_what_fits_raw(tiny):
     one = prompt(tiny, 60)
     (answer,) = ask(two_pass(tiny), [one])
@@ -301,7 +329,7 @@ def test_a_relevance_that_tells_nothing_apart_is_noted(tiny, monkeypatch, kind):
     monkeypatch.setattr(relevance, "random", lambda count, *_: flat(count))
     monkeypatch.setattr(relevance, "bm25", lambda texts, _: flat(len(texts)))
     monkeypatch.setattr(
-        TwoPass, "_attention", lambda self, prompts, plans: [flat(p.intervals) for p in plans]
+        TwoPass, "_attention", lambda self, prompts, plans, kept: [flat(p.intervals) for p in plans]
     )
     (answer,) = ask(method, [one])
     (note,) = answer.details["notes"]

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 
 import pytest
 
@@ -193,6 +194,29 @@ def test_an_append_that_fails_says_what_to_do_and_keeps_what_was_there(folder, m
     message = str(caught.value)
     assert os.strerror(code) in message and "--out" in message and "the same command resumes" in message
     assert ("t", "a") in folder.recover()
+
+
+def test_a_line_is_synced_behind_and_a_refusal_stops_the_next(folder, monkeypatch):
+    began, may_go = threading.Event(), threading.Event()
+
+    def slow(descriptor):
+        began.set()
+        assert may_go.wait(10)
+        raise OSError(errno.ENOSPC, "x")
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with pytest.raises(UsageError, match="the same command resumes"), folder.syncing_behind():
+        folder.append(record("a"))  # returns although the disk is busy
+        assert began.wait(10) and folder.records() == [record("a")]
+        may_go.set()
+        folder.append(record("b"))
+    assert folder.records() == [record("a")]
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(errno.ENOSPC, "x")))
+    with pytest.raises(UsageError, match="No space left"), folder.syncing_behind():
+        folder.append(record("c"))  # the last: the end of the block says it
+    with pytest.raises(KeyError), folder.syncing_behind():
+        folder.append(record("d"))
+        raise KeyError
 
 
 def test_errors_of_another_kind_are_not_mistaken_for_a_full_disk(folder, monkeypatch):
