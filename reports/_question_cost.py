@@ -19,10 +19,7 @@ COLUMNS = (
     RUN,
     Column("once_s", "context, once", "s", format=".3g"),
     Column("each_s", "a question", "s", format=".3g"),
-    *(
-        Column(f"n{n}", f"{n:,}", "s", format=".3g", group="a question, if so many share the context")
-        for n in NUMBERS
-    ),
+    *(Column(f"n{n}", f"of {n:,}", "s", format=".3g") for n in NUMBERS),
     Column("pays", f"cheaper than {FULL}", kind="text"),
 )
 
@@ -99,7 +96,7 @@ def tables(
     notes = [
         "a context is read or compressed once where the method and --protocol allow it, and each question costs what "
         "comes on top; where it is compressed for each question, nothing is paid once",
-        "columns of numbers: seconds of one question if so many share a context, from the two means as measured",
+        "of 5: seconds of one question if five share a context, from the two means as measured; the others alike",
         f"cheaper than {FULL}: from, or up to, how many questions over one context; {FULL} reads a context once too",
     ]
     told = [*notes, *footers(runs)]

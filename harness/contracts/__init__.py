@@ -6,7 +6,7 @@ from .._util.lazy import lazily
 from .method import Method
 from .outputs import Decoding, Generation, Likelihood, Scored
 from .phases import PHASES, phase
-from .prompt import Prompt, TokenizedPrompt
+from .prompt import Head, Prompt, Tail, TokenizedPrompt
 from .report import Report
 from .task import Sample, ScoredSample, Task, TaskEnvironment
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [  # noqa: RUF022  (one name a line would be all there is to see)
-    "Answer", "Decoding", "Example", "Failure", "FitReport", "Generation", "Likelihood", "LoadedRun",
-    "LoadedRuns", "Method", "PHASES", "Prompt", "Recipe", "Report", "Request", "RunTask", "Sample",
-    "SampleRecord", "Schedule", "Scored", "ScoredSample", "Task", "TaskEnvironment", "TokenizedPrompt",
-    "TrainingData", "phase",
+    "Answer", "Decoding", "Example", "Failure", "FitReport", "Generation", "Head", "Likelihood",
+    "LoadedRun", "LoadedRuns", "Method", "PHASES", "Prompt", "Recipe", "Report", "Request", "RunTask",
+    "Sample", "SampleRecord", "Schedule", "Scored", "ScoredSample", "Tail", "Task", "TaskEnvironment",
+    "TokenizedPrompt", "TrainingData", "phase",
 ]
 # fmt: on
 

@@ -21,7 +21,7 @@ from .outputs import Decoding, Generation, Scored
 if TYPE_CHECKING:
     from ..models.model import LanguageModel
     from .fit import FitReport, Schedule, TrainingData
-    from .prompt import TokenizedPrompt
+    from .prompt import Head, Tail, TokenizedPrompt
 
 
 Announce = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -54,6 +54,9 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         False if `fit` has something of its own to learn from when the user gives no data.
     fit_trial
         Values of `FitOptions` under which ``harness check`` fits: a matter of seconds, and saved unrounded.
+    lossless
+        Options under which nothing is condensed, if there are any: ``harness check`` then expects the answers of the
+        model that reads everything. None: a text too short to be condensed has to do.
     family
         None for a method. What stands for a name (``"PRESS"``) if the class is only the door to many methods,
         each asked for as ``<entry point>:<name>`` and made by `variant`.
@@ -74,6 +77,7 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
     FitOptions: ClassVar[type[BaseOptions]] = BaseOptions
     needs_data: ClassVar[bool] = True
     fit_trial: ClassVar[Mapping[str, Any]] = {}
+    lossless: ClassVar[Mapping[str, Any] | None] = None
     family: ClassVar[str | None] = None
 
     @classmethod
@@ -189,15 +193,14 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         """JSON-ready facts about this method as configured (trained or not, calibration); kept in run.json."""
         return {}
 
-    def compress(
-        self, contexts: Sequence[Sequence[int]], reserve: Sequence[int], decoding: Decoding
-    ) -> list[Any]:
+    def compress(self, contexts: Sequence[Head], reserve: Sequence[int], decoding: Decoding) -> list[Any]:
         """First half: token ids of each context to one state each, without seeing the question.
 
         Parameters
         ----------
         contexts
-            Token ids of everything before the question, a sequence a sample; lengths may differ.
+            Token ids of everything before the question, one `Head` a sample; lengths may differ. It knows where the
+            instruction ends (``prefix_ids``, ``context_ids``) and its text (``prefix``, ``context``).
         reserve
             For each context the number of question tokens that will follow.
         decoding
@@ -208,9 +211,19 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         )
 
     def generate(
-        self, states: Sequence[Any], questions: Sequence[Sequence[int]], decoding: Decoding
+        self, states: Sequence[Any], questions: Sequence[Tail], decoding: Decoding
     ) -> list[Generation]:
-        """Second half: answer one question (token ids, never empty) from each state, leaving the state intact."""
+        """Second half: answer one question from each state, leaving the state intact.
+
+        Parameters
+        ----------
+        states
+            What `compress` made.
+        questions
+            Token ids of each question and what follows it, never empty: a `Tail`, which knows its text too.
+        decoding
+            How to answer.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} neither implements generate nor overrides the whole"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 Span = tuple[int, int]
@@ -63,6 +64,57 @@ class Prompt:
         return self.prefix + self.context + self.suffix
 
 
+class Head(tuple[int, ...]):
+    """Token ids of everything before the question, with the border inside it, and its text; else a tuple like any.
+
+    Attributes
+    ----------
+    context_start
+        Ids before it are the instruction's and the chat template's.
+    prefix, context
+        The text of both parts.
+    """
+
+    context_start: int
+    prefix: str
+    context: str
+
+    def __new__(cls, ids: Iterable[int], context_start: int = 0, prefix: str = "", context: str = "") -> Head:
+        made = super().__new__(cls, ids)
+        made.context_start, made.prefix, made.context = context_start, prefix, context
+        return made
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """The instruction and what the chat template puts before it."""
+        return self[: self.context_start]
+
+    @property
+    def context_ids(self) -> tuple[int, ...]:
+        """The long text."""
+        return self[self.context_start :]
+
+
+class Tail(tuple[int, ...]):
+    """Token ids of the question and what follows it, with its text; else a tuple like any.
+
+    Attributes
+    ----------
+    suffix
+        The text of all of it, the chat template's included.
+    question
+        The bare question, for retrieval; empty where the task asks none in words of its own.
+    """
+
+    suffix: str
+    question: str
+
+    def __new__(cls, ids: Iterable[int], suffix: str = "", question: str = "") -> Tail:
+        made = super().__new__(cls, ids)
+        made.suffix, made.question = suffix, question
+        return made
+
+
 @dataclass(frozen=True)
 class TokenizedPrompt:
     """A rendered prompt as token ids, with the place of its context; what methods receive.
@@ -90,11 +142,11 @@ class TokenizedPrompt:
         return len(self.ids)
 
     @property
-    def head_ids(self) -> tuple[int, ...]:
+    def head_ids(self) -> Head:
         """Everything before the question: prefix and context."""
-        return self.ids[: self.context_end]
+        return Head(self.ids[: self.context_end], self.context_start, self.prompt.prefix, self.prompt.context)
 
     @property
-    def suffix_ids(self) -> tuple[int, ...]:
+    def suffix_ids(self) -> Tail:
         """The question and whatever follows it; never empty."""
-        return self.ids[self.context_end :]
+        return Tail(self.ids[self.context_end :], self.prompt.suffix, self.prompt.question)

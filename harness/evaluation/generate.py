@@ -17,7 +17,7 @@ from ..inference.verification import asked_of, proved
 from .apart import apart
 
 if TYPE_CHECKING:
-    from ..contracts.prompt import TokenizedPrompt
+    from ..contracts.prompt import Tail, TokenizedPrompt
     from .samples import PreparedSample
 
 
@@ -118,7 +118,7 @@ def generate_from(
 
 
 def _answering(
-    method: Method, state: Any, questions: Sequence[Sequence[int]]
+    method: Method, state: Any, questions: Sequence[Tail]
 ) -> Callable[[Sequence[int], Decoding], list[Generation]]:
     """A function that answers some of the questions, and holds nothing else of them."""
 

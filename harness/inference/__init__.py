@@ -6,7 +6,7 @@ from .._util.lazy import lazily
 from ..contracts.phases import phase
 
 if TYPE_CHECKING:
-    from .decoding import decode
+    from .decoding import decode, write
     from .forward import feed, moved
     from .kvcache import KVCache, stack
     from .likelihood import loglikelihood
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # fmt: off
 __all__ = [
     "KVCache", "Meter", "decode", "end_token_ids", "feed", "loglikelihood", "moved", "observe", "phase", "stack",
-    "stop_reason",
+    "stop_reason", "write",
 ]
 # fmt: on
 
@@ -27,7 +27,7 @@ __getattr__ = lazily(  # most of these import torch
         **dict.fromkeys(("Meter", "observe"), ".meter"),
         **dict.fromkeys(("feed", "moved"), ".forward"),
         **dict.fromkeys(("end_token_ids", "stop_reason"), ".stopping"),
-        "decode": ".decoding",
+        **dict.fromkeys(("decode", "write"), ".decoding"),
         "loglikelihood": ".likelihood",
     },
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import torch
 
+from ..contracts.outputs import Decoding
 from . import forcing
 from .kvcache import stack
 from .stopping import end_token_ids
@@ -14,7 +16,6 @@ from .stopping import end_token_ids
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
-    from ..contracts.outputs import Decoding
     from ..models.model import LanguageModel
     from .kvcache import KVCache
 
@@ -79,6 +80,39 @@ def decode(
     return [
         batch.row(i, steps).slice(0, n + len(a)) for i, (n, a) in enumerate(zip(batch.lengths, answers))
     ], answers
+
+
+@torch.no_grad()
+def write(model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> list[list[int]]:
+    """Let the model write something that is not the answer: a summary, a plan, a query.
+
+    For methods that generate before they answer. Greedy; called within ``phase("compress")`` its time is booked there.
+    What is written while likelihoods are taken is generated as always: only `decode` stands for the answer.
+
+    Parameters
+    ----------
+    prompts
+        Token ids of each, at least one; lengths may differ.
+    max_new_tokens
+        Most tokens to write.
+
+    Returns
+    -------
+    list of list of int
+        What was written to each, without the end token.
+    """
+    ends = end_token_ids(model, Decoding(max_new_tokens))
+    longest, device = max(map(len, prompts)), model.network.device
+    ids = torch.full((len(prompts), longest), model.pad_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, longest - len(prompt) :] = torch.as_tensor(list(prompt), dtype=torch.long)
+        mask[row, longest - len(prompt) :] = 1
+    config = _greedy(model, Decoding(max_new_tokens), 0, max_new_tokens, ends)
+    out = model.network.generate(
+        input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
+    )
+    return [list(takewhile(lambda token: token not in ends, row)) for row in out[:, longest:].tolist()]
 
 
 def _greedy(

@@ -87,6 +87,11 @@ class Meter:
             return self.resident, None  # an answer of one token: no pass followed the one that gave it
         return None, None
 
+    @property
+    def phase(self) -> str | None:
+        """The innermost phase there is now; None outside of all."""
+        return self._stack[-1] if self._stack else None
+
     def enter(self, name: str) -> None:
         """A phase begins; its time is booked on it alone, not on the phase it lies in."""
         self._switch()

@@ -137,7 +137,7 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
         "verified": all(r.measured.verified for r in ok) if ok else None,
         "kv_bytes": average(lambda r: r.cost.kv_bytes),
         "peak_bytes": max((r.cost.peak_bytes or 0 for r in ok), default=0) or None,
-        "shared": sum(r.cost.questions > 1 for r in ok),
+        "shared": sum(max(1, len(r.answers)) for r in ok if r.cost.questions > 1),
         "saved_seconds": sum(r.cost.saved_seconds for r in ok),
         **({"notes": noted} if (noted := _noted(ok)) else {}),
         **{

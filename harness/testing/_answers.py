@@ -6,10 +6,8 @@ import hashlib
 from typing import Any
 
 from ..contracts.outputs import Decoding, Generation
-from ..errors import MeasurementError
 from ..evaluation.samples import writable
 from ..inference.proof import TOLERANCE_TOKENS
-from ..inference.verification import asked_of, check, proved
 from ._results import Failed, NotApplicable
 from ._trial import NEW_TOKENS, Seen, Trial
 
@@ -88,40 +86,6 @@ def decoding(trial: Trial) -> str:
     return ""
 
 
-def declared(trial: Trial) -> str:
-    """What the method says it keeps is what the model was seen holding, and it grows by the answer alone."""
-    ratios = []
-    for prompt, seen in zip(trial.prompts, trial.first):
-        generation, meter = seen.generation, seen.meter
-        try:
-            asked = asked_of(trial.model, prompt.ids, trial.decoding)
-            measured = check(generation, meter, 0, len(prompt))
-            _, doubts = proved(generation, meter, 0, len(prompt), asked)
-        except MeasurementError as error:
-            said = str(error).partition("; the run")[0]
-            raise Failed(
-                f"{said}; count what is in the cache before the first answer token is read, and choose each token "
-                "greedily from the pass that was fed the one before it"
-            ) from None
-        if not measured.verified:
-            raise Failed(
-                "no forward pass of a single token was seen, so nothing proves kv_tokens; answer token by token "
-                'with model.network, inside harness.inference.phase("decode")'
-            )
-        if doubts and trial.strict:
-            raise Failed(
-                f"strictly: {'; '.join(doubts)}; answer by the model's own passes, with nothing hung on it"
-            )
-        end, most = (meter.resident or [0])[0], generation.kv_tokens + len(generation.token_ids)
-        if end > most + TOLERANCE_TOKENS:
-            raise Failed(
-                f"the cache held {end} entries after an answer of {len(generation.token_ids)} tokens that began "
-                f"from {generation.kv_tokens}; what was dropped must not come back while answering"
-            )
-        ratios.append(measured.compression or 0.0)
-    return f"prompt tokens for each KV entry: {', '.join(f'{r:.2f}' for r in ratios)}"
-
-
 def every_sample(trial: Trial) -> str:
     """Three samples in a row are each compressed as if they were the first."""
     for number, (first, seen) in enumerate(trial.in_a_row[: len(trial.prompts)], start=1):
@@ -156,7 +120,7 @@ def order(trial: Trial) -> str:
     for alone, seen in trial.in_a_row:
         same(trial, alone, seen, "asked after other samples", advice)
     first, other = trial.first[:2]
-    for what, (twin, _) in zip(("texts of as many tokens", "questions"), trial.in_a_row[-2:]):
+    for what, (twin, _) in zip(("texts of as many tokens", "questions"), trial.in_a_row[-3:-1]):
         if _identical(first, twin) and not _identical(first, other):
             raise Failed(
                 f"two {what} got the same logits to the last bit; something is remembered for the whole process "

@@ -102,7 +102,25 @@ def fit(trial: Trial) -> str:
             "asked of a method that was not fitted after another was",
             "keep what is learned on the instance, not on the class or the module",
         )
+    if report.steps and not _learned(trial, found):
+        raise Failed(
+            f"after {report.steps} steps every logit is what it was without them, to the last bit; let the method "
+            "answer with what it learned"
+        )
     return f"{report.steps} steps"
+
+
+def _learned(trial: Trial, found: Fitted) -> bool:
+    """Whether anything is otherwise than before the fit; the prompts together use whatever may have been trained."""
+    method = found.method
+    method.prepare(trial.prompts, trial.decoding)
+    for prompt, first in zip(trial.prompts, trial.first):
+        seen = trial.watch(method, prompt)
+        if seen.tokens != first.tokens or not seen.logits or len(seen.logits) != len(first.logits):
+            return True
+        if any(bool((a != b).any()) for a, b in zip(first.logits, seen.logits)):
+            return True
+    return False
 
 
 def save(trial: Trial) -> str:

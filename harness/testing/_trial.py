@@ -40,8 +40,8 @@ WINDOWS = 2
 CLOSE, ROUNDING = 1e-3, 64
 """Logits closer than this, or than so many rounding errors of the model's type, are the same."""
 
-IN_A_ROW = (0, 1, 2, 2, 0)
-"""Prompts that one method is asked one after the other: the three, one twice in a row, one after the others."""
+IN_A_ROW = (0, 1, 2, 2, 0, 1, 1, 0, 2, 0)
+"""Prompts that one method is asked one after the other: the three, some twice in a row, each after each other."""
 
 LIMIT_WINDOWS = 2.5
 """A method is asked to read what it says it can, up to so many windows."""
@@ -149,7 +149,7 @@ class Trial:
     ) -> list[Generation]:
         """Answers to a batch. Raises Failed if there are not as many as prompts."""
         with noting_writes(self.written):
-            found = method.compress_and_generate(list(prompts), decoding or self.decoding)
+            found = method.run(list(prompts), decoding or self.decoding)
         if not isinstance(found, list) or len(found) != len(prompts):
             seen = f"{len(found)} answers" if isinstance(found, list) else f"a {type(found).__name__}"
             raise Failed(
@@ -160,7 +160,7 @@ class Trial:
     def watch(self, method: Method, prompt: TokenizedPrompt, decoding: Decoding | None = None) -> Seen:
         """The answer to one prompt, asked alone, and what was observed."""
         network = method.model.network
-        with observe(network, method.model.device, 1) as meter, _heard(network) as logits:
+        with observe(network, method.model.device, 1) as meter, heard(network) as logits:
             [generation] = self.ask(method, [prompt], decoding)
         return Seen(generation, meter, [step[0] for step in logits])
 
@@ -183,9 +183,10 @@ class Trial:
 
     @cached_property
     def in_a_row(self) -> list[tuple[Seen, Seen]]:
-        """Answers of one method, one after the other, to `IN_A_ROW` and `twins`: each beside that given alone."""
+        """Answers of one method to `IN_A_ROW`, `twins`, and the first once more: each beside that given alone."""
         first = [(self.prompts[index], self.first[index]) for index in IN_A_ROW]
-        asked = [*first, *((twin, self.alone(twin)) for twin in self.twins)]
+        twins = [(twin, self.alone(twin)) for twin in self.twins]
+        asked = [*first, *twins, first[0]]
         with self.odd():
             method = self.fresh([*self.prompts, *self.twins])
             return [(seen, self.watch(method, prompt)) for prompt, seen in asked]
@@ -196,9 +197,9 @@ class Trial:
         with self.odd():
             method = self.fresh(self.prompts)
             network, device = self.model.network, self.model.device
-            with observe(network, device, len(self.prompts)) as meter, _heard(network) as heard:
+            with observe(network, device, len(self.prompts)) as meter, heard(network) as logits:
                 found = self.ask(method, self.prompts)
-        steps = heard[-max(len(g.token_ids) for g in found) :]
+        steps = logits[-max(len(g.token_ids) for g in found) :]
         told = all(len(step) == len(found) for step in steps)
         rows = [[step[row] for step in steps] if told else [] for row in range(len(found))]
         return [Seen(g, meter, row[: len(g.token_ids)]) for g, row in zip(found, rows)]
@@ -256,10 +257,10 @@ class Trial:
 
     @cached_property
     def pair(self) -> tuple[TokenizedPrompt, TokenizedPrompt]:
-        """Two prompts that differ in their question alone, token by token."""
-        size = len(self.prompts[1])
-        one, other = (self.prompt(size, 7, question) for question in self.questions)
-        return one, other
+        """Two prompts that differ in their question alone; the text answers each at a place of its own."""
+        from ._places import two_places
+
+        return two_places(self.model, len(self.prompts[1]), self.questions)
 
     @property
     def two_phase(self) -> bool:
@@ -268,7 +269,7 @@ class Trial:
 
 
 @contextmanager
-def _heard(network: Any) -> Iterator[list[Tensor]]:
+def heard(network: Any) -> Iterator[list[Tensor]]:
     """Logits ``[rows, vocabulary]`` as the model's head gives them, last position each time."""
     found: list[Tensor] = []
     head = getattr(network, "lm_head", None)

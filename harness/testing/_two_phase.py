@@ -96,7 +96,7 @@ def question(trial: Trial) -> str:
             "set sees_question = True, or decide by the context alone"
         )
     for layer, (one, other) in enumerate(zip(*entries)):
-        early = one.shape[-2] // 2
+        early = one.shape[-2] - len(pair[0].suffix_ids) + 1  # the question's own entries come last
         if one.shape != other.shape or not _close(one[..., :early, :], other[..., :early, :]):
             raise Failed(
                 f"other entries are kept in layer {layer // 2} for another question; set sees_question = True, or "

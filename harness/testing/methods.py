@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.method import Method
 from ..errors import UsageError
-from ._answers import answers, batch, declared, decoding, every_sample, order, repeat
+from ._answers import answers, batch, decoding, every_sample, order, repeat
 from ._contract import before_weights, contract, limit, options
+from ._cost import declared, phases
+from ._dependence import dependence, identity
 from ._disk import disk
 from ._leaks import left_in_process, left_on_modules, memory, weights
 from ._learning import fit, save
 from ._likelihoods import as_generated, likelihood
+from ._positions import positions
 from ._results import Check, CheckResult, Suite
 from ._trial import Trial, scratch_cache
 from ._two_phase import question, share_key, shared_state, two_phase
@@ -41,6 +44,12 @@ METHOD_CHECKS: tuple[Check[Trial], ...] = (
     Check("order", "answers do not depend on what was asked before", order, (*STEADY, "question")),
     Check("batch", "a batch gets the answers its samples get alone", batch, STEADY),
     Check("declared", "declared compression is what was measured", declared, ANSWERS),
+    Check("phases", "the model's time is booked as compression, prefill or decoding", phases, ANSWERS),
+    Check("identity", "where nothing is condensed, the answer is the model's own", identity, STEADY),
+    Check(
+        "dependence", "every token of the context can make a difference", dependence, (*STEADY, "question")
+    ),
+    Check("positions", "entries stand where the answer expects them", positions, STEADY),
     Check("likelihood", "a log-likelihood does not depend on what else is asked", likelihood, ALONE),
     Check("as-generated", "log-likelihoods are those of its own answers", as_generated, ("likelihood",)),
     Check("limit", "context_limit is honoured", limit, ANSWERS),

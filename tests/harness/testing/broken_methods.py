@@ -98,7 +98,8 @@ class Whole(Keep):
     compress, generate = harness.Method.compress, harness.Method.generate
 
     def compress_and_generate(self, prompts, decoding):
-        states = [self.state(p, prompts, decoding) for p in prompts]
+        with phase("compress"):
+            states = [self.state(p, prompts, decoding) for p in prompts]
         return Keep.generate(self, states, [p.suffix_ids for p in prompts], decoding)
 
     def state(self, prompt, prompts, decoding):
@@ -146,7 +147,7 @@ class AnyNumber(Keep):
         recent: int = Field(40, description="last tokens that stay, at least one of them")
 
     def kept(self, ids):
-        return [*ids[: self.options.sinks], *ids[:: len(ids) // self.options.recent]]
+        return [*ids[: self.options.sinks], *ids[-(1600 // self.options.recent) :]]
 
 
 @breaks("options")
@@ -353,8 +354,9 @@ class UsesUp(Keep):
 
     def generate(self, states, questions, decoding):
         found = super().generate(states, questions, decoding)
-        for state, question in zip(states, questions):
-            [state.cache], _ = feed(self.model.network, [state.cache], [question])
+        with phase("prefill"):
+            for state, question in zip(states, questions):
+                [state.cache], _ = feed(self.model.network, [state.cache], [question])
         return found
 
 

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import torch
 import transformers.models.llama.modeling_llama as llama
+from pydantic import Field
 
 from harness.contracts.outputs import Likelihood, Scored
+from harness.inference.forward import moved
 from harness.inference.kvcache import KVCache
 from harness.inference.likelihood import by_decoding
 
@@ -415,3 +417,53 @@ class SavesInMemory(Keep):
 def changed(found: Sequence[Scored], change) -> list[Scored]:
     """Likelihoods changed one by one."""
     return [replace(scored, likelihoods=[change(x) for x in scored.likelihoods]) for scored in found]
+
+
+@breaks("phases")
+class Unbooked(Keep):
+    """Reads the context twice, once where nobody books it."""
+
+    def compress_and_generate(self, prompts, decoding):
+        self.compress([p.head_ids for p in prompts], [len(p.suffix_ids) for p in prompts], decoding)
+        return super().compress_and_generate(prompts, decoding)
+
+
+@breaks("identity")
+class NeverQuiteItself(Keep):
+    """Weakens what it has read even where it drops nothing."""
+
+    def compress(self, contexts, reserve, decoding):
+        states = super().compress(contexts, reserve, decoding)
+        return [
+            replace(s, cache=KVCache(s.cache.keys, tuple(0.9 * v for v in s.cache.values))) for s in states
+        ]
+
+
+@breaks("dependence")
+class ForgetsTheLast(Keep):
+    """A slice that ends one token too early."""
+
+    def kept(self, ids):
+        found = super().kept(ids)
+        return found if len(found) == len(ids) else found[:-1]
+
+
+@breaks("dependence")
+class ForgetsOneInSixteen(Keep):
+    """Loses a token where pieces end."""
+
+    class Options(Keep.Options):
+        recent: int = Field(400, ge=1, description="last tokens that stay")
+
+    def kept(self, ids):
+        return [token for i, token in enumerate(super().kept(ids)) if len(ids) < 100 or i % 16 != 15]
+
+
+@breaks("positions")
+class Ahead(Keep):
+    """Keys are turned for places further on, where the question is."""
+
+    def compress(self, contexts, reserve, decoding):
+        states = super().compress(contexts, reserve, decoding)
+        shifts = [torch.full((len(s.cache),), 30 if s.read > 100 else 0) for s in states]
+        return [replace(s, cache=moved(self.model.network, s.cache, n)) for s, n in zip(states, shifts)]

@@ -16,6 +16,8 @@ OPTIONS = {
     "two_pass": {"interval": 32, "calibration_contexts": 2},
     "streaming": {"sinks": 2, "recent": 40, "chunk": 32},
     "kvpress": {"compression_ratio": 0.5},
+    "rag": {"chunk": 24, "budget": 100},
+    "summary": {"chunk": 100, "length": 12, "budget": 80},
 }
 """For the small window, where the default options are too large. `harness check` takes the defaults."""
 

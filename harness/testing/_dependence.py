@@ -1,0 +1,185 @@
+"""Checks that every token of the context is read, and that nothing else happens where nothing is condensed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from ..contracts.prompt import TokenizedPrompt
+from ..inference.decoding import decode
+from ..inference.forward import feed
+from ..inference.kvcache import KVCache
+from ._answers import same
+from ._places import Places, embedded, read
+from ._results import Failed, NotApplicable
+from ._trial import Seen, Trial
+
+LENGTH = 2000
+"""Most tokens of the text whose tokens are changed one by one."""
+
+ODD = 37
+"""Every so many tokens one is changed: no multiple of any usual length of a chunk."""
+
+EDGES = 12
+"""So many ends of what was read in one piece are looked at."""
+
+SUSPECTS = 6
+"""So many tokens that no pass read are changed, before the verdict."""
+
+NEAR = 3
+"""A token without effect between others that have one, so many places away at most, was forgotten, not dropped."""
+
+SHORTER = (0, 15, 35)
+"""A token is called unread if that is so in two of three texts: one, and others shorter by so many tokens."""
+
+SHORT = (40, 60, 90, 150)
+"""Tokens of prompts that a method may leave as they are."""
+
+
+def dependence(trial: Trial) -> str:
+    """Another token anywhere in the context is another answer, or is left out on purpose."""
+    facts, wrong = [], []
+    for (
+        shorter
+    ) in SHORTER:  # a last piece may be too short to be found: then it is longer in most other texts
+        size = min(LENGTH, len(trial.prompts[0])) - shorter
+        fact, said = _tried(trial, Places(trial.model, size, trial.questions[0]))
+        if said:
+            wrong.append(said)
+        else:
+            facts.append(fact)
+        if not wrong or len(facts) > 1:
+            return facts[0]
+        if len(wrong) > 1:
+            break
+    raise Failed(
+        f"{wrong[0]}: another in its place changes no logit, whatever is asked; look at where pieces begin and end"
+    )
+
+
+def _tried(trial: Trial, places: Places) -> tuple[str, str]:
+    """What was seen; and what is wrong, if anything is."""
+    prompt = places.prompt
+    seen, rows = _watched(trial, prompt)
+    if not seen.logits:
+        raise NotApplicable("no logits of the model were seen")
+    start, end = prompt.context_start, prompt.context_end
+
+    @cache
+    def moves(place: int) -> bool | None:
+        return _moves(trial, places, prompt, seen, place) if start <= place < end else None
+
+    fed = read(prompt, rows)
+    tried = sorted({start, end - 1, *range(start, end, ODD), *_edges(rows, prompt, fed)})
+    silent = [place for place in tried if moves(place) is False]
+    if not silent:
+        return f"{len(tried)} of {end - start} tokens changed one by one", ""
+    if trial.cls.sees_question:
+        never = _never_asked_for(trial, places)
+    else:
+        never = [place for place in silent if place == end - 1 or _forgotten(moves, place)]
+    if never:
+        more = f" (and {len(never) - 1} more of those tried)" if len(never) > 1 else ""
+        return "", f"token {never[0] - start + 1} of {end - start} of the context is never read{more}"
+    share = 1 - len(fed) / (end - start) if fed else len(silent) / len(tried)
+    return f"about {share:.0%} of a text leaves no trace; every part can", ""
+
+
+def _watched(trial: Trial, prompt: TokenizedPrompt) -> tuple[Seen, list[list[int]]]:
+    with embedded(trial.model.network) as rows:
+        return trial.alone(prompt), rows
+
+
+def _moves(trial: Trial, places: Places, prompt: TokenizedPrompt, before: Seen, place: int) -> bool | None:
+    """Whether another token at `place` changes any logit at all; None if there is no other."""
+    other = places.changed(prompt, place)
+    if other is None:
+        return None
+    after = trial.alone(other)
+    if len(after.logits) != len(before.logits) or after.tokens != before.tokens:
+        return True
+    return any(bool((a != b).any()) for a, b in zip(before.logits, after.logits))
+
+
+def _forgotten(moves: Any, place: int) -> bool:
+    """Whether tokens on both sides have an effect that this one lacks."""
+    return all(any(moves(place + side * step) for step in range(1, NEAR + 1)) for side in (-1, 1))
+
+
+def _edges(rows: Sequence[Sequence[int]], prompt: TokenizedPrompt, fed: set[int]) -> list[int]:
+    """Places where pieces begin and end, and those between pieces that nobody read."""
+    inside = range(prompt.context_start, prompt.context_end)
+    gaps = [place for place in inside if place not in fed and {place - 1, place + 1} & fed]
+    ends = {tuple(row[-2:]) for row in rows} | {tuple(row[:2]) for row in rows}
+    borders = [place for place in inside if tuple(prompt.ids[place - 1 : place + 1]) in ends]
+    return [*gaps[:EDGES], *borders[:EDGES], *borders[-EDGES // 2 :]]
+
+
+def _never_asked_for(trial: Trial, places: Places) -> list[int]:
+    """Tokens without effect even if the sentence they stand in is what is asked for."""
+    asked = [places.asking(index) for index in range(len(places.sentences))]
+    found = [_watched(trial, one.prompt) for one in asked]
+    fed: set[int] = set()
+    for one, (_, rows) in zip(asked, found):
+        back = {new: old for old, new in one.place.items()}
+        fed |= {back[place] for place in read(one.prompt, rows) if place in back}
+    start, end = places.prompt.context_start, places.prompt.context_end
+    lacking = [place for place in range(start, end) if place not in fed]
+    never = []
+    for place in sorted({start, end - 1, *lacking[:: max(1, len(lacking) // SUSPECTS)]}):
+        at = max((i for i, one in enumerate(asked) if one.first <= place), default=0)
+        effects = [
+            _moves(trial, places, asked[i].prompt, found[i][0], asked[i].place[place])
+            for i in range(max(0, at - 1), min(len(asked), at + 2))
+            if place in asked[i].place
+        ]
+        if True not in effects and False in effects:
+            never.append(place)
+    return never
+
+
+def identity(trial: Trial) -> str:
+    """Where nothing is condensed, the answer's logits are those of the model that read everything."""
+    advice = "see to it that a text of which nothing is dropped is read as it is, at its own positions"
+    if (lossless := trial.cls.lossless) is not None:
+        for prompt in trial.prompts[:2]:
+            same(trial, _plain(trial, prompt), _with(trial, lossless, prompt), "nothing is condensed", advice)
+        return ", ".join(f"{name}={value}" for name, value in lossless.items())
+    if trial.adapter is not None:
+        raise NotApplicable("what an adapter learned is not the model's own")
+    if all(seen.entries >= len(prompt) - 1 for prompt, seen in zip(trial.prompts, trial.first)):
+        raise NotApplicable("it never condenses: another model is what it may be")
+    for size in SHORT:
+        try:
+            prompt = trial.prompt(size, 21)
+        except Failed:
+            continue
+        seen = trial.alone(prompt)
+        if seen.entries in (len(prompt) - 1, len(prompt)):
+            same(trial, _plain(trial, prompt), seen, "nothing is condensed", advice)
+            return f"a text of {len(prompt)} tokens is read as by the model alone"
+    raise NotApplicable("it condenses the shortest text; name options under which it does not in `lossless`")
+
+
+def _with(trial: Trial, options: Mapping[str, Any], prompt: TokenizedPrompt) -> Seen:
+    given = {**trial.options.model_dump(exclude_unset=True), **options}
+    method = trial.cls(trial.model, trial.cls.Options.parse(given, f"method {trial.name}"))
+    method.prepare([prompt], trial.decoding)
+    return trial.watch(method, prompt)
+
+
+def _plain(trial: Trial, prompt: TokenizedPrompt) -> Seen:
+    """What the model answers that reads the whole prompt."""
+    import torch
+
+    from ..contracts.outputs import Generation
+    from ..inference.meter import observe
+    from ._trial import heard
+
+    model = trial.model
+    with observe(model.network, model.device, 1) as meter, heard(model.network) as logits, torch.no_grad():
+        caches, _ = feed(model.network, [KVCache()], [prompt.ids[:-1]])
+        _, [tokens] = decode(model, caches, [prompt.ids[-1]], trial.decoding)
+    answer = Generation("", tokens, "length", len(prompt), len(prompt) - 1)
+    return Seen(answer, meter, [step[0] for step in logits])

@@ -1,0 +1,70 @@
+"""What methods that shorten the text itself have in common: how much of it may stay, and the answer from that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness import Decoding, Generation, UsageError
+
+if TYPE_CHECKING:
+    from harness.inference import KVCache
+    from harness.models import LanguageModel
+
+
+def room(method: str, model: LanguageModel, budget: int | None, around: int, decoding: Decoding) -> int:
+    """Tokens of a context that may stay: `budget`, or what the window leaves beside `around` tokens and the answer.
+
+    Raises
+    ------
+    UsageError
+        If the window leaves no room at all.
+    """
+    most = model.context_length - around - decoding.max_new_tokens
+    if most < 1:
+        raise UsageError(
+            f"method {method}: instruction and question ({around} tokens) and the answer ({decoding.max_new_tokens}) "
+            f"leave no room in the window of {model.context_length} tokens of {model.name}"
+        )
+    return most if budget is None else min(budget, most)
+
+
+def pieces(ids: Sequence[int], size: int) -> list[Sequence[int]]:
+    """`ids` cut into pieces of `size` tokens; the last may be shorter."""
+    return [ids[start : start + size] for start in range(0, len(ids), size)]
+
+
+def answer(
+    model: LanguageModel,
+    caches: Sequence[KVCache],
+    questions: Sequence[Sequence[int]],
+    read: Sequence[int],
+    details: Sequence[dict[str, Any]],
+    decoding: Decoding,
+) -> list[Generation]:
+    """Read each question after its cache and answer; `read` is the number of tokens the method was given before it."""
+    import torch
+
+    from harness.contracts import phase
+    from harness.inference import decode, feed, stop_reason
+
+    longer = [i for i, question in enumerate(questions) if len(question) > 1]
+    found = list(caches)
+    if longer:
+        with phase("prefill"), torch.no_grad():
+            fed, _ = feed(model.network, [found[i] for i in longer], [questions[i][:-1] for i in longer])
+        for i, cache in zip(longer, fed):
+            found[i] = cache
+    with phase("decode"):
+        _, answers = decode(model, found, [question[-1] for question in questions], decoding)
+    return [
+        Generation(
+            text=model.tokenizer.decode(tokens, skip_special_tokens=True),
+            token_ids=tokens,
+            stop_reason=stop_reason(model, decoding, tokens),
+            prompt_tokens=before + len(question),
+            kv_tokens=len(cache),
+            details=said,
+        )
+        for tokens, before, question, cache, said in zip(answers, read, questions, found, details)
+    ]

@@ -1,0 +1,125 @@
+"""`rag`: retrieval of chunks. The model reads the parts of the text that share most with the question.
+
+The usual baseline of long-context papers (for instance Xu et al., "Retrieval meets Long Context Large Language Models",
+https://arxiv.org/abs/2310.03025, which keeps chunks in the order of their rank; ours keep that of the text unless told
+otherwise). The rest of the text is never read: memory is really saved, and so is time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from harness import Decoding, Generation, Method, Options, UsageError
+
+from ._budget import answer, pieces, room
+
+if TYPE_CHECKING:
+    from harness import TokenizedPrompt
+    from harness.models import LanguageModel
+
+
+class RagOptions(Options):
+    """Options of `Rag`."""
+
+    chunk: int = Field(256, ge=1, description="tokens of a chunk")
+    top: int | None = Field(
+        None, ge=1, description="best chunks that are read; default: as many as --budget holds"
+    )
+    budget: int | None = Field(
+        None, ge=1, description="tokens of the text that are read; default: what the window has room for"
+    )
+    order: Literal["text", "rank"] = Field(
+        "text", description="chunks as they stand in the text, or the best first"
+    )
+    edges: bool = Field(False, description="read the first and the last chunk besides")
+
+
+class Rag(Method):
+    """Retrieve chunks by BM25 with the question, and read only those.
+
+    A text within the budget is read whole. Of a longer one chunks of ``chunk`` tokens are ranked by BM25 (of the
+    question alone, where the task has one; else of all that follows the text) and taken, best first, until ``top`` or
+    ``budget`` is reached; equal ones in the order of the text. A record says which chunks were read, with the relevance
+    of each, and notes a relevance that is the same for all.
+    """
+
+    Options = RagOptions
+    options: RagOptions
+    sees_question = True
+
+    def __init__(self, model: LanguageModel, options: Any) -> None:
+        super().__init__(model, options)
+        budget = self.options.budget
+        least = self.options.chunk * (2 if self.options.edges else 1)
+        if least > min(model.context_length, budget or model.context_length):
+            what = "the window" if budget is None or budget > model.context_length else "--budget"
+            raise UsageError(
+                f"method rag: --chunk {self.options.chunk}{' twice (--edges)' if self.options.edges else ''} is more "
+                f"than {what} of {min(model.context_length, budget or model.context_length)} tokens; lower --chunk"
+            )
+
+    def context_limit(self) -> None:
+        """Any number of tokens: what is not retrieved is not read."""
+
+    def tokens_to_process(self, tokens: int, decoding: Decoding) -> int:
+        """What is read of a prompt."""
+        budget = self.options.budget or self.model.context_length
+        most = budget if self.options.top is None else min(budget, self.options.top * self.options.chunk)
+        return min(tokens, most)
+
+    def compress_and_generate(
+        self, prompts: Sequence[TokenizedPrompt], decoding: Decoding
+    ) -> list[Generation]:
+        """Choose, read and answer."""
+        import torch
+
+        from harness.contracts import phase
+        from harness.inference import KVCache, feed
+
+        with phase("compress"):
+            chosen = [self._choose(prompt, decoding) for prompt in prompts]
+        with phase("prefill"), torch.no_grad():
+            heads = [[*prompt.head_ids.prefix_ids, *ids] for prompt, (ids, _) in zip(prompts, chosen)]
+            caches = [KVCache()] * len(heads)
+            filled = [i for i, head in enumerate(heads) if head]
+            if filled:
+                fed, _ = feed(self.model.network, [KVCache()] * len(filled), [heads[i] for i in filled])
+                for i, cache in zip(filled, fed):
+                    caches[i] = cache
+        return answer(
+            self.model,
+            caches,
+            [prompt.suffix_ids for prompt in prompts],
+            [len(prompt.head_ids) for prompt in prompts],
+            [details for _, details in chosen],
+            decoding,
+        )
+
+    def _choose(self, prompt: TokenizedPrompt, decoding: Decoding) -> tuple[list[int], dict[str, Any]]:
+        """Token ids of the chunks that are read, and what the record says of them."""
+        from .two_pass.relevance import bm25, says_nothing
+
+        head, tail, options = prompt.head_ids, prompt.suffix_ids, self.options
+        around = len(head.prefix_ids) + len(tail)
+        limit = room("rag", self.model, options.budget, around, decoding)
+        if len(head.context_ids) <= limit:
+            return list(head.context_ids), {}
+        chunks = pieces(head.context_ids, options.chunk)
+        texts = [self.model.tokenizer.decode(chunk, skip_special_tokens=True) for chunk in chunks]
+        relevance = bm25(texts, tail.question or tail.suffix)
+        ranked = sorted(range(len(chunks)), key=lambda i: -relevance[i])
+        ends = [0, len(chunks) - 1] if options.edges else []
+        taken: list[int] = []
+        for i in [*ends, *[i for i in ranked if i not in ends][: options.top]]:
+            if sum(len(chunks[j]) for j in taken) + len(chunks[i]) <= limit:
+                taken.append(i)
+        note = says_nothing("bm25", relevance, relevance)
+        details = {"chunks": len(chunks), "read": taken, "relevance": [round(r, 4) for r in relevance]}
+        ordered = taken if options.order == "rank" else sorted(taken)
+        return [token for i in ordered for token in chunks[i]], {
+            **details,
+            **({"notes": [note]} if note else {}),
+        }
