@@ -18,7 +18,7 @@ RESERVED_FLAGS = frozenset(
         "adapter allow-unused-weights batch-size chat chat-prompts context-length data data-dir device dry-run "
         "dtype epochs format join json learning-rate limit max-context max-length max-steps method min-length "
         "model offline out plugin protocol query-agnostic quick quiet sample-timeout save-every seed set share "
-        "skip-unavailable split-documents task trainer truncate trust-remote-code var warmup-steps"
+        "skip-unavailable split-documents task trainer truncate trust-remote-code trust-task-code var warmup-steps"
     ).split()
 )
 """Flags of ``harness run`` and ``harness fit``; no option of a method may be named like one."""
@@ -51,7 +51,7 @@ class Options(BaseModel):
                 value = [part.strip() for part in value.split(",") if part.strip()]
             cleaned[name] = value
         try:
-            return cls(**cleaned)
+            made = cls(**cleaned)
         except ValidationError as error:
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else "options"
@@ -59,6 +59,14 @@ class Options(BaseModel):
             raise UsageError(
                 f"{owner}: option {name}={values.get(name)!r}: {message[:1].lower()}{message[1:]}"
             ) from None
+        for name, value in made:
+            if any(
+                type(v) is int and abs(v) >= 2**63 for v in (value if isinstance(value, list) else [value])
+            ):
+                raise UsageError(
+                    f"{owner}: option {name}={values.get(name)!r}: no number of so many bits is taken"
+                )
+        return made
 
 
 def is_list(annotation: Any) -> bool:

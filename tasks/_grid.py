@@ -11,12 +11,18 @@ from harness.contracts import ScoredSample
 Values = TypeVar("Values", bound=Sequence[float] | None)
 
 
+LONGEST = 10**9
+"""Tokens of the longest text that may be asked for."""
+
+
 def checked_lengths(lengths: Values) -> Values:
-    """Lengths in tokens, each once and at least 1; ValueError otherwise, None stays None."""
+    """Lengths in tokens, each once, at least 1 and at most `LONGEST`; ValueError otherwise, None stays None."""
     if lengths is not None:
         _distinct(lengths)
         if min(lengths) < 1:
             raise ValueError("a length must be at least 1")
+        if max(lengths) > LONGEST:
+            raise ValueError(f"a length must be at most {LONGEST:,}: no longer text can be made here")
     return lengths
 
 

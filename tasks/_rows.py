@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from harness._util.network import hub_answers
 from harness.errors import Unavailable, UsageError
 
 
@@ -116,12 +117,15 @@ def from_hub(
     """
     from huggingface_hub import hf_hub_download
 
+    alone = offline or not hub_answers()
     try:
         path = hf_hub_download(
-            repository, file, repo_type="dataset", revision=revision, local_files_only=offline
+            repository, file, repo_type="dataset", revision=revision, local_files_only=alone
         )
     except Exception as error:  # the hub's client and the network below it raise all kinds
-        reason = "not fetched before, and --offline" if offline else f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
+        if alone:
+            reason = "not fetched before, and " + ("--offline" if offline else "the Hub cannot be reached")
         raise Unavailable(
             f"{family}: cannot get {file} of {repository} ({' '.join(reason.split())}); run "
             f"'harness data fetch {family}' where there is a network, or {otherwise}"

@@ -38,7 +38,9 @@ class PasskeyOptions(Options):
     depths: list[float] = Field(
         [0, 50, 100], description="places of the needle, in percent of the filler that goes before it"
     )
-    trials: int = Field(1, ge=1, description="samples with another passkey for each length and depth")
+    trials: int = Field(
+        1, ge=1, le=10**6, description="samples with another passkey for each length and depth"
+    )
 
     _lengths = field_validator("lengths")(checked_lengths)
     _depths = field_validator("depths")(checked_depths)

@@ -33,6 +33,12 @@ def _own_cache(monkeypatch, session_cache):
     monkeypatch.delenv("HARNESS_SMOLLM2_WHEEL", raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _hosts_answer(monkeypatch):
+    """Clients that tests stand in for are asked, network or none."""
+    monkeypatch.setattr("harness._util.network.answers", lambda url: True)
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     """Folder of the tiny Llama; copy it before changing anything."""

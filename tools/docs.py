@@ -78,6 +78,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "tasks": tasks,
         "task-facts": task_facts,
         "recipes": recipes,
+        "influences": influences,
     }
     for words in ((), *((verb,) for verb in VERBS), ("data", "show"), ("data", "fetch")):
         found[" ".join(("help", *words))] = partial(help_text, *words)
@@ -104,6 +105,15 @@ def help_text(*words: str) -> str:
     ).stdout
     lines = [line.rstrip() for line in shown.splitlines()]
     return "\n".join(["```text", *"\n".join(lines).strip("\n").splitlines(), "```"])
+
+
+def influences() -> str:
+    """A table of every input of a run: whether it changes answers, and the hash."""
+    from harness.evaluation.influences import INFLUENCES
+
+    head = ("input", "kind", "changes answers", "changes the hash", "how")
+    rows = [(f"`{r.name}`", r.kind, r.answers, "yes" if r.hashed else "no", r.how) for r in INFLUENCES]
+    return table(head, rows)
 
 
 def methods() -> str:

@@ -345,7 +345,7 @@ class Bench:
 
     def told(self, row: Row, *words: str) -> None:
         """One line on standard error, with all the words."""
-        text = self.errors.read_text()
+        text = self.errors.read_text().lstrip("\n")  # after ^C the line begins anew
         if len(text.splitlines()) != 1 or not all(word in text for word in words):
             row.bad(f"told: {text!r}")
 

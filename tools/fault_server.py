@@ -95,7 +95,9 @@ def _child(words: list[str], faults: dict[str, Any], files: dict[str, str]) -> i
     if "SCRIPTED" in os.environ:
         _scripted(Path(os.environ["SCRIPTED"]))
     from harness.cli import invoke
+    from harness.cli._main import heed_signals
 
+    heed_signals()
     status = invoke(words)
     sys.stdout.flush()
     return status

@@ -29,6 +29,7 @@ from typing import Any
 
 from fault_bench import Bench, Row, records
 from fault_making import killed, second, torn, unwritable
+from fault_signals import folder_goes, full_disk, stopped, told_to_end
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
 
@@ -233,6 +234,10 @@ STUDIES: dict[str, tuple[Callable[[Bench, Row, int], None], int]] = {
     "disk full, read-only, forbidden: evaluation": (unwritable_run, 40),
     "disk full, read-only, forbidden: data generation": (unwritable("data generation"), 20),
     "disk full, read-only, forbidden: training": (unwritable("training"), 15),
+    "a disk that is really full: evaluation": (full_disk, 6),
+    "told to end (SIGTERM, SIGHUP, SIGINT): evaluation": (told_to_end, 30),
+    "stopped for a while (SIGSTOP): evaluation": (stopped, 6),
+    "folder deleted, moved, linked, cut in mid-run": (folder_goes, 8),
     "file cut off at any byte: evaluation": (torn_run, 20),
     "file cut off at any byte: data generation": (torn("data generation"), 15),
     "file cut off at any byte: training": (torn("training"), 10),

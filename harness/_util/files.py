@@ -13,7 +13,17 @@ from pathlib import Path, PurePosixPath
 from ..errors import UsageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_UNWRITABLE = frozenset((*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST))
+_ODD = (
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EISDIR,
+    errno.EINVAL,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENXIO,
+    errno.ENODEV,
+)
+_UNWRITABLE = frozenset((*_FULL, *_ODD, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST))
 
 
 def cache_dir() -> Path:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
+from pathlib import Path
 
 import rich_click as click
 
@@ -50,6 +52,7 @@ class Verbs(click.RichGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[ONLY_HELP] = not args or args[0] in ctx.help_option_names
+        _only_text(args)
         if args and args[0] != "lm-eval":
             _no_empty_words(args)
         return super().parse_args(ctx, args)
@@ -77,6 +80,17 @@ class Verbs(click.RichGroup):
         return super().resolve_command(ctx, args)
 
 
+def _only_text(args: list[str]) -> None:
+    """Refuse bytes that are no text: they could not be written into a record of what was asked."""
+    from ..errors import UsageError
+
+    for word in args:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{word!r} is no UTF-8 text; rename it, or give another path") from None
+
+
 def _no_empty_words(args: list[str]) -> None:
     """Refuse what a variable that is not set leaves behind: an empty path would be the folder one stands in."""
     from ..errors import UsageError
@@ -101,7 +115,25 @@ def main() -> None:
     """Entry point: whatever the user got wrong is one line on standard error, and exit status 2."""
     hush_libraries()  # before any of them is imported
     hush_warnings()
+    heed_signals()
     sys.exit(invoke(sys.argv[1:]))
+
+
+_told: list[int] = []
+"""The signal that told this process to end."""
+
+
+def heed_signals() -> None:
+    """Leave in order when told to end (SIGTERM), or when the terminal goes (SIGHUP), unless that was to be ignored."""
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: what is left in order takes a moment
+        _told.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 def invoke(args: list[str]) -> int:
@@ -126,7 +158,9 @@ def _status(args: list[str], debug: bool) -> int:
             raise
         return complain(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return complain(f"interrupted{RESUMES.get(args[0], '') if args else ''}", 130)
+        number = _told[-1] if _told else signal.SIGINT  # click makes another exception of it
+        told = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        return complain(f"{told}{RESUMES.get(args[0], '') if args else ''}", 128 + number)
     except SystemExit as error:  # rich-click leaves this way once it has printed help
         return error.code if isinstance(error.code, int) else 1
     except BrokenPipeError:
@@ -135,13 +169,22 @@ def _status(args: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, OSError) and error.errno in ODD_PATH and error.filename is not None:
-            return complain(f"{error.filename}: {os.strerror(error.errno)}", 2)
+        if isinstance(error, OSError) and error.filename is not None and _path_is_odd(error, args):
+            return complain(f"{error.filename}: {os.strerror(error.errno or 0)}", 2)
         return complain(
             f"unexpected {type(error).__name__}: {' '.join(str(error).split())[:500]} "
             "(a defect of the harness; HARNESS_DEBUG=1 shows where)",
             1,
         )
+
+
+def _path_is_odd(error: OSError, args: list[str]) -> bool:
+    """Whether a path is the reason that only somebody who named it can mend, or lies in one that was named here."""
+    if error.errno in ODD_PATH:
+        return True
+    words = [word.partition("=")[2] or word for word in args]
+    named = [Path(word).absolute() for word in words if os.sep in word and "\0" not in word]
+    return any(Path(os.fsdecode(error.filename)).absolute().is_relative_to(path) for path in named)
 
 
 def complain(message: str, status: int) -> int:

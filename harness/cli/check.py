@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import asdict
 from functools import partial
@@ -19,6 +20,8 @@ from ._output import emit, json_flag, quiet_flag
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rich.console import Console
+
     from ..models.model import LanguageModel
     from ..testing import CheckResult
     from ..testing._results import Suite
@@ -27,6 +30,9 @@ STYLES = {"ok": "green", "failed": "bold red", "skipped": "yellow", "not applica
 
 WIDTH = 14
 """Of the column of the checks' names."""
+
+CHILD = "HARNESS_STRICT_CHILD"
+"""Set for the processes of ``--strict``."""
 
 PIPED = 180
 """Characters a line where there is no terminal."""
@@ -64,9 +70,24 @@ class CheckCommand(MethodCommand):
 @click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="Python file with a method."
 )
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Every check in two processes with other hash seeds and empty caches; what was not seen of an answer fails.",
+)
 @json_flag("the results")
 @quiet_flag
-def check(name: str | None, task: str | None, only: tuple[str, ...], as_json: bool, **flags: Any) -> int:
+@click.pass_context
+def check(
+    context: click.Context,
+    /,
+    name: str | None,
+    task: str | None,
+    only: tuple[str, ...],
+    strict: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
     """Try whether a method keeps to its contract (`harness check NAME`), or a task (`--task NAME`).
 
     Takes half a minute and downloads nothing. Each check that fails says what was seen and what to do; the
@@ -76,23 +97,40 @@ def check(name: str | None, task: str | None, only: tuple[str, ...], as_json: bo
         raise UsageError("name one method, or one task with --task; harness list methods shows what there is")
     if flags["adapter"] is not None and flags["model"] is None:
         raise UsageError("--adapter belongs to the model it was trained on: name that with --model")
-    suite = _task_suite(str(task), flags) if name is None else _method_suite(name, flags)
-    results = _run(suite, suite.select(only), quiet=as_json)
+    if strict and name is None:
+        raise UsageError("--strict is for methods: a task's samples are made without a model's answers")
+    suite = _task_suite(str(task), flags) if name is None else _method_suite(name, flags, strict)
+    if strict and not os.environ.get(CHILD):
+        from ._strict import strict as twice
+
+        suite.select(only)
+        words: list[str] = context.obj or []
+        results = _shown(
+            twice([w for w in words[words.index("check") + 1 :] if w != "--json"]), quiet=as_json
+        )
+    else:
+        results = _run(suite, suite.select(only), quiet=as_json)
     if as_json:
         plugin = {"task": task} if name is None else {"method": name}
         rows = [asdict(result) for result in results]
-        emit({**plugin, "ok": all(r.ok for r in results), "checks": rows})
+        answers = {"answers": found} if strict and (found := suite.known("answers")) else {}
+        emit({**plugin, "ok": all(r.ok for r in results), "checks": rows, **answers})
     return 0 if all(result.ok for result in results) else 1
 
 
-def _method_suite(name: str, flags: dict[str, Any]) -> Suite[Any]:
+def _method_suite(name: str, flags: dict[str, Any], strict: bool) -> Suite[Any]:
     from ..testing.methods import method_suite
 
     if flags["settings"] or flags["data_dir"]:
         raise UsageError("--set and --data-dir are a task's; a method's options are flags of their own")
     options, fit_options = chosen(flags, "option_"), chosen(flags, "fit_")
     return method_suite(
-        name, options, fit_options=fit_options, adapter=flags["adapter"], model=_model(flags["model"])
+        name,
+        options,
+        fit_options=fit_options,
+        adapter=flags["adapter"],
+        model=_model(flags["model"]),
+        strict=strict,
     )
 
 
@@ -117,15 +155,34 @@ def _model(name: str | None) -> Callable[[], LanguageModel] | None:
     return partial(loading.load, name)
 
 
+def _shown(results: list[CheckResult], quiet: bool) -> list[CheckResult]:
+    """Results that are there, shown together."""
+    console = _console(quiet)
+    for result in results:
+        _show(console, result)
+    _sum_up(console, results)
+    return results
+
+
+def _console(quiet: bool) -> Console:
+    from rich.console import Console
+
+    console = Console(quiet=quiet)
+    return console if console.is_terminal else Console(quiet=quiet, width=PIPED)
+
+
+def _sum_up(console: Console, results: list[CheckResult]) -> None:
+    counts = Counter(result.status for result in results)
+    console.print(", ".join(f"{counts[kind]} {kind}" for kind in STYLES if counts[kind]), highlight=False)
+
+
 def _run(suite: Suite[Any], selected: list[str], quiet: bool) -> list[CheckResult]:
     """The results, each shown as it is there."""
     import torch
     from rich.console import Console
 
     torch.set_num_threads(1)  # matrices as small as the tiny model's lose by being shared out
-    console, status = Console(quiet=quiet), Console(stderr=True, quiet=quiet or QUIET.get())
-    if not console.is_terminal:
-        console = Console(quiet=quiet, width=PIPED)
+    console, status = _console(quiet), Console(stderr=True, quiet=quiet or QUIET.get())
     results = []
     for name in selected:
         if status.is_terminal and not status.quiet:
@@ -134,8 +191,7 @@ def _run(suite: Suite[Any], selected: list[str], quiet: bool) -> list[CheckResul
         else:
             results.append(suite.result(name))
         _show(console, results[-1])
-    counts = Counter(result.status for result in results)
-    console.print(", ".join(f"{counts[kind]} {kind}" for kind in STYLES if counts[kind]), highlight=False)
+    _sum_up(console, results)
     return results
 
 

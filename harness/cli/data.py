@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ def data() -> None:
 @click.option("--seed", default=42, show_default=True, help="Source of everything random in the task.")
 @click.option("--set", "settings", multiple=True, metavar="TASK.OPTION=VALUE", help="Set a task's option.")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
+@click.option("--trust-task-code", is_flag=True, help="Run code that a task's own files name.")
 @click.option("--full", is_flag=True, help="Show long texts whole.")
 @json_flag("whole samples")
 @quiet_flag
@@ -53,6 +54,7 @@ def show(
     seed: int,
     settings: tuple[str, ...],
     offline: bool,
+    trust_task_code: bool,
     full: bool,
     as_json: bool,
 ) -> None:
@@ -63,6 +65,7 @@ def show(
     chosen = registry.tasks([task], task_settings(settings))
     asked_for = ctx.get_parameter_source("model") is not ParameterSource.DEFAULT
     env, missing = _environment(model, asked_for, seed, data_dir, offline, limit)
+    env = replace(env, trust_task_code=trust_task_code)
     found: list[dict[str, Any]] = []
     for each in chosen:
         for number, sample in enumerate(each.samples(env), start=1):

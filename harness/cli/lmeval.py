@@ -40,6 +40,9 @@ def _git_quietly() -> Iterator[None]:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def lmeval(words: tuple[str, ...]) -> int:
     """Run lm-eval's command line: `harness lm-eval run --model harness --model_args method=... --tasks ...`."""
+    from ..interop.lm_eval_names import check_words
+
+    check_words(words)
     from lm_eval.__main__ import cli_evaluate
 
     from ..interop.lm_eval_model import register

@@ -121,6 +121,11 @@ class RunCommand(MethodCommand):
     help="Run a model although its files hold weights that it does not use; the run is marked.",
 )
 @click.option(
+    "--trust-task-code",
+    is_flag=True,
+    help="Run code that a task's own files name (lm_eval.include_path). Only for files you trust.",
+)
+@click.option(
     "--skip-unavailable",
     is_flag=True,
     help="Leave out tasks whose data cannot be had here, and say which (else an error, if asked for by name).",

@@ -171,6 +171,8 @@ class TaskEnvironment:
     notify
         Told, in a line, what the user should know of the data: rows that differ in number from the official
         ones. None: nobody listens.
+    trust_task_code
+        Whether code that comes with a task's own files may run (``--trust-task-code``).
     """
 
     tokenizer: Any
@@ -182,6 +184,7 @@ class TaskEnvironment:
     limit: int | None = None
     notify: Callable[[str], None] | None = None
     chat: bool = True
+    trust_task_code: bool = False
 
 
 @dataclass(frozen=True)

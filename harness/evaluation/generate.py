@@ -141,7 +141,7 @@ def _held(
         raise RuntimeError(f"the method returned {len(generations)} answers to {len(batch)} prompts")
     held = []
     for row, (sample, prompt, answer) in enumerate(zip(batch, prompts, generations)):
-        asked = asked_of(method.model, prompt.ids, sample.decoding)
+        asked = asked_of(method.model, prompt.ids, sample.decoding, row, generations)
         measured, doubts = proved(answer, meter, row, sample.tokens, asked)
         cost = _cost(meter, seconds, len(batch), row, shared)
         held.append(MeasuredOutput(answer, measured, cost, doubts))

@@ -5,6 +5,7 @@ Everything that can be refused is refused here, by `plan_run`, before any weight
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +15,11 @@ from .. import registry
 from .._version import __version__
 from ..contracts.method import Method
 from ..contracts.task import Task
-from ..errors import UsageError
+from ..errors import HarnessError, UsageError
 from ..models import adapters
 from ..models.loading import load as load_model
 from ..models.model import LanguageModel
+from ..options import Options
 from ..prompts.truncation import AUTO, RULES
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
 from .batch_limit import BatchLimit
@@ -90,7 +92,7 @@ def plan_run(
         allow_unused_weights=settings.allow_unused_weights,
         notify=note,
     )
-    method = plugin.cls(model, options)
+    method = _made(plugin, model, options)
     if settings.protocol == "after" and not method.two_phase:
         raise UsageError(
             f"--protocol after: {settings.method} does not compress a context apart from the question; "
@@ -127,6 +129,21 @@ def plan_run(
         unavailable,
         data_notes=told,
     )
+
+
+def _made(plugin: registry.Plugin[Method], model: LanguageModel, options: Options) -> Method:
+    """The method. Raises UsageError, with its place, for what its constructor raises: it is whoever wrote it."""
+    try:
+        return plugin.cls(model, options)
+    except HarnessError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        raise UsageError(
+            f"method {plugin.name} from {plugin.origin} cannot be made ({said}, {place})"
+        ) from error
 
 
 def method_identity(name: str, method: Method, adapter: Path | None, batch_size: int | str) -> dict[str, Any]:

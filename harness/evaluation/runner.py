@@ -22,6 +22,7 @@ from ..results.shared_run_folder import SharedRunFolder
 from ..results.summary import digest, summarise
 from .asking import prepare_task, run_batch
 from .batches import SampleBatch, sample_batches
+from .cores import share
 from .plan import RunPlan, plan_run
 from .ray_pool import ray_pool
 from .run_metadata import dump_prompts, planned_ids, run_content
@@ -233,6 +234,8 @@ def _batches(plan: RunPlan) -> Iterator[SampleBatch]:
 
 def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watcher) -> Iterator[SampleBatch]:
     """Each batch; before the first of a task the method prepares for all of the task's prompts."""
+    if plan.settings.join:
+        share(plan.folder.workers(), plan.model.device)
     watcher.note(f"loading {plan.model.name}")
     _ = plan.model.network
     for task in plan.tasks:
@@ -240,7 +243,10 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
         if not mine:
             continue
         prepare_task(plan, task)
-        yield from plan.folder.claimed(mine)
+        for batch in plan.folder.claimed(mine):
+            if plan.settings.join:
+                share(plan.folder.workers(), plan.model.device)
+            yield batch
 
 
 __all__ = ["RunPlan", "RunResult", "RunSettings", "execute", "plan_run"]

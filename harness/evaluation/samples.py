@@ -115,6 +115,7 @@ def collect_samples(
             data_dir=settings.data_dir,
             offline=settings.offline,
             limit=settings.limit,
+            trust_task_code=settings.trust_task_code,
             notify=note,
         )
         try:

@@ -52,6 +52,7 @@ class RunSettings:
     trust_remote_code: bool = False
     allow_unused_weights: bool = False
     skip_unavailable: bool = False
+    trust_task_code: bool = False
 
 
 def by_protocol(settings: RunSettings) -> RunSettings:

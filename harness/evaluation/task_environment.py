@@ -23,6 +23,7 @@ def task_environment(
     offline: bool = False,
     limit: int | None = None,
     notify: Callable[[str], None] | None = None,
+    trust_task_code: bool = False,
 ) -> TaskEnvironment:
     """The environment of a task that will be asked of `model`; the weights stay unread.
 
@@ -30,7 +31,7 @@ def task_environment(
     ----------
     model
         Its tokenizer, chat template and window decide how long prompts are.
-    seed, data_dir, offline, limit, notify
+    seed, data_dir, offline, limit, notify, trust_task_code
         As in `TaskEnvironment`.
 
     Raises
@@ -55,4 +56,5 @@ def task_environment(
         limit=limit,
         chat=model.has_chat_template,
         notify=notify,
+        trust_task_code=trust_task_code,
     )

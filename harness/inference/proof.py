@@ -43,12 +43,18 @@ class Asked:
         Tokens that end an answer: not to be chosen before `Decoding.min_new_tokens`.
     eps
         The rounding error of the model's type.
+    row
+        Which sample of its batch it is.
+    most
+        Most KV entries that any sample of the batch may have read at its end, by what is declared; None: not known.
     """
 
     last: int
     decoding: Decoding
     ends: Sequence[int]
     eps: float
+    row: int = 0
+    most: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,9 +91,7 @@ def prove(answer: Generation | Scored, meter: Meter, asked: Asked) -> Proof:
         return Proof(False, ["nobody watched"])
     noted = [f"{name} ran, which is no part of the model" for name in witness.foreign]
     if isinstance(answer, Scored):
-        unseen = _scored(answer, witness.steps, asked, alone=meter.batch == 1)
-        if meter.batch != 1:  # rows of a padded batch are told apart where it begins, not in each later pass
-            return Proof(True, unseen + noted)
+        unseen = _scored(answer, witness.steps, asked, meter.batch or 1)
     elif not answer.token_ids:
         return Proof(True, noted)
     elif not witness.steps:
@@ -216,20 +220,33 @@ def _against(answer: Generation, tokens: list[int], asked: Asked, steps: Sequenc
     )
 
 
-def _scored(answer: Scored, steps: Sequence[Sequence[Step]], asked: Asked, *, alone: bool) -> list[str]:
-    """What was not seen of likelihoods; raises MeasurementError if they are from more entries than declared."""
+def _scored(answer: Scored, steps: Sequence[Sequence[Step]], asked: Asked, batch: int) -> list[str]:
+    """What was not seen of likelihoods; raises MeasurementError if they are from more entries than declared.
+
+    Where they begin is seen row by row; what follows may be of any sample of the batch, and is held against the most
+    that any of them may read.
+    """
     longest = max(x.tokens for x in answer.likelihoods)
     declared, slack = answer.kv_tokens, allowed(answer.kv_tokens)
     known = [step for rows in steps for step in rows]
-    begins = [i for i, s in enumerate(known) if s.fed == asked.last and s.width == 1]
+    first = [i for i, s in enumerate(known) if s.width == 1 and s.fed == asked.last]
+    mine = (
+        first if batch == 1 else [i for i in first if known[i].batch == batch and known[i].row == asked.row]
+    )
+    begins = mine or first
     right = [i for i in begins if (n := known[i].entries) is None or abs(n - declared) <= slack]
     after = known[right[0] :] if right else [known[i] for i in begins]
     read = [step.entries for step in after if step.entries is not None]
-    if alone and read and (not right or max(read) > declared + longest + slack):
-        raise MeasurementError(
-            f"the method says its likelihoods are from {declared} KV entries, but the passes that gave them were "
-            f"seen reading {max(read)}; the run is not to be believed"
-        )
+    most = declared + longest if batch == 1 or asked.most is None else asked.most
+    if read and ((mine and not right) or max(read) > most + max(slack, allowed(most))):
+        raise _more(declared, max(read))
     if not right or len(read) < len(after):
         return ["the passes that the likelihoods are from were not seen"]
     return []
+
+
+def _more(declared: float, seen: float) -> MeasurementError:
+    return MeasurementError(
+        f"the method says its likelihoods are from {declared} KV entries, but the passes that gave them were "
+        f"seen reading {seen}; the run is not to be believed"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..contracts.outputs import Scored
 from ..contracts.record import Measured
 from ..errors import MeasurementError
 from .proof import Asked, allowed, prove
@@ -13,7 +14,7 @@ from .stopping import end_token_ids
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..contracts.outputs import Decoding, Generation, Scored
+    from ..contracts.outputs import Decoding, Generation
     from ..models.model import LanguageModel
     from .meter import Meter
 
@@ -59,12 +60,19 @@ def check(
     return Measured(kept, seen is not None, (given - 1) / kept if kept > 0 else None)
 
 
-def asked_of(model: LanguageModel, prompt: Sequence[int], decoding: Decoding) -> Asked:
-    """What `proved` has to know of a sample: its prompt's token ids, and how it was to be answered."""
+def asked_of(
+    model: LanguageModel,
+    prompt: Sequence[int],
+    decoding: Decoding,
+    row: int = 0,
+    answers: Sequence[Generation | Scored] = (),
+) -> Asked:
+    """What `proved` has to know of a sample: its prompt's token ids, how it was to be answered, and its batch."""
     import torch
 
     eps = float(torch.finfo(getattr(torch, model.dtype)).eps)
-    return Asked(int(prompt[-1]), decoding, end_token_ids(model, decoding), eps)
+    ends = [a.kv_tokens + max(x.tokens for x in a.likelihoods) for a in answers if isinstance(a, Scored)]
+    return Asked(int(prompt[-1]), decoding, end_token_ids(model, decoding), eps, row, max(ends, default=None))
 
 
 def proved(

@@ -7,7 +7,7 @@ device: what is noted stays there until `Witness.steps` is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..models import attention
 from .closed_pass import ClosedPasses, hanging, modules_of
+from .tensors import lists, version, visible
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TOP = 8
 """Tokens of the largest logits that are kept: the choice, what ties with it, and end tokens that were not allowed."""
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 @dataclass
@@ -74,6 +73,8 @@ class Step:
         Whether something hung on the model meanwhile.
     tokens, logits
         The `TOP` likeliest tokens.
+    row, batch
+        Which row of its pass it is of (None: not known), and how many rows that had.
     """
 
     fed: int | None
@@ -83,6 +84,8 @@ class Step:
     hooked: bool
     tokens: list[int]
     logits: list[float]
+    row: int | None = None
+    batch: int = 0
 
 
 class Witness:
@@ -95,7 +98,7 @@ class Witness:
     """
 
     def __init__(self, network: Any) -> None:
-        self._heads: list[tuple[_Pass | None, Any, Any, Any]] = []
+        self._heads: list[tuple[_Pass | None, Any, Any, Any, int | None]] = []
         self._now: _Pass | None = None
         modules = modules_of(network)
         self._own = {id(module) for module in modules}
@@ -150,7 +153,7 @@ class Witness:
             place = next((i for i, known in enumerate(now.known) if known is mask), -1)
             if place < 0:
                 now.known.append(mask)
-                now.masks.append(_visible(mask))
+                now.masks.append(visible(mask))
                 place = len(now.masks) - 1
         keys = key.shape[2]
         if layer in now.reads:  # whoever attends twice in a layer reads both
@@ -162,7 +165,7 @@ class Witness:
         if self._now is not None:
             self._now.known.clear()
             self._now.hidden = getattr(output, "last_hidden_state", None)
-            self._now.version = _version(self._now.hidden)
+            self._now.version = version(self._now.hidden)
 
     def forget(self) -> None:
         """Let go of hidden states: only the newest pass's are needed, and only while a call lasts."""
@@ -174,7 +177,7 @@ class Witness:
         last = logits.detach()
         last = last[:, -1] if last.ndim == 3 else last.reshape(-1, last.shape[-1])
         values, tokens = last.topk(min(TOP, last.shape[-1]))
-        self._heads.append((self._now, _tied(self._now, given), tokens, values))
+        self._heads.append((self._now, _tied(self._now, given), tokens, values, _row(self._now, given)))
 
     def ran(self, module: Any) -> None:
         """Any module at all runs; here only those count that are no part of the model."""
@@ -185,41 +188,52 @@ class Witness:
 
     @cached_property
     def steps(self) -> list[list[Step]]:
-        """For each time the head was asked its rows. Asks the device for what was noted."""
+        """For each time the head was asked its rows. Asks the device for what was noted, all at once."""
+        tokens = lists([tokens for _, _, tokens, _, _ in self._heads])
+        values = lists([values.float() for _, _, _, values, _ in self._heads])
+        passes = list({id(p): p for p, *_ in self._heads if p is not None}.values())
+        fed = dict(zip(map(id, passes), lists([p.fed for p in passes])))
+        masks = [mask for p in passes for mask in p.masks]
+        seen = iter(zip(lists([v for v, _ in masks]), lists([r for _, r in masks])))
+        known = {id(p): [next(seen) for _ in p.masks] for p in passes}
         found = []
-        for passed, tied, tokens, values in self._heads:
-            rows = len(tokens)
-            entries = self._entries(passed, rows)
-            one = passed is not None and passed.batch == rows
-            fed = (
-                passed.fed.tolist()
-                if passed is not None and passed.fed is not None and one
-                else [None] * rows
-            )
+        for number, (passed, tied, _, _, at) in enumerate(self._heads):
+            rows = len(tokens[number])
+            entries = self._entries(passed, known[id(passed)]) if passed is not None else []
+            of = range(rows) if len(entries) == rows else [at] * rows  # which rows of the pass
+            read = [
+                None
+                if not entries or entries[0] is None
+                else max(filter(None, entries), default=0)
+                if r is None
+                else entries[r]
+                for r in of
+            ]
+            ids = fed[id(passed)] if passed is not None else None
+            before = [None if ids is None or r is None else ids[r] for r in of]
+            batch = passed.batch if passed is not None else 0
             same = tied.tolist() if hasattr(tied, "tolist") else [tied] * rows
             width = passed.width if passed is not None else 0
             hooked = passed is not None and passed.hooked
             found.append(
                 [
-                    Step(f, width, e, bool(t), hooked, k, v)
-                    for f, e, t, k, v in zip(fed, entries, same, tokens.tolist(), values.float().tolist())
+                    Step(f, width, e, bool(t), hooked, k, v, r, batch)
+                    for f, e, t, k, v, r in zip(before, read, same, tokens[number], values[number], of)
                 ]
             )
         return found
 
-    def _entries(self, passed: _Pass | None, rows: int) -> list[int | None]:
+    def _entries(self, passed: _Pass, masks: Sequence[tuple[Any, Any]]) -> list[int | None]:
         """Entries each row of a pass read, its own tokens excluded."""
-        if passed is None or len(passed.reads) < self._layers:
-            return [None] * rows
-        masks = [(visible.tolist(), int(reach)) for visible, reach in passed.masks]
+        if len(passed.reads) < self._layers:
+            return [None] * passed.batch
         totals = [0] * passed.batch
         for keys, place in passed.reads.values():
-            visible, reach = masks[place] if place >= 0 else ([keys], keys)
-            most, held = max(visible), min(keys, reach)  # places never written to follow the last one seen
+            seen, reach = masks[place] if place >= 0 else ([keys], keys)
+            most, held = max(seen), min(keys, reach)  # places never written to follow the last one seen
             for row in range(passed.batch):
-                totals[row] += held - most + visible[row if len(visible) > 1 else 0]
-        means = [round(total / len(passed.reads)) - passed.width for total in totals]
-        return [*means] if passed.batch == rows else [max(means)] * rows
+                totals[row] += held - most + seen[row if len(seen) > 1 else 0]
+        return [round(total / len(passed.reads)) - passed.width for total in totals]
 
 
 def _attending(network: Any) -> int:
@@ -231,28 +245,10 @@ def _attending(network: Any) -> int:
     return int(getattr(config, "num_hidden_layers", 0))
 
 
-def _visible(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys that the last position of each row sees, and one more than the last key that any row sees."""
-    import torch
-
-    newest = mask[:, :, -1]
-    seen = (newest > -1 if newest.dtype.is_floating_point else newest.bool()).any(1)
-    places = torch.arange(1, seen.shape[-1] + 1, device=seen.device)
-    return seen.sum(-1), (seen.any(0) * places).max()
-
-
-def _version(tensor: Any) -> int:
-    """How often a tensor was written to in place; 0 where torch does not count."""
-    try:
-        return int(tensor._version)
-    except (AttributeError, RuntimeError):
-        return 0
-
-
 def _tied(passed: _Pass | None, given: Any) -> Any:
     """Whether the head's input is what a pass gave: at once where it is the same memory, else a tensor ``[rows]``."""
     hidden = passed.hidden if passed is not None else None
-    if passed is None or hidden is None or _version(hidden) != passed.version:
+    if passed is None or hidden is None or version(hidden) != passed.version:
         return False
     if given.untyped_storage().data_ptr() == hidden.untyped_storage().data_ptr():
         return True
@@ -260,6 +256,17 @@ def _tied(passed: _Pass | None, given: Any) -> Any:
     if newest.shape != hidden[:, -1].shape:
         return False
     return (newest == hidden[:, -1]).all(-1)
+
+
+def _row(passed: _Pass | None, given: Any) -> int | None:
+    """The one row of a pass whose hidden states the head is given, where it is given a part of their memory."""
+    hidden = passed.hidden if passed is not None else None
+    if hidden is None or given.untyped_storage().data_ptr() != hidden.untyped_storage().data_ptr():
+        return None
+    size = hidden.stride(0)
+    begin = given.storage_offset() - hidden.storage_offset()
+    last = begin + sum((n - 1) * step for n, step in zip(given.shape, given.stride()))
+    return begin // size if size and begin // size == last // size else None
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..contracts.outputs import Generation, Scored
 from ..inference.meter import Meter
-from ..inference.verification import check
+from ..inference.proof import Asked
+from ..inference.verification import proved
 
 log = logging.getLogger("harness")
 
@@ -26,9 +27,13 @@ class Measured:
             self.notes.append(note)
             log.warning(note)
 
-    def add(self, answer: Generation | Scored, meter: Meter, row: int, prompt_tokens: int) -> None:
-        """Hold one answer against what was observed; raises MeasurementError if it does not hold."""
-        seen = check(answer, meter, row, prompt_tokens)
+    def add(
+        self, answer: Generation | Scored, meter: Meter, row: int, prompt_tokens: int, asked: Asked
+    ) -> None:
+        """Hold one answer against what was observed, token by token; raises MeasurementError if it does not hold."""
+        seen, doubts = proved(answer, meter, row, prompt_tokens, asked)
+        for doubt in doubts:
+            self.say(f"not proved of some answers: {doubt}")
         self.prompts += 1
         self.prompt_tokens += prompt_tokens
         self.kv_tokens += seen.kv_tokens

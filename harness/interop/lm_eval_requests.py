@@ -10,7 +10,10 @@ from ..contracts.method import Method
 from ..contracts.outputs import Decoding, Generation, Scored
 from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..errors import HarnessError, MeasurementError, UsageError
+from ..evaluation.apart import apart
+from ..evaluation.generate import prepared_for
 from ..inference.meter import observe
+from ..inference.verification import asked_of
 from ..prompts.rendering import by_last_line, tokenize
 from ..prompts.tokenization import continuation_ids, trailing_blanks
 from .lm_eval_measured import Measured
@@ -115,7 +118,7 @@ class Requests:
         with Progress(*columns, console=console, disable=silent or not console.is_terminal) as bar:
             row = bar.add_task(f"running {type(self.method).__name__}", total=len(questions))
             for decoding, mine in kinds.items():
-                self.method.prepare([q.prompt for q in mine], decoding)
+                apart(self.method.prepare, prepared_for(self.method, [q.prompt for q in mine]), decoding)
                 for start in range(0, len(mine), self.batch_size):
                     batch = mine[start : start + self.batch_size]
                     for question, given in zip(batch, self._batch(batch, answer)):
@@ -126,7 +129,7 @@ class Requests:
         """Answers of a batch, measured; one that cannot be run as a batch is run one by one."""
         try:
             with observe(self.model.network, self.model.device, len(batch)) as meter:
-                answers = answer(batch)
+                answers = apart(answer, batch)
         except (UsageError, MeasurementError):
             raise
         except HarnessError:
@@ -134,5 +137,6 @@ class Requests:
                 raise
             return [each for question in batch for each in self._batch([question], answer)]
         for row, (question, given) in enumerate(zip(batch, answers, strict=True)):
-            self.measured.add(given, meter, row, len(question.prompt))
+            asked = asked_of(self.model, question.prompt.ids, question.decoding, row, answers)
+            self.measured.add(given, meter, row, len(question.prompt), asked)
         return answers

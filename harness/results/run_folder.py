@@ -7,6 +7,7 @@ torn last line and the lines of failed samples (they are run again), never a fin
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -22,6 +23,7 @@ from ..contracts.record import Key, SampleRecord
 from ..errors import UsageError
 from .background_sync import BackgroundSync
 from .record_lines import Line, collector_paused, complete_lines, line_of, parsed
+from .standing import Standing
 
 SCHEMA = 1
 """Version of what a run's folder holds."""
@@ -108,6 +110,7 @@ class RunFolder:
         self.path = path
         self._hash = ""
         self._behind: BackgroundSync | None = None
+        self._standing = Standing(path)
 
     @property
     def hash(self) -> str:
@@ -127,6 +130,7 @@ class RunFolder:
         with self._errors():
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / LOCK).open("w")
+            self._standing.settle()
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,6 +142,10 @@ class RunFolder:
 
     def begin(self) -> None:
         """Called once, when the folder is set up and samples are about to be asked."""
+
+    def workers(self) -> int:
+        """Processes of this machine at work here: alone."""
+        return 1
 
     def claimed(self, batches: Iterable[B]) -> Iterator[B]:
         """Those of `batches` that are this process's to ask."""
@@ -173,11 +181,13 @@ class RunFolder:
     def _add(self, path: Path, record: SampleRecord) -> None:
         line = line_of(record, self.hash)
         with self._errors(), ExitStack() as files:
+            self._standing.check(path)
             if self._behind is not None:
                 self._behind.wait()  # nothing stands behind a line that the disk refused
             file = files.enter_context(path.open("a", encoding="utf-8"))
             file.write(line)
             file.flush()
+            self._standing.added(path, file.fileno(), len(line.encode()))
             if self._behind is not None:
                 self._behind.hand_over(file)
             else:
@@ -222,6 +232,7 @@ class RunFolder:
 
         What processes that had joined and were killed left in files of their own is taken in first.
         """
+        self._standing.forget()
         self.take_in(())
         lines = self._lines()
         finished = {line.record.key: line for line in lines if line.record.finished}
@@ -273,14 +284,16 @@ class RunFolder:
 
     def _replace(self, name: str, text: str) -> None:
         with self._errors():
+            self._standing.check(self.samples_path)
             write_whole(self.path / name, text)
+            self._standing.forget(self.path / name)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            reason = unwritable(error)
+            reason = os.strerror(errno.ENOENT) if error.errno == errno.ENOENT else unwritable(error)
             if reason is None:
                 raise
             raise UsageError(

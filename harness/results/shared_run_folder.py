@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import platform
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,10 +21,13 @@ from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
 from .record_lines import complete_lines
 from .run_folder import LOCK, PARTS, B, Batch, RunFolder, earlier_environments
+from .workers import Workers
 
 CLAIMS = ".claims"
 DOOR = ".door"
 """Held for a moment by whoever comes or goes."""
+WORKERS = f".workers-{hashlib.sha256(platform.node().encode()).hexdigest()[:8]}"
+"""Those of this machine; others share the folder, not the cores."""
 
 
 class SharedRunFolder(RunFolder):
@@ -66,7 +70,9 @@ class SharedRunFolder(RunFolder):
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._lock = files.enter_context((self.path / LOCK).open("w"))
                 self._door = files.enter_context((self.path / DOOR).open("w"))
+                self._standing.settle()
                 self._claims = files.enter_context((self.path / CLAIMS).open("w"))
+                self._workers = Workers(files.enter_context((self.path / WORKERS).open("a+b")))
             fcntl.flock(self._door, fcntl.LOCK_EX)  # until `begin`, or until this process has left
             self._first = _locked(self._lock, fcntl.LOCK_EX)
             if not _locked(self._lock, fcntl.LOCK_SH):
@@ -93,6 +99,10 @@ class SharedRunFolder(RunFolder):
                 f"{self.path} holds a run that failed a moment ago; wait until its processes are gone"
             )
         super().set_aside()
+
+    def workers(self) -> int:
+        """Processes of this machine at work here, this one included."""
+        return self._workers.count()
 
     def begin(self) -> None:
         """Let the next one in."""

@@ -147,6 +147,7 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
         "hit_limit": average(lambda r: mean([float(why == "length") for why in r.stop_reasons])),
         "prompt_tokens": average(lambda r: r.prompt_tokens),
         "compression": sum((r.prompt_tokens or 1) - 1 for r in ok) / kept if kept else None,
+        "proved": sum(r.measured.verified and not r.extra.get("doubts") for r in ok),
         "verified": all(r.measured.verified for r in ok) if ok else None,
         "kv_bytes": average(lambda r: r.cost.kv_bytes),
         "peak_bytes": max((r.cost.peak_bytes or 0 for r in ok), default=0) or None,
@@ -175,6 +176,8 @@ def _noted(records: Sequence[SampleRecord]) -> dict[str, int]:
     for record in records:
         notes = record.details.get("notes")
         said.update(dict.fromkeys(map(str, notes if isinstance(notes, list) else ()), 1))
+        doubts = record.extra.get("doubts")
+        said.update({f"in doubt: {each}": 1 for each in doubts} if isinstance(doubts, list) else {})
         texts = [a.prediction for a in record.answers] or [record.prediction]
         said.update([THOUGHT] * any(holds_thought(text or "") for text in texts))
     return dict(said)

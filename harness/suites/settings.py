@@ -18,6 +18,7 @@ OF_A_CELL = frozenset(("method", "options", "adapter"))
 """Fields of a run that a cell says itself."""
 TYPED = {
     "trust_remote_code": "only whoever runs a suite may say so: --trust-remote-code",
+    "trust_task_code": "only whoever runs a suite may say so: --trust-task-code",
     "trainer": "arguments of the trainer can send files away: give them to harness fit",
 }
 """Settings that no file may hold: it may be a stranger's."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from typing import Any
 
 from ..contracts.recipe import Answer, Request
 from ..errors import HarnessError, UsageError
+from .fetching import OPENER, TooMuch, check_time, within
 from .generators import draw_seed
 
 API_KEY = "OPENAI_API_KEY"
@@ -26,6 +29,8 @@ SHORT = 10
 LARGEST = 16 << 20
 """Bytes an answer may have."""
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
+NOBODY = (ConnectionRefusedError, socket.gaierror)
+"""What says that there is no server, or no such host."""
 BUSY = frozenset((408, 409, 429, 500, 502, 503, 504))
 
 
@@ -48,8 +53,7 @@ class EndpointGenerator:
     """
 
     def __init__(self, url: str, model: str, batch_size: int, wait: float = 1.0) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise UsageError(f"--generator {url}: write an address such as http://localhost:8000")
+        _check_address(url)
         base = url.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1")
         self.url = f"{base}/v1/chat/completions"
         self.name = model
@@ -57,6 +61,7 @@ class EndpointGenerator:
         self.window: int | None = None
         self.wait = wait
         self._top_k = True
+        self._answered = False  # a server that has never answered is not about to come back
         self._lock = threading.Lock()
 
     def facts(self) -> dict[str, Any]:
@@ -84,24 +89,25 @@ class EndpointGenerator:
         for attempt in range(ATTEMPTS):
             try:
                 return self._answer(self._post(request, seed))
-            except urllib.error.HTTPError as error:
-                said = self._said(error)
+            except _Refused as error:
+                self._answered = True
                 if error.code in REDIRECTS:
                     raise self._failure(
                         f"HTTP {error.code}: the server sends on to another address, which is not followed (it would "
                         "be given the key and the texts); name the address itself"
                     ) from None
-                if error.code == 400 and "top_k" in said and self._top_k:
+                if error.code in (400, 422) and "top_k" in error.said and self._top_k:
                     with self._lock:
                         self._top_k = False
                     return self._ask(request, seed)
                 if error.code not in BUSY or attempt == ATTEMPTS - 1:
-                    raise self._failure(f"HTTP {error.code} {said[:200]}") from None
-                delay = _seconds(error.headers.get("Retry-After"))
-            except _TooMuch as error:
+                    raise self._failure(f"HTTP {error.code} {error.said[:200]}") from None
+                delay = error.delay
+            except TooMuch as error:
                 raise self._failure(str(error)) from None
             except (OSError, http.client.HTTPException) as error:  # URLError, a time-out, a broken answer
-                if attempt == ATTEMPTS - 1:
+                nobody = not self._answered and isinstance(getattr(error, "reason", error), NOBODY)
+                if nobody or attempt == ATTEMPTS - 1:
                     raise self._failure(_hidden(str(getattr(error, "reason", error)))) from None
                 delay = None
             time.sleep(self.wait * 2**attempt if delay is None else delay)
@@ -118,26 +124,24 @@ class EndpointGenerator:
         if self._top_k:
             body["top_k"] = request.top_k
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(API_KEY):
+        if key := _key():
             headers["Authorization"] = f"Bearer {key}"
         call = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
-        until = time.monotonic() + TIMEOUT
-        with _OPENER.open(call, timeout=TIMEOUT) as reply:
-            return _read(reply, until)
-
-    def _said(self, error: urllib.error.HTTPError) -> str:
-        """What the server says of an error, in a line, the key left out should it repeat it."""
-        try:
-            raw = _read(error, time.monotonic() + SHORT, 64 << 10)
-        except (OSError, http.client.HTTPException, _TooMuch):
-            return ""
-        return _hidden(" ".join(raw.decode("utf-8", "replace").split()))
+        with within(TIMEOUT):
+            try:
+                with OPENER.open(call, timeout=TIMEOUT) as reply:
+                    return _read(reply)
+            except urllib.error.HTTPError as error:
+                delay = _seconds(error.headers.get("Retry-After"))
+                raise _Refused(error.code, _said(error), delay) from None
 
     def _answer(self, raw: bytes) -> Answer:
+        self._answered = True
         try:
             reply = json.loads(raw)
             choice = reply["choices"][0]
-            text = str(choice["message"]["content"] or "")
+            text = choice["message"]["content"]
+            text = _hidden("" if text is None else text)  # AttributeError for what is no text
             text.encode()  # half a character cannot be written down
             tokens = int((reply.get("usage") or {}).get("completion_tokens") or 0)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -150,36 +154,63 @@ class EndpointGenerator:
         )
 
 
-class _TooMuch(Exception):
-    """An answer that does not end."""
+class _Refused(Exception):
+    """An answer that is an error: its status, what the server says of it, and the seconds it asks to wait."""
+
+    def __init__(self, code: int, said: str, delay: float | None) -> None:
+        super().__init__(code)
+        self.code, self.said, self.delay = code, said, delay
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: what is sent, the key above all, is for the address that was named."""
+def _check_address(url: str) -> None:
+    """Refuse what is no address of a server. Raises UsageError, which does not repeat an account's password."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 80) > 0
+        right = right and url.isascii() and url.isprintable() and " " not in url
+    except ValueError:
+        right = False
+    if not right:
+        raise UsageError(
+            f"--generator {url.rpartition('@')[2]}: write an address such as http://localhost:8000"
+        )
+    if parts.username is not None or parts.password is not None:
+        raise UsageError(f"--generator: leave the account out of the address; a key comes from {API_KEY}")
 
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
+
+def _key() -> str | None:
+    """The key, if there is one. Raises UsageError, without the key, for one that no header can carry."""
+    key = os.environ.get(API_KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"{API_KEY} holds characters that a request cannot carry; set it again")
+    return key or None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirect)
+def _said(error: urllib.error.HTTPError) -> str:
+    """What the server says of an error, in a line, the key left out should it repeat it."""
+    try:
+        with within(SHORT):
+            raw = _read(error, 64 << 10)
+    except (OSError, http.client.HTTPException, TooMuch):
+        return ""
+    return _hidden(" ".join(raw.decode("utf-8", "replace").split()))
 
 
-def _read(reply: Any, until: float, most: int = LARGEST) -> bytes:
-    """All of an answer, however slowly it comes, but not after `until`, and no more than `most` bytes."""
+def _read(reply: Any, most: int = LARGEST) -> bytes:
+    """All of an answer, but no more than `most` bytes. Raises TooMuch for a longer one."""
     parts, size = [], 0
     while part := reply.read1(1 << 16):
         parts.append(part)
         size += len(part)
         if size > most:
-            raise _TooMuch(f"its answer is longer than {most >> 10:,} KiB")
-        if time.monotonic() > until:
-            raise _TooMuch(f"its answer took longer than {TIMEOUT} seconds")
+            raise TooMuch(f"its answer is longer than {most >> 10:,} KiB")
+        check_time()
     return b"".join(parts)
 
 
 def _hidden(text: str) -> str:
     """A text without the key."""
-    key = os.environ.get(API_KEY)
+    key = os.environ.get(API_KEY, "").strip()
     return text.replace(key, f"<{API_KEY}>") if key else text
 
 

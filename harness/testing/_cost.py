@@ -36,13 +36,17 @@ def _ratio(trial: Trial, prompt: TokenizedPrompt, seen: Seen) -> float:
     try:
         asked = asked_of(trial.model, prompt.ids, trial.decoding)
         measured = check(generation, meter, 0, len(prompt))
-        proved(generation, meter, 0, len(prompt), asked)
+        _, doubts = proved(generation, meter, 0, len(prompt), asked)
     except MeasurementError as error:
         said = str(error).partition("; the run")[0]
         raise Failed(
             f"{said}; count what is in the cache before the first answer token is read, and choose each token "
             "greedily from the pass that was fed the one before it"
         ) from None
+    if doubts and trial.strict:
+        raise Failed(
+            f"strictly: {'; '.join(doubts)}; answer by the model's own passes, with nothing hung on it"
+        )
     if not measured.verified:
         raise Failed(
             "no forward pass of a single token was seen, so nothing proves kv_tokens; answer token by token "

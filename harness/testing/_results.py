@@ -85,6 +85,10 @@ class Suite(Generic[T]):
     _made: list[T] = field(default_factory=list)
     _results: dict[str, CheckResult] = field(default_factory=dict)
 
+    def known(self, name: str) -> object:
+        """What the trial's checks made for each other under that name; None if there was no trial."""
+        return getattr(self._made[0], "shared", {}).get(name) if self._made else None
+
     def select(self, only: Sequence[str] = ()) -> list[str]:
         """Names of the checks asked for, in the suite's order; all if none is named. Raises UsageError."""
         names = [check.name for check in self.checks]

@@ -19,6 +19,7 @@ from ..options import Options
 from ._prompts import prompt_from, prompt_of, two_questions
 from ._results import Failed
 from ._snapshot import differences, modules, process, settings, unusual_random_state, weights
+from ._writes import noting_writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,10 @@ class Trial:
         Scratch space, deleted afterwards.
     shared
         What checks made for each other.
+    strict
+        Whether an answer of which something was not seen, or of which something must be said, is a failure.
+    written
+        Files that Python code opened to write while the method prepared and answered.
     process_changed
         Names of what the whole process shares that was changed by `first` or within `odd`.
     """
@@ -97,6 +102,8 @@ class Trial:
     adapter: Path | None = None
     fit_options: dict[str, Any] = field(default_factory=dict)
     shared: dict[str, object] = field(default_factory=dict)
+    strict: bool = False
+    written: list[str] = field(default_factory=list)
     process_changed: list[str] = field(default_factory=list)
 
     @cached_property
@@ -133,14 +140,16 @@ class Trial:
         if self.adapter is not None:
             method.load(self.adapter)
         if prompts:
-            method.prepare(prompts, self.decoding)
+            with noting_writes(self.written):
+                method.prepare(prompts, self.decoding)
         return method
 
     def ask(
         self, method: Method, prompts: Sequence[TokenizedPrompt], decoding: Decoding | None = None
     ) -> list[Generation]:
         """Answers to a batch. Raises Failed if there are not as many as prompts."""
-        found = method.run(list(prompts), decoding or self.decoding)
+        with noting_writes(self.written):
+            found = method.run(list(prompts), decoding or self.decoding)
         if not isinstance(found, list) or len(found) != len(prompts):
             seen = f"{len(found)} answers" if isinstance(found, list) else f"a {type(found).__name__}"
             raise Failed(

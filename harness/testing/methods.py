@@ -15,6 +15,7 @@ from ._answers import answers, batch, decoding, every_sample, order, repeat
 from ._contract import before_weights, contract, limit, options
 from ._cost import declared, phases
 from ._dependence import dependence, identity
+from ._disk import disk
 from ._leaks import left_in_process, left_on_modules, memory, weights
 from ._learning import fit, save
 from ._likelihoods import as_generated, likelihood
@@ -64,6 +65,7 @@ METHOD_CHECKS: tuple[Check[Trial], ...] = (
     Check("modules", "no hook, attribute or setting stays on the model", left_on_modules, ANSWERS),
     Check("process", "no global setting or random state is changed", left_in_process, ANSWERS),
     Check("memory", "memory does not grow over 20 samples", memory, ANSWERS),
+    Check("disk", "what is kept on disk decides no answer", disk, STEADY),
     Check("fit", "a fit changes only what it says", fit, STEADY),
     Check("save", "save and load give the same answers", save, (*STEADY, "fit")),
 )
@@ -77,6 +79,7 @@ def method_suite(
     fit_options: Mapping[str, Any] | None = None,
     adapter: Path | None = None,
     model: Callable[[], LanguageModel] | None = None,
+    strict: bool = False,
     checks: Sequence[Check[Trial]] = METHOD_CHECKS,
 ) -> Suite[Trial]:
     """The checks of a method, ready to be run one by one; see `check_method` for the parameters.
@@ -98,7 +101,7 @@ def method_suite(
 
     def trial() -> Trial:
         find = model or _roomy(cls, parsed)
-        made = Trial(name, cls, parsed, find, folder, adapter, dict(fit_options or {}))
+        made = Trial(name, cls, parsed, find, folder, adapter, dict(fit_options or {}), strict=strict)
         made.shared["folder"] = held  # deleted with the trial
         return made
 
@@ -124,8 +127,8 @@ def check_method(
         Names of checks (see `METHOD_CHECKS`); all if none is named. What they build on runs too.
     more
         ``fit_options``: how to learn, in place of the method's `fit_trial`. ``adapter``: a folder it loads
-        first. ``model``: a function that makes the model, weights unread, in place of a `tiny_model` with
-        a window the method's options fit.
+        first. ``strict``: an answer of which something was not seen fails. ``model``: a function that makes the
+        model, weights unread, in place of a `tiny_model` with a window the method's options fit.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .._util.hashing import file_sha256
+from .._util.network import hub_answers
 from ..errors import UsageError
 from .rows import Row, parse_row
 
@@ -132,6 +133,8 @@ class HubRows:
         from huggingface_hub import HfApi
 
         try:
+            if not hub_answers():
+                raise OSError("the Hub cannot be reached")
             return str(HfApi().dataset_info(self.repository).sha)
         except Exception as error:  # the client and the network below it raise all kinds
             raise self._failed(error) from error

@@ -45,6 +45,16 @@ def longdialogue(prediction: str, label: str) -> float:
     return float(label in prediction.translate(_WORD_ENDS).upper().split())
 
 
+def any_name(prediction: str, labels: Sequence[str]) -> float:
+    """Whether any accepted name stands in the answer as whole words, without regard to case (ours).
+
+    The official rule cannot find a name of two words; records say both.
+    """
+    said = f" {' '.join(prediction.translate(_WORD_ENDS).upper().split())} "
+    names = (" ".join(label.translate(_WORD_ENDS).upper().split()) for label in labels)
+    return float(any(name and f" {name} " in said for name in names))
+
+
 def longbook_choice(prediction: str, text: str, letter: str) -> float:
     """Whether the right option is chosen: by its letter, its text, or after words that announce an answer.
 

@@ -46,11 +46,12 @@ class LmEval(Task):
             In one line, if the task or its data cannot be had, or is of a kind that cannot be asked here.
         """
         from .library import load
+        from .trust import guarded
 
         loaded = load(str(self.variant), self.options, env)
         self._loaded, self.preset = loaded, f"lm_eval-{loaded.lm_eval}"
         self.metrics = loaded.metrics  # type: ignore[misc]  # what a task measures is known with its data
-        return prompts.samples(loaded, self.options, env)
+        return guarded(self.name, prompts.samples(loaded, self.options, env))
 
     def facts(self) -> dict[str, Any]:
         """Version of lm-eval, version and hash of the task, examples, and metrics that were left out."""

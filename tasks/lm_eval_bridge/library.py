@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import TaskEnvironment, UsageError
+from harness._util.network import hub_answers
 from harness.errors import Unavailable, unknown_name
+from harness.interop import lm_eval_names as names
+from harness.interop.lm_eval_names import check_name, folder_of
+
+from .trust import FLAG, refuse_code, sandbox
 
 if TYPE_CHECKING:
     from .options import LmEvalOptions
@@ -145,8 +150,23 @@ def _index(name: str, include_path: str | None) -> Mapping[str, Any]:
         with contextlib.suppress(KeyError, UsageError):
             if name in own and all(member in own for member in _expand(name, own)):
                 return own
+        check_name(name, own)
+        return _whole(include_path)
+    check_name(name)
+    if (folder := folder_of(name)) is not None:
+        near: Mapping[str, Any] = _manager(str(folder), False).task_index
+        if name in near and near[name].kind.name != "GROUP":
+            return near
+    return _whole(None)
+
+
+def _whole(include_path: str | None) -> Mapping[str, Any]:
     found: Mapping[str, Any] = _manager(include_path, True).task_index
     return found
+
+
+_MANAGERS: list[Any] = []
+"""Every index that was read, with what loads from it."""
 
 
 @cache
@@ -154,7 +174,16 @@ def _manager(include_path: str | None, defaults: bool) -> Any:
     from lm_eval.tasks import TaskManager
 
     with _quiet():
-        return TaskManager(include_path=include_path, include_defaults=defaults)
+        _MANAGERS.append(TaskManager(include_path=include_path, include_defaults=defaults))
+    return _MANAGERS[-1]
+
+
+def _trusted(name: str, entry: Any, trust: bool) -> None:
+    """Let a task's files be read: in a sandbox, and only if they run no code, unless that was allowed."""
+    library = names.folder()
+    if not trust and library is not None and entry.yaml_path is not None:
+        refuse_code(name, Path(entry.yaml_path).resolve(), entry.cfg or {}, library.resolve())
+    sandbox(not trust)
 
 
 @contextlib.contextmanager
@@ -176,7 +205,7 @@ def _fetching(allowed: bool) -> Iterator[None]:
     import huggingface_hub.constants as hub
 
     before = datasets.config.HF_DATASETS_OFFLINE, hub.HF_HUB_OFFLINE
-    if not allowed:
+    if not allowed or not hub_answers():
         datasets.config.HF_DATASETS_OFFLINE = hub.HF_HUB_OFFLINE = True
     try:
         yield
@@ -195,13 +224,15 @@ def load(name: str, options: LmEvalOptions, env: TaskEnvironment) -> Loaded:
     if members(name, options.include_path) != (name,):
         raise UsageError(f"{name} is a group of lm-eval's: ask for lm_eval:{name}")
     index = _index(name, options.include_path)
-    own = options.include_path is not None and index is _manager(options.include_path, False).task_index
-    manager = _manager(options.include_path, not own)
+    manager = next(m for m in _MANAGERS if m.task_index is index)
+    _trusted(name, index[name], env.trust_task_code)
     try:
         with _quiet(), _fetching(not env.offline):
             task = manager.load([name])["tasks"][name]
     except Exception as error:
         line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if type(error).__name__ == "SecurityError":
+            line += f"; a template wants what no template should; if you trust whoever wrote it, say {FLAG}"
         raise Unavailable(f"lm-eval's task {name} cannot be loaded: {line}") from error
     _refuse(name, task)
     shots = task.config.num_fewshot or 0

@@ -18,7 +18,7 @@ class LmEvalOptions(Options):
     fewshot_seed: int = Field(1234, description="seed the examples are drawn with; default: lm-eval's")
     include_path: str | None = Field(
         None,
-        description="folder with tasks of your own, as lm-eval's YAML",
+        description="folder with tasks of your own, as lm-eval's YAML; code in it runs under --trust-task-code only",
         json_schema_extra={
             "runs_code": True
         },  # YAML of lm-eval's may name Python functions and data sets' scripts

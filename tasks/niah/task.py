@@ -42,7 +42,10 @@ class NiahOptions(Options):
         description="places of the needle, in percent of the haystack's tokens that go before it",
     )
     trials: int = Field(
-        1, ge=1, description="samples for each length and depth; the second begins elsewhere in the haystack"
+        1,
+        ge=1,
+        le=10**6,
+        description="samples for each length and depth; the second begins elsewhere in the haystack",
     )
     one_text: bool = Field(
         False,

@@ -30,7 +30,7 @@ class RulerOptions(Options):
     lengths: list[int] = Field(
         [4096], description="total lengths in the model's tokens, chat template and new tokens included"
     )
-    samples: int = Field(500, ge=1, description="samples of each length")
+    samples: int = Field(500, ge=1, le=10**6, description="samples of each length")
     sentences: Literal["auto", "punkt", "rules"] = Field(
         "auto",
         description="what splits the essays: nltk's punkt, built-in rules, or punkt if it is installed",

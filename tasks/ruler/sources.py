@@ -12,6 +12,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+from harness._util import network
 from harness._util.files import cache_dir, cache_writes, write_whole
 from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
@@ -137,6 +138,8 @@ def _cached(name: str, offline: bool) -> Path:
             f"'harness data fetch ruler' where there is a network, or put it into --data-dir ({HOSTED[name]})"
         )
     try:
+        if not network.answers(HOSTED[name]):
+            raise OSError("the host cannot be reached")
         with urllib.request.urlopen(HOSTED[name], timeout=60) as response:
             text = response.read().decode("utf-8")
         json.loads(text)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.tasks.infinitebench.metrics import score
+from harness.tasks.infinitebench.metrics import any_name, score
 from harness.tasks.infinitebench.prompts import TASKS
 
 
@@ -54,6 +54,19 @@ def test_kv_retrieval(prediction, expected):
 )
 def test_longdialogue(prediction, labels, expected):
     assert score("longdialogue_qa_eng", prediction, labels) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "labels", "expected"),
+    [
+        ("STAMP PAID", ["STAMP PAID"], 1),
+        ("it was Bill  Ecker.", ["COMMANDER BILL", "BILL ECKER"], 1),
+        ("PLACE", ["ACE"], 0),
+        ("", ["ACE", ""], 0),
+    ],
+)
+def test_any_name(prediction, labels, expected):
+    assert any_name(prediction, labels) == expected
 
 
 @pytest.mark.parametrize(

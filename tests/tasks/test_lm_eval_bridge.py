@@ -140,7 +140,7 @@ def test_methods_compress_the_examples(tiny_folder, tmp_path, include, method):
 def samples(include, name, tokenizer, by=":", **options):
     options = {"include_path": str(include), **options}
     [task] = registry.tasks([f"lm_eval{by}{name}"], {"lm_eval": options})
-    env = SimpleNamespace(tokenizer=tokenizer, offline=True, limit=None, seed=42)
+    env = SimpleNamespace(tokenizer=tokenizer, offline=True, limit=None, seed=42, trust_task_code=False)
     return list(task.samples(env))
 
 

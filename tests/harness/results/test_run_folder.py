@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import threading
 
 import pytest
@@ -220,10 +221,10 @@ def test_a_line_is_synced_behind_and_a_refusal_stops_the_next(folder, monkeypatc
 
 def test_errors_of_another_kind_are_not_mistaken_for_a_full_disk(folder, monkeypatch):
     def broken(descriptor):
-        raise OSError(errno.EIO, "Input/output error")
+        raise OSError(errno.EBADF, "Bad file descriptor")
 
     monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="Input/output"):
+    with pytest.raises(OSError, match="Bad file"):
         folder.append(record("a"))
 
 
@@ -251,3 +252,33 @@ def test_records_are_json_lines_that_other_tools_read(folder):
     filled(folder, record("a", n=1.5), record("b", none=None))
     lines = folder.samples_path.read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["a", "b"]
+
+
+def test_a_disk_that_fails_is_told_by_the_systems_word(folder, monkeypatch):
+    def broken(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(UsageError, match=r"cannot be written \(Input/output error"):
+        folder.append(record("a"))
+
+
+@pytest.mark.parametrize("way", ["removed", "linked", "cut", "replaced"])
+def test_nothing_is_written_where_the_folder_is_no_more(tmp_path, way):
+    folder = RunFolder(tmp_path / "one")
+    other = tmp_path / "other"
+    with folder.open():
+        folder.append(record("a"))
+        shutil.copytree(folder.path, other)
+        if way in ("removed", "linked"):
+            shutil.rmtree(folder.path)
+        if way == "linked":
+            folder.path.symlink_to(other)
+        if way == "cut":
+            folder.samples_path.write_bytes(b"")
+        if way == "replaced":
+            shutil.copy(other / "samples.jsonl", tmp_path / "copy")
+            (tmp_path / "copy").replace(folder.samples_path)
+        with pytest.raises(UsageError, match="while the run was at work"):
+            folder.append(record("b"))
+    assert len((other / "samples.jsonl").read_bytes().splitlines()) == 1

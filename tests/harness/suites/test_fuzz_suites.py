@@ -198,6 +198,10 @@ FIT = {"method": "beacon", "data": ["rows.jsonl"]}
         ({"columns": [{"key": "Avg", "tasks": ["../up"]}]}, "no task named '..'"),
         ({"name": "../up"}, "name: string should match pattern"),
         (
+            {"settings": {"trust_task_code": True}},
+            "settings.trust_task_code: only whoever runs a suite may say so",
+        ),
+        (
             {"settings": {"trust_remote_code": True}},
             "settings.trust_remote_code: only whoever runs a suite may say so",
         ),
@@ -236,7 +240,7 @@ FIT = {"method": "beacon", "data": ["rows.jsonl"]}
         ({"cells": {"a": {"method": "../up"}}}, "no method named '../up'"),
         ({"settings": {"model": "x" * 300}}, "File name too long"),
     ],
-    ids=range(21),
+    ids=range(22),
 )
 def test_suites_that_are_refused(here, tmp_path, changes, words):
     path = tmp_path / "mine.yaml"

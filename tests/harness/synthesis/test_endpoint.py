@@ -86,6 +86,11 @@ def test_a_busy_server_is_asked_again(serve):
     assert len(server.seen) == 3
 
 
+def test_top_k_is_left_out_where_it_is_no_field(serve):
+    server = serve(lambda body, n: (422, {"detail": "top_k: extra"}) if "top_k" in body else chat(body))
+    assert len(EndpointGenerator(server.url, "m", 1).generate(ASKED[:1], 1)) == 1
+
+
 def test_top_k_is_left_out_where_it_is_refused(serve):
     def reply(body, n):
         return (400, {"error": "unknown argument: top_k"}) if "top_k" in body else chat(body)
@@ -176,9 +181,62 @@ def test_an_answer_without_end_comes_to_one(serve, monkeypatch, slow):
     assert time.monotonic() - began < 10
 
 
+def test_a_server_that_drips_headers_comes_to_an_end(serve, monkeypatch):
+    monkeypatch.setattr(endpoint, "TIMEOUT", 1)
+
+    def answer(handler):
+        for byte in b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 10_000:
+            handler.wfile.write(bytes([byte]))
+            handler.wfile.flush()
+            time.sleep(0.1)
+
+    server, began = raw_server(serve, answer), time.monotonic()
+    with pytest.raises(HarnessError, match="took longer than 1 seconds"):
+        EndpointGenerator(server.url, "m", 1, wait=0.001).generate(ASKED[:1], 1)
+    assert time.monotonic() - began < 10
+
+
+def test_the_key_is_not_kept_if_an_answer_says_it(serve, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
+    reply = {"choices": [{"message": {"content": "my key is secret-key"}, "finish_reason": "stop"}]}
+    (answer,) = EndpointGenerator(serve(lambda body, n: (200, reply)).url, "m", 1).generate(ASKED[:1], 1)
+    assert answer.text == "my key is <OPENAI_API_KEY>"
+
+
+@pytest.mark.parametrize("key", ["secret\nkey", "secret\x00key", "sécret"])
+def test_a_key_that_cannot_be_sent_is_not_printed(serve, monkeypatch, key):
+    if "\0" in key:
+        monkeypatch.setattr(endpoint.os, "environ", {"OPENAI_API_KEY": key})
+    else:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(UsageError, match="cannot carry") as caught:
+        EndpointGenerator(serve(lambda body, n: chat(body)).url, "m", 1).generate(ASKED[:1], 1)
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http://:80",
+        "http://h:99999",
+        "http://a b/",
+        "http://höst",
+        "ftp://h",
+        "http://u:hunter2@h:1/",
+    ],
+)
+def test_an_address_that_is_none_is_refused_before_anything_is_sent(url):
+    with pytest.raises(UsageError, match="--generator") as caught:
+        EndpointGenerator(url, "m", 1)
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "said",
     [
+        b'{"choices": [{"message": {"content": ["a", "list"]}}]}',
+        b'{"choices": [{"message": {"content": 5}}]}',
         b"[" * 100_000,
         b'{"choices": [{"message": {"content": "a"}}], "usage": {"completion_tokens": 1e999}}',
         b'{"choices": [{"message": {"content": "\\ud800"}}]}',
