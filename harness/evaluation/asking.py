@@ -43,12 +43,10 @@ def run_batch(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord
         return
     shared: SharedContext | None = None
     if batch.shared:
-        size = plan.batches.rows(max(p.tokens for p in batch.samples))
-        chunks = [batch.samples[i : i + size] for i in range(0, len(batch.samples), size)]
-        asked = [p for chunk in chunks if any(p.key not in skip for p in chunk) for p in chunk]
-        # What goes wrong here each sample, asked alone, says itself.
+        # What goes wrong here each sample, asked alone, says itself. Of a run that goes on, each question has the share
+        # that it would have had: of all of them, answered before or not.
         with contextlib.suppress(Exception), _in_time(plan, len(batch.samples)):
-            shared = compress_once(plan.method, asked)
+            shared = compress_once(plan.method, batch.samples)
         if shared is None:
             _release(plan)
     waiting = batch.samples
