@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from harness.documents import Cell, Column, Row, Table
 from harness.stats.paired import contributions, difference_interval, holm, sign_flips, smallest_p
 from harness.stats.power import POWER, detectable_difference
 
-from ._suite_rows import SuiteRow, strata_of
+from ._suite_rows import SuiteRow, contexts_of, strata_of
 
 LEVEL = 0.05
 """A finding is stated where its p, corrected for the number of claims, is below this."""
@@ -143,21 +143,25 @@ def put_to_test(
     weights = [i - (len(ids) - 1) / 2 for i in range(len(ids))]
     scale = 100 / sum(w * w for w in weights)
     contrasts: list[list[float]] = []
+    known_contexts, contexts = contexts_of(known[ids[0]], column), list[list[Hashable]]()
     for task in column["tasks"]:
         common = [key for key in strata[0][task] if all(key in s[task] for s in strata)]
         values = [scale * sum(w * s[task][key] for w, s in zip(weights, strata)) for key in common]
         if values:
             contrasts.append(values)
+            contexts.append([known_contexts[key] for key in common])
     n = sum(map(len, contrasts))
     if not contrasts:
         return Tested(claim, shown, head, 0, why="no sample was finished in all of them")
     difference = sum(sum(c) / len(c) for c in contrasts) / len(contrasts)
-    interval = difference_interval(contrasts, spread=scale * sum(map(abs, weights)) / 2)
+    parts = contributions(contrasts, clusters=contexts)
+    interval = difference_interval(contrasts, spread=scale * sum(map(abs, weights)) / 2, clusters=contexts)
     if len({tuple(run.hash for run in known[name].runs) for name in ids}) == 1:
         return Tested(claim, shown, head, n, difference, interval, why="they are the same run")
-    if smallest_p(n) >= LEVEL:
-        return Tested(claim, shown, head, n, difference, interval, why=f"{n} samples are too few")
-    found = sign_flips(contributions(contrasts).tolist())
+    if smallest_p(len(parts)) >= LEVEL:
+        what = f"{n} samples" + (f" on {len(parts)} contexts" if len(parts) < n else "")
+        return Tested(claim, shown, head, n, difference, interval, why=f"{what} are too few")
+    found = sign_flips(parts.tolist())
     scores = {score for row in strata for samples in row.values() for score in samples.values()}
     binary = len(ids) == 2 and scores <= {0.0, 1.0}
     tested = Tested(claim, shown, head, n, difference, interval, found.p)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.contracts import LoadedRun, SampleRecord
-from harness.stats.bootstrap import bootstrap, confidence_interval
+from harness.stats import average_interval, confidence_interval
 
 Key = tuple[int, str, str]
 """Seed, task and id: what makes two samples of two rows the same."""
@@ -65,10 +65,12 @@ def measure(row: SuiteRow, column: Mapping[str, Any]) -> Measured | None:
     if not all(scores):
         return Measured(None, None, n_ok, n)
     value = sum(sum(s) / len(s) for s in scores) / len(scores)
+    contexts = contexts_of(row, column)
+    shared = [[contexts[key] for key in strata[task]] for task in asked]
     if len(scores) == 1:
-        found = confidence_interval(scores[0])
+        found = confidence_interval(scores[0], clusters=shared[0])
     else:
-        found = bootstrap(scores) if all(len(s) > 1 for s in scores) else None
+        found = average_interval(scores, clusters=shared)
     interval = None if found is None else (100 * found[0], 100 * found[1])
     return Measured(100 * value, interval, n_ok, n)
 
@@ -87,6 +89,16 @@ def strata_of(row: SuiteRow, column: Mapping[str, Any]) -> dict[str, dict[Key, f
                 if record.finished and _meant(record, column["where"]):
                     found[task][seed, task, name] = float(record.scores[metric])
     return found
+
+
+def contexts_of(row: SuiteRow, column: Mapping[str, Any]) -> dict[Key, Hashable]:
+    """What the samples of `strata_of` are questions about, by the same keys."""
+    return {
+        (int(run.identity["seed"]), task, name): record.text_hash or (task, name)
+        for run in row.runs
+        for task in column["tasks"]
+        for name, record in run.of_task(task).items()
+    }
 
 
 def _planned(run: LoadedRun, task: str, column: Mapping[str, Any]) -> int:

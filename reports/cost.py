@@ -16,6 +16,8 @@ from harness.contracts import LoadedRun, SampleRecord
 from harness.contracts.phases import PHASES
 from harness.documents import Cell, Column, Document, Mark, Row, Table
 from harness.documents.figures import Axis, Figure, Point, Scatter, positive
+from harness.results.summary import contexts_of
+from harness.stats import clustered
 
 from . import _question_cost
 from ._columns import ScoreColumn, score_columns
@@ -61,7 +63,7 @@ class Cost(Report):
             "forward pass unless marked",
             "KV, tokens and seconds: means over the finished samples, each sample's share of its batch; peak: "
             "the highest",
-            f"intervals of costs: bootstrap over samples, {RESAMPLES:,} resamples",
+            f"intervals of costs: bootstrap over contexts, {RESAMPLES:,} resamples, widened where they are few",
         ]
         told = [*notes, *_machines(runs), *footers(runs)]
         tables = [Table("cost", "Cost of a sample", COLUMNS, rows, told)]
@@ -92,24 +94,27 @@ class Measured:
     """Mean costs over finished samples, in the units of the table, and the mean score x 100.
 
     `value` has each quantity that every sample knows, `means` its resampled means; `n` is the number of
-    samples, in a family that of its smallest task.
+    samples, in a family that of its smallest task, and `contexts` that of the texts they are on.
     """
 
     n: int
+    contexts: int
     value: Mapping[str, float]
     means: Mapping[str, NDArray[np.float64]]
 
     def cell(self, name: str) -> Cell:
         if name not in self.value:
             return Cell()
-        return Cell(self.value[name], interval(self.means[name], self.n))
+        return Cell(self.value[name], interval(self.value[name], self.means[name], self.contexts))
 
     def ratio(self, marks: frozenset[Mark]) -> Cell:
         """All prompt tokens over all KV entries that stood for them, both resampled together."""
         if "read" not in self.value or "kept" not in self.value:
             return Cell()
         value = self.value["read"] / self.value["kept"]
-        return Cell(value, interval(self.means["read"] / self.means["kept"], self.n), marks=marks)
+        return Cell(
+            value, interval(value, self.means["read"] / self.means["kept"], self.contexts), marks=marks
+        )
 
 
 def _phase(name: str) -> Callable[[SampleRecord], Any]:
@@ -130,14 +135,16 @@ def measured(member: Member) -> Measured:
     """What is known of every finished sample of a task; a quantity that one sample lacks is left out."""
     records = member.finished
     if not records:
-        return Measured(0, {}, {})
+        return Measured(0, 0, {}, {})
     values = {"score": np.array([100 * member.score(r) for r in records])}
     for name, pick in QUANTITIES.items():
         found = [pick(r) for r in records]
         if None not in found:
             values[name] = np.array(found, dtype=np.float64)
     value = {name: float(column.mean()) for name, column in values.items()}
-    return Measured(len(records), value, resampled(values))
+    shared = contexts_of(records)
+    on = len(set(*clustered([records], [shared])))
+    return Measured(len(records), on, value, resampled(values, shared))
 
 
 def together(goal: ScoreColumn, known: Mapping[str, Measured]) -> Measured | None:
@@ -150,6 +157,7 @@ def together(goal: ScoreColumn, known: Mapping[str, Measured]) -> Measured | Non
     names = [name for name in found[0].value if all(name in s.value for s in found)]
     return Measured(
         min(s.n for s in found),
+        min(s.contexts for s in found),
         {name: float(weights @ [s.value[name] for s in found]) for name in names},
         {name: weights @ np.array([s.means[name] for s in found]) for name in names},
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from harness import Report
 from harness.contracts import LoadedRun, SampleRecord
 from harness.documents import Axis, Cell, Column, Document, HeatMap, Lines, Row, Series, Table
+from harness.results.summary import contexts_of
 from harness.stats import confidence_interval
 
 from ._rows import RUN, Member, footers, members, run_cell, scaled
@@ -20,6 +21,8 @@ APART = 4
 """Tasks of a family up to which each has a figure of its own; the samples of more are pooled."""
 
 Place = TypeVar("Place")
+Scored = tuple[float, Hashable]
+"""A score 0..1, and what the sample shares with others: its context."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Grid(Report):
                     Axis("depth", "%"),
                     [f"{length:,.0f}" for length in lengths],
                     [f"{depth:g}" for depth in depths],
-                    [[100 * sum(v) / len(v) if v else None for v in row] for row in grid],
+                    [[_mean(v) if v else None for v in row] for row in grid],
                     [[len(v) for v in row] for row in grid],
                 )
             )
@@ -173,14 +176,14 @@ def _length_and_depth(record: SampleRecord) -> tuple[float, float] | None:
     return None if length is None or depth is None else (float(length), float(depth))
 
 
-def _by(mine: Sequence[Member], place: Callable[[SampleRecord], Place | None]) -> dict[Place, list[float]]:
+def _by(mine: Sequence[Member], place: Callable[[SampleRecord], Place | None]) -> dict[Place, list[Scored]]:
     """Scores of the finished samples at each place."""
-    found: dict[Place, list[float]] = {}
+    found: dict[Place, list[Scored]] = {}
     for member in mine:
-        for record in member.finished:
+        for record, context in zip(member.finished, contexts_of(member.finished)):
             where = place(record)
             if where is not None:
-                found.setdefault(where, []).append(member.score(record))
+                found.setdefault(where, []).append((member.score(record), context))
     return found
 
 
@@ -194,14 +197,21 @@ def _asked(member: Member) -> dict[tuple[float, float], int]:
     return found
 
 
-def _cell(scores: Sequence[float], asked: int | None = None) -> Cell:
+def _mean(scores: Sequence[Scored]) -> float:
+    return 100 * sum(score for score, _ in scores) / len(scores)
+
+
+def _interval(scores: Sequence[Scored]) -> tuple[float, float] | None:
+    return scaled(confidence_interval([score for score, _ in scores], clusters=[c for _, c in scores]))
+
+
+def _cell(scores: Sequence[Scored], asked: int | None = None) -> Cell:
     n = len(scores) if asked is None else asked
     if not scores:
         return Cell("failed", n_ok=0, n=n)
-    mean = 100 * sum(scores) / len(scores)
-    return Cell(mean, scaled(confidence_interval(scores)), n_ok=len(scores), n=n)
+    return Cell(_mean(scores), _interval(scores), n_ok=len(scores), n=n)
 
 
-def _series(run: LoadedRun, by: dict[float, list[float]]) -> Series:
-    points = [(p, 100 * sum(s) / len(s), scaled(confidence_interval(s))) for p, s in sorted(by.items())]
+def _series(run: LoadedRun, by: dict[float, list[Scored]]) -> Series:
+    points = [(place, _mean(scores), _interval(scores)) for place, scores in sorted(by.items())]
     return Series(run.label, points, run.sees_question)

@@ -11,7 +11,8 @@ from harness import Options, Report
 from harness.comparison import PLAIN_MEAN, unbeaten
 from harness.contracts import LoadedRun
 from harness.documents import Cell, Document, Mark, Row, Table
-from harness.stats.bootstrap import bootstrap
+from harness.results.summary import contexts_of
+from harness.stats import average_interval
 
 from ._columns import ScoreColumn, score_columns
 from ._published import Published, published
@@ -91,8 +92,8 @@ def _with_plain_means(run: LoadedRun, columns: Sequence[ScoreColumn]) -> dict[st
             **found.get("values", {}),
             PLAIN_MEAN: sum(m.row["score"] for m in mine) / len(mine),
         }
-        if min(map(len, strata)) > 1:
-            found["intervals"] = {**(found.get("intervals") or {}), PLAIN_MEAN: bootstrap(strata)}
+        if interval := average_interval(strata, clusters=[contexts_of(m.finished) for m in mine]):
+            found["intervals"] = {**(found.get("intervals") or {}), PLAIN_MEAN: interval}
     return {**summed, "averages": averages}
 
 
@@ -141,7 +142,7 @@ def _means(columns: Sequence[ScoreColumn]) -> list[str]:
             if len(sets) <= 4
             else f"{len(sets)} data sets, each counted once" * equal or "sets"
         )
-        lines.append(f"{c.family} {c.short}: {how} {names}; bootstrap over samples, stratified by data set")
+        lines.append(f"{c.family} {c.short}: {how} {names}; interval from the spread within each data set")
     return lines
 
 

@@ -29,7 +29,7 @@ from harness.plugins.beacon.checkpoint import read_weights, untrained
 from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.form import Form, trained_form
 from harness.plugins.beacon.reading import Reading
-from harness.stats.bootstrap import bootstrap
+from harness.stats import confidence_interval
 
 NONE, FULL = "no memory", "whole context"
 
@@ -161,9 +161,9 @@ def measure(
 
 
 def interval_of(values: list[float]) -> str:
-    """Mean with its 95 % bootstrap interval over texts."""
-    low, high = bootstrap([values])
-    return f"{np.mean(values):.3f} [{low:.3f}, {high:.3f}]"
+    """Mean with its 95 % interval over texts."""
+    found = confidence_interval(values)
+    return f"{np.mean(values):.3f}" + (f" [{found[0]:.3f}, {found[1]:.3f}]" if found else "")
 
 
 def table(found: dict[str, Any]) -> str:
@@ -175,7 +175,7 @@ def table(found: dict[str, Any]) -> str:
     lines = [
         f"Next-token loss (nats) of {found['continuation']} tokens after a context of {context} tokens",
         f"condensed by each ratio; {found['model']}, {len(kinds)} texts not trained on ({counted}); mean and 95 %",
-        "bootstrap interval over texts.",
+        "interval over texts.",
         "",
         "| memory | " + " | ".join(f"ratio {r}" for r in ratios) + " |",
         "|---|" + "---:|" * len(ratios),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ import rich_click as click
 from ._output import emit, json_flag, quiet_flag
 
 if TYPE_CHECKING:
-    from ..comparison.rows import Comparison, Row
+    from ..comparison.gate import Gate
+    from ..comparison.rows import Comparison
 
 
 class _Finite(click.FloatRange):
@@ -57,7 +58,7 @@ class _Finite(click.FloatRange):
     type=click.IntRange(100, 10_000_000),
     default=10_000,
     show_default=True,
-    help="Of each bootstrap and permutation test.",
+    help="Of each permutation test.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything drawn.")
 @click.option("--all", "everything", is_flag=True, help="Every data set and column, and how it was tested.")
@@ -82,9 +83,10 @@ def compare(
     several. Only samples that both finished, and that asked the same, are compared.
 
     --fail-if-worse looks at the average over most sets of each family of tasks; of a part of a benchmark that is
-    the plain mean of its tasks. It counts samples that failed as wrong, in both runs.
+    the plain mean of its tasks. It counts samples that failed, or are missing, as wrong, in both runs.
     """
     from ..comparison import compare_all, compare_many
+    from ..comparison.gate import gate
     from ..results.gathering import gathered
 
     a, runs = gathered(baseline, others, baselines)
@@ -93,27 +95,30 @@ def compare(
         found, left_out = compare_all(a, runs, level, resamples, seed, tasks=tasks, metric=metric)
     else:  # a gate does not open because it could not look
         found = compare_many(a, runs, level, resamples, seed, tasks=tasks, metric=metric)
-    judged = found
-    if points is not None:  # what failed is not missing at random: a gate counts it as wrong
-        judged = compare_many(
-            a, runs, level, resamples, seed, tasks=tasks, metric=metric, failed_as_wrong=True
-        )
-    worse = [(c, r) for c in judged for r in (c.worse_by(points) if points is not None else ())]
+    # What failed is not missing at random: a gate counts it as wrong.
+    closed = (
+        None if points is None else gate(a, runs, points, level, resamples, seed, tasks=tasks, metric=metric)
+    )
     if as_json:
-        failures = [{"run": c.run.label, "hash": c.run.hash, "row": r.name} for c, r in worse]
-        emit({"comparisons": [c.to_json() for c in found], "failures": failures, "not_compared": left_out})
+        emit({"comparisons": [c.to_json() for c in found], **_as_json(closed), "not_compared": left_out})
     else:
-        _show(found, worse, points, left_out, judged, everything)
-    return 1 if worse else 0
+        _show(found, closed, left_out, everything)
+    return 1 if closed and closed.worse else 0
+
+
+def _as_json(closed: Gate | None) -> dict[str, Any]:
+    """What a gate came to, for a program."""
+    if closed is None:
+        return {"failures": []}
+    rows = {
+        name: [{"run": c.run.label, "hash": c.run.hash, "row": r.name} for c, r in found]
+        for name, found in (("failures", closed.worse), ("blind", closed.blind))
+    }
+    return {**rows, "gate": [line for line, _ in closed.lines()]}
 
 
 def _show(
-    found: Sequence[Comparison],
-    worse: Sequence[tuple[Comparison, Row]],
-    points: float | None,
-    left_out: Sequence[str],
-    judged: Sequence[Comparison],
-    everything: bool,
+    found: Sequence[Comparison], closed: Gate | None, left_out: Sequence[str], everything: bool
 ) -> None:
     from rich.text import Text
 
@@ -139,34 +144,9 @@ def _show(
         answers=headline(runs, (found, [])).answers(),
     )
     display.show(lambda width: render.as_terminal([document], width, compact=not everything))
-    for line, style in _gate(found, worse, points, judged):
+    for line, style in closed.lines() if closed else ():
         display.show(lambda width, line=line, style=style: Text(line, style=style))  # type: ignore[misc]
     if not everything:
         display.show(
             lambda width: Text("every data set and column, and how it was tested: --all", style="dim")
         )
-
-
-def _gate(
-    found: Sequence[Comparison],
-    worse: Sequence[tuple[Comparison, Row]],
-    points: float | None,
-    judged: Sequence[Comparison],
-) -> Iterator[tuple[str, str]]:
-    """What ``--fail-if-worse`` came to, in lines with their styles."""
-    from ..comparison.headline import signed
-
-    for comparison, row in worse:
-        yield (
-            f"{comparison.run.label} is worse on {row.name}: {signed(100 * row.difference)} points of 100",
-            "red",
-        )
-    if points is None:
-        return
-    if any(r.finished_a < r.planned_a or r.finished_b < r.planned_b for c in found for r in c.rows):
-        yield "this gate counts samples that failed as wrong", "yellow"
-    if not worse:
-        yield f"no run is significantly worse by more than {points:g} points", ""
-    blind = [f"{c.run.label} on {r.name}" for c in judged for r in c.deciding() if r.p_adjusted is None]
-    if blind:  # a gate that cannot see must not look like one that saw nothing
-        yield f"too few samples to notice if it were worse: {', '.join(blind)}", "yellow"

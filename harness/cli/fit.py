@@ -63,7 +63,7 @@ class FitCommand(MethodCommand):
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
 @click.option(
-    "--trainer", "trainer", multiple=True, metavar="NAME=VALUE", help="Any of transformers.TrainingArguments."
+    "--trainer", "trainer", multiple=True, metavar="NAME=VALUE", help="One of transformers.TrainingArguments."
 )
 @click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="Python file with a method."

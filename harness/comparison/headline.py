@@ -14,7 +14,8 @@ from .._util.units import MIB
 from ..contracts.run import LoadedRun
 from ..documents.document import Answer
 from ..errors import UsageError
-from ..stats.bootstrap import bootstrap, confidence_interval
+from ..results.summary import contexts_of
+from ..stats.bootstrap import average_interval, confidence_interval
 from .averages import average_weights
 from .costs import MeanCost, mean_cost
 from .rows import TELLING, Comparison, Row
@@ -203,10 +204,11 @@ def _score_text(run: LoadedRun, weights: dict[str, float]) -> str:
     mean = sum(w * sum(scores[task]) / len(scores[task]) for task, w in weights.items())
     equal = max(weights.values()) - min(weights.values()) < 1e-9
     spread = None
+    shared = [contexts_of([r for r in run.of_task(task).values() if r.finished]) for task in scores]
     if len(scores) == 1:
-        spread = confidence_interval(next(iter(scores.values())))
-    elif equal and all(len(s) > 1 for s in scores.values()):
-        spread = bootstrap(list(scores.values()))
+        spread = confidence_interval(next(iter(scores.values())), clusters=shared[0])
+    elif equal:
+        spread = average_interval(list(scores.values()), clusters=shared)
     shown = "" if spread is None else f" {_interval(spread, sign=False)}"
     return f"{run.label} scores {100 * mean:.1f}{shown}, {counted}; {_cost_text(mean_cost(run, weights))}"
 

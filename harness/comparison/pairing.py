@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..contracts.record import SampleRecord
 from ..contracts.run import LoadedRun
 from ..errors import UsageError
 from ..results.labels import SETTINGS, setting
+from ..stats.bootstrap import clustered
 
 
 @dataclass
 class Pairs:
     """The samples of one task under both runs: scores side by side, in the order of their ids.
 
-    `main` says whether `metric` is the task's main score; (a, b) are what each run was asked and finished;
-    `other_question` and `other_prompt` count what `same_question` left out, and what it let pass.
+    `contexts` names the text that each is a question about; `main` says whether `metric` is the task's main score;
+    (a, b) are what each run was asked and finished; `other_question` and `other_prompt` count what
+    `same_question` left out, and what it let pass.
     """
 
     task: str
@@ -24,10 +26,16 @@ class Pairs:
     main: bool
     a: list[float] = field(default_factory=list)
     b: list[float] = field(default_factory=list)
+    contexts: list[Hashable] = field(default_factory=list)
     planned: tuple[int, int] = (0, 0)
     finished: tuple[int, int] = (0, 0)
     other_question: int = 0
     other_prompt: int = 0
+
+    @property
+    def on_contexts(self) -> int:
+        """How many contexts the samples are on, as many as there are samples where none is shared."""
+        return len(set(*clustered([self.a], [self.contexts])))
 
     @property
     def differences(self) -> list[float]:
@@ -52,7 +60,8 @@ def pair_up(
 ) -> Pairs:
     """The samples of `task` that both runs finished and that asked the same question.
 
-    With `failed_as_wrong` also those that failed, with a score of 0: which samples fail is no matter of chance.
+    With `failed_as_wrong` also those that one of them, or both, failed on or was to answer and did not, with a score of
+    0: which samples fail is no matter of chance.
 
     Raises
     ------
@@ -71,10 +80,12 @@ def pair_up(
         finished=(len(ok[0]), len(ok[1])),
     )
     tokenizer, chat = (a.identity.get(key) == b.identity.get(key) for key in ("tokenizer_hash", "chat"))
-    paired = [run.of_task(task) for run in (a, b)] if failed_as_wrong else ok
+    paired: list[Mapping[str, SampleRecord]] = [*ok]
+    if failed_as_wrong:
+        paired = [_with_missing(run, other, task) for run, other in ((a, b), (b, a))]
     for key in sorted(paired[0].keys() & paired[1].keys()):
         x, y = paired[0][key], paired[1][key]
-        if not same_question(x, y, tokenizer, chat):
+        if MISSING not in (x.status, y.status) and not same_question(x, y, tokenizer, chat):
             pairs.other_question += 1
             continue
         for record in (x, y):
@@ -82,8 +93,21 @@ def pair_up(
                 raise UsageError(f"task {task} has no score {name!r}; it has {', '.join(record.scores)}")
         pairs.a.append(float(x.scores[name]) if x.finished else 0.0)
         pairs.b.append(float(y.scores[name]) if y.finished else 0.0)
+        pairs.contexts.append(x.text_hash or y.text_hash or (task, key))
         pairs.other_prompt += x.prompt_hash != y.prompt_hash
     return pairs
+
+
+MISSING = "missing"
+"""Stands for the status of a sample that a run was to answer and has no record of."""
+
+
+def _with_missing(run: LoadedRun, other: LoadedRun, task: str) -> dict[str, SampleRecord]:
+    """The run's records of a task, and one for each sample it was to answer, which only the other has a record of."""
+    mine = run.of_task(task)
+    planned = set(run.content.get("planned", {}).get(task, ()))
+    gone = [key for key in other.of_task(task) if key in planned and key not in mine]
+    return {**mine, **{key: SampleRecord(key, task, MISSING) for key in gone}}
 
 
 def same_question(x: SampleRecord, y: SampleRecord, same_tokenizer: bool, same_chat: bool) -> bool:
@@ -131,6 +155,7 @@ def caveats(a: LoadedRun, b: LoadedRun, pairs: Sequence[Pairs]) -> list[str]:
         if broken:
             found.append(f"{run.label} did not finish all it was asked: {', '.join(broken)}")
     found += _differing_settings(a, b)
+    found += _sharing(a, b, pairs)
     for p in pairs:
         found += _differing_tasks(a, b, p)
     for name, what in COUNTS.items():
@@ -141,6 +166,28 @@ def caveats(a: LoadedRun, b: LoadedRun, pairs: Sequence[Pairs]) -> list[str]:
     ):
         found.append(f"asked different numbers of samples, compared on those in both: {some}")
     return found
+
+
+def _sharing(a: LoadedRun, b: LoadedRun, pairs: Sequence[Pairs]) -> Iterator[str]:
+    """How many contexts stand behind the samples, where questions share them."""
+    several = [p for p in pairs if p.on_contexts < len(p.a)]
+    if several:
+        shown = ", ".join(f"{p.task} {len(p.a)} on {p.on_contexts}" for p in several)
+        yield f"questions on one context are tested together: {shown} contexts"
+    if single := ", ".join(p.task for p in pairs if len(p.a) > 1 and len({*p.contexts}) == 1):
+        yield f"all questions are on one context, and what is said holds for that one: {single}"
+    unsaid = [
+        p.task
+        for p in pairs
+        if any(
+            r.cost.questions > 1 and not r.text_hash for run in (a, b) for r in run.of_task(p.task).values()
+        )
+    ]
+    if unsaid:
+        yield (
+            "questions shared contexts and the records, of an earlier version, do not say which: taken as "
+            f"independent, which they are not: {', '.join(unsaid)}"
+        )
 
 
 COUNTS = {

@@ -84,13 +84,16 @@ def _test(
         if key not in paired:
             paired[key] = pair_up(other, leader, task)
         strata.append(paired[key])
-    if not all(p.a for p in strata) or smallest_p(sum(len(p.a) for p in strata)) >= ALPHA:
+    if not all(p.a for p in strata):
         return None
     differences = [p.differences for p in strata]
-    parts = contributions(differences, list(weights.values()))
+    parts = contributions(differences, list(weights.values()), [p.contexts for p in strata])
+    if smallest_p(len(parts)) >= ALPHA:
+        return None
     if parts.sum() <= 0:  # it leads over its own samples, but not over those that both have
         return 1.0
-    exact = mcnemar(strata[0].a, strata[0].b) if len(strata) == 1 else None
+    alone = len(strata) == 1 and len(parts) == len(strata[0].a)
+    exact = mcnemar(strata[0].a, strata[0].b) if alone else None
     if exact is not None:
         return exact
     if np.count_nonzero(parts) < NORMAL:

@@ -32,6 +32,8 @@ class Row:
         The score that is compared.
     n
         Samples that are compared: finished in both, the same question.
+    contexts
+        Texts that the `n` are questions about; questions about one text are tested together.
     planned_a, planned_b, finished_a, finished_b
         Samples each run was asked, and finished.
     other_question
@@ -49,7 +51,7 @@ class Row:
     p_permutation, flips, exact
         Of the paired permutation (sign-flip) test: see `harness.stats.paired.SignFlips`.
     p_mcnemar
-        McNemar's exact test, for a task whose scores are all 0 or 1.
+        McNemar's exact test, for a task whose scores are all 0 or 1 and whose samples share no context.
     p
         `p_mcnemar` if there is one (it is the permutation test with every flip counted), else `p_permutation`.
     p_adjusted
@@ -72,6 +74,7 @@ class Row:
     weights: tuple[float, ...]
     metric: str
     n: int
+    contexts: int
     planned_a: int
     planned_b: int
     finished_a: int

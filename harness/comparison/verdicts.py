@@ -45,6 +45,7 @@ def compare_many(
     tasks: Sequence[str] = (),
     metric: str | None = None,
     failed_as_wrong: bool = False,
+    deciding: bool = False,
 ) -> list[Comparison]:
     """Hold each run against one baseline; Holm's correction is over all rows of all of them.
 
@@ -61,7 +62,9 @@ def compare_many(
     metric
         Another score than each task's main one.
     failed_as_wrong
-        Count samples that failed as wrong, in both runs, instead of leaving them out.
+        Count samples that failed, or are missing, as wrong, in both runs, instead of leaving them out.
+    deciding
+        Test only the rows that decide (`Comparison.deciding`), so that the correction is for as few as can be.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def compare_many(
         rows = _ordered([*(_task_row(p, how) for p in pairs), *averages])
         notes = (*caveats(baseline, run, matched), *with_failures(baseline, run, matched), *remarks)
         found.append(Comparison(baseline, run, tuple(rows), notes, level, resamples, seed))
-    return _judged(found, level)
+    return _judged(found, level, deciding)
 
 
 def comparable(
@@ -132,12 +135,12 @@ def compare_all(
         return compare_many(baseline, kept, level, resamples, seed, tasks=tasks, metric=metric), reasons
 
 
-def _judged(comparisons: Sequence[Comparison], level: float) -> list[Comparison]:
-    """Verdicts, after Holm's correction over all rows that could be significant at all."""
+def _judged(comparisons: Sequence[Comparison], level: float, deciding: bool) -> list[Comparison]:
+    """Verdicts, after Holm's correction over all rows, or all that decide, that could be significant at all."""
     alpha = round(1 - level, 12)  # 1 - 0.95 is a little more than 0.05
-    rows = [r for c in comparisons for r in c.rows]
-    bound = tarone([smallest_p(r.n) for r in rows], alpha)
-    tests = [r for r in rows if smallest_p(r.n) < bound]
+    rows = [r for c in comparisons for r in (c.deciding() if deciding else c.rows)]
+    bound = tarone([smallest_p(r.contexts) for r in rows], alpha)
+    tests = [r for r in rows if smallest_p(r.contexts) < bound]
     adjusted = dict(zip(map(id, tests), holm([r.p for r in tests])))
 
     def judged(row: Row) -> Row:
@@ -178,7 +181,8 @@ class How:
 
 def _task_row(pairs: Pairs, how: How) -> Row:
     family = pairs.task.partition("/")[0]
-    return _row(pairs.task, family, (), [pairs], [1.0], how, mcnemar(pairs.a, pairs.b))
+    alone = pairs.on_contexts == len(pairs.a)  # of dependent samples no exact test is one
+    return _row(pairs.task, family, (), [pairs], [1.0], how, mcnemar(pairs.a, pairs.b) if alone else None)
 
 
 def _row(
@@ -191,7 +195,8 @@ def _row(
     p_mcnemar: float | None = None,
 ) -> Row:
     differences = [p.differences for p in strata]
-    parts = contributions(differences, weights)
+    contexts = [p.contexts for p in strata]
+    parts = contributions(differences, weights, contexts)
     flips = sign_flips(parts.tolist(), how.resamples, how.seed)
     means = [
         sum(w * float(np.mean(scores)) for w, scores in zip(weights, side))
@@ -206,6 +211,7 @@ def _row(
         weights=tuple(weights),
         metric=strata[0].metric,
         n=sum(len(p.a) for p in strata),
+        contexts=len(parts),
         planned_a=sum(p.planned[0] for p in strata),
         planned_b=sum(p.planned[1] for p in strata),
         finished_a=sum(p.finished[0] for p in strata),
@@ -222,7 +228,9 @@ def _row(
         flips=flips.flips,
         exact=flips.exact,
         p_mcnemar=p_mcnemar,
-        span=lambda level: difference_interval(differences, weights, level, how.resamples, how.seed),
+        span=lambda level: difference_interval(
+            differences, weights, level, how.resamples, how.seed, clusters=contexts
+        ),
         need=lambda alpha: samples_needed(differences, TELLING, weights, binary=binary, alpha=alpha),
     )
 

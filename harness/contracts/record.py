@@ -37,6 +37,9 @@ class SampleRecord:
         Accepted answers; None in a recorded baseline, which keeps `references_hash` instead.
     prompt_hash
         Sixteen hex digits of the rendered prompt and its choices.
+    text_hash
+        Sixteen hex digits of the raw context, before anything was cut: samples that share it are questions about one
+        text, and no independent samples. None without a context, and in records of early versions.
     prompt_tokens
         Tokens of the rendered prompt, chat template included.
     answer_token
@@ -71,6 +74,7 @@ class SampleRecord:
     references: tuple[str, ...] | None = None
     references_hash: str | None = None
     prompt_hash: str | None = None
+    text_hash: str | None = None
     prompt_tokens: int | None = None
     truncation: Truncation = field(default_factory=Truncation)
     answer_token: int | None = None
@@ -144,6 +148,7 @@ class SampleRecord:
             "metadata": self.metadata,
             "references": None if self.references is None else list(self.references),
             "prompt_hash": self.prompt_hash,
+            **({} if self.text_hash is None else {"text_hash": self.text_hash}),
             "prompt_tokens": self.prompt_tokens,
             "truncation": dict(vars(self.truncation)),
         }
@@ -177,6 +182,7 @@ _PLAIN = (
     "metadata",
     "references_hash",
     "prompt_hash",
+    "text_hash",
     "prompt_tokens",
     "answer_token",
     "prediction",

@@ -74,6 +74,9 @@ class Sample:
         right after the prompt, and `Task.score_choices` scores that. `new_tokens` is then not used.
     metadata
         JSON-ready facts: length, depth, classes; copied into the record.
+    shares
+        What makes samples dependent on one another, by name: those of one name are resampled together. Default: the
+        context, for questions about one text are no independent samples.
     questions
         If not empty, what is asked about `prompt` up to the end of its context: each is answered and scored by itself,
         and the sample's scores are the means. The prompt has no suffix then; `references` and `new_tokens` are those
@@ -94,6 +97,7 @@ class Sample:
     until: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    shares: str = ""
     questions: tuple[Question, ...] = ()
     turns: str = "apart"
 

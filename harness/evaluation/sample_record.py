@@ -29,6 +29,7 @@ def record_head(plan: RunPlan, prepared: PreparedSample) -> SampleRecord:
         metadata=_metadata(prepared),
         references=tuple(prepared.sample.references),
         prompt_hash=prepared.prompt_hash,
+        text_hash=prepared.text_hash,
         prompt_tokens=prepared.tokens,
         truncation=prepared.truncation,
         answer_token=prepared.answer_token,

@@ -89,6 +89,12 @@ class PreparedSample:
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
     @property
+    def text_hash(self) -> str | None:
+        """Sixteen hex digits of what the sample shares with others: its raw context, unless its task says another."""
+        shared = self.sample.shares or self.sample.prompt.context
+        return hashlib.sha256(shared.encode()).hexdigest()[:16] if shared.strip() else None
+
+    @property
     def key(self) -> tuple[str, str]:
         return self.task.name, self.sample.id
 

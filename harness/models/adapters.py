@@ -62,6 +62,7 @@ def write(
             "method": method,
             "base_model": model.name,
             "base_hash": model.content_hash,
+            "token_hash": model.token_hash,
             "files": {name: digest(folder / name) for name in sorted({*tensors, *(texts or {})})},
             **facts,
         }
@@ -119,6 +120,18 @@ def check(folder: Path, methods: tuple[str, ...], model: LanguageModel) -> dict[
             f"--adapter {folder}: trained on {card.get('base_model')} ({str(card.get('base_hash'))[:12]}), "
             f"not on {model.name} ({model.content_hash[:12]})"
         )
+    told = card.get("token_hash")  # of an adapter of an earlier version nothing is known
+    if told is not None and told != model.token_hash:
+        raise UsageError(
+            f"--adapter {folder}: trained with another tokenizer than that of {model.name}, whose "
+            "weights are the same; restore its files, or fit again"
+        )
+    check_files(folder, card)
+    return card
+
+
+def check_files(folder: Path, card: Mapping[str, Any]) -> None:
+    """Raise UsageError for a file that the card lists and that is not as it was written."""
     files = card.get("files")
     if not isinstance(files, dict) or not files:
         raise UsageError(f"--adapter {folder}: {CARD} lists no files")
@@ -132,7 +145,6 @@ def check(folder: Path, methods: tuple[str, ...], model: LanguageModel) -> dict[
             raise UsageError(f"--adapter {folder}: {name} cannot be read: {error.strerror}") from None
         except ValueError as error:
             raise UsageError(f"--adapter {folder}: {name} cannot be read: {error}") from None
-    return card
 
 
 def _check_tensors(path: Path) -> None:

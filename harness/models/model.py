@@ -240,16 +240,30 @@ class LanguageModel:
     @cached_property
     def tokenizer_hash(self) -> str:
         """SHA-256 (hex) over all that turns text into tokens and back: vocabulary, template, end tokens."""
-        rules = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        rules.pop("padding", None)  # left behind by the last call, not a property of the tokenizer
-        rules.pop("truncation", None)
-        parts = [rules, self.chat, self.tokenizer.chat_template, self.end_ids, self.tokenizer.bos_token]
+        parts = [
+            self._token_rules(),
+            self.chat,
+            self.tokenizer.chat_template,
+            self.end_ids,
+            self.tokenizer.bos_token,
+        ]
         # What changes answers for some models only is added for those: the hashes of all others stay.
         if self.tokenizer.clean_up_tokenization_spaces:
             parts.append("clean_up_tokenization_spaces")
         if any(self._rules.values()):
             parts.append(self._rules)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def token_hash(self) -> str:
+        """SHA-256 (hex) over what turns text into tokens: what weights were trained for, whatever the template."""
+        return hashlib.sha256(json.dumps(self._token_rules(), sort_keys=True).encode()).hexdigest()
+
+    def _token_rules(self) -> dict[str, Any]:
+        rules: dict[str, Any] = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        rules.pop("padding", None)  # left behind by the last call, not a property of the tokenizer
+        rules.pop("truncation", None)
+        return rules
 
     def facts(self) -> dict[str, Any]:
         """JSON-ready description for ``run.json``; `parameters` is None as long as nothing was loaded."""

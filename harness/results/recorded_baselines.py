@@ -41,7 +41,16 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "cost": COSTS,
 }
 """What is kept of the parts of a record."""
-PLAIN = ("id", "status", "prompt_hash", "references_hash", "prompt_tokens", "new_tokens", "stop_reason")
+PLAIN = (
+    "id",
+    "status",
+    "prompt_hash",
+    "text_hash",
+    "references_hash",
+    "prompt_tokens",
+    "new_tokens",
+    "stop_reason",
+)
 """What is kept of a record itself."""
 
 

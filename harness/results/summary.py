@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,11 @@ from ..contracts.phases import PHASES
 from ..contracts.record import Key, SampleRecord
 from ..contracts.task import ScoredSample, Task
 from ..errors import UsageError
-from ..stats.bootstrap import confidence_interval, mean, percentiles, resampled_means, widened
+from ..stats.bootstrap import average_interval, clustered, confidence_interval, mean
 
 Records = Mapping[Key, SampleRecord]
+STEP = 1e-6
+"""So much the mean of one data set is moved to see what an average makes of it."""
 
 THOUGHT = "the answer holds a thought (<think>), which was scored with it"
 
@@ -43,18 +45,19 @@ def summarise(tasks: Sequence[Task], planned: Sequence[Key], records: Records) -
         ``total``: samples planned, finished, failed, and missing because the run was interrupted. Scores are
         0..1.
     """
-    rows, scores = [], {}
+    rows, scores, contexts = [], {}, {}
     for task in tasks:
         keys = [key for key in planned if key[0] == task.name]
         mine = [records[key] for key in keys if key in records]
         finished = [r for r in mine if r.finished]
         rows.append(row(task, len(keys), mine))
         scores[task.name] = [float(r.scores[task.metrics[0]]) for r in finished]
+        contexts[task.name] = contexts_of(finished)
     finished_n = sum(r["n_ok"] for r in rows)
     missing = sum(key not in records for key in planned)
     return {
         "tasks": rows,
-        "averages": _averages(tasks, rows, scores),
+        "averages": _averages(tasks, rows, scores, contexts),
         "total": {
             "n": len(planned),
             "n_ok": finished_n,
@@ -68,6 +71,7 @@ def digest(records: Iterable[SampleRecord]) -> str:
     """Sixteen hex digits over all that a summary reads of `records`, in whatever order they come."""
     lines = sorted(
         json.dumps([r.key, r.status, r.scores, r.metadata, r.prompt_tokens, r.stop_reason])
+        + (json.dumps(r.text_hash) if r.text_hash else "")
         + json.dumps([vars(r.truncation), vars(r.measured), vars(r.cost)])
         for r in records
     )
@@ -94,8 +98,15 @@ def sums_up(content: Mapping[str, Any], records: Records) -> bool:
     return True
 
 
+def contexts_of(records: Sequence[SampleRecord]) -> list[Hashable]:
+    """What each of a task's records is a question about: what makes them dependent on one another."""
+    return [r.text_hash or r.key for r in records]
+
+
 def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
     """One task's row: score and interval, what was truncated, what was measured, what it cost.
+
+    ``contexts``, if there are fewer than samples, is how many texts they are questions about.
 
     Costs and token counts are means over finished samples; ``compression`` is all prompt tokens over all KV
     entries that stood for them; ``peak_bytes`` is the highest; ``saved_seconds`` is the sum of what was not
@@ -111,6 +122,8 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
     score = aggregated.get(metric, mean(main))
     # The interval is one of a mean; a task that aggregates otherwise gets none rather than a wrong one.
     a_mean = bool(main) and score is not None and abs(score - sum(main) / len(main)) < 1e-9
+    contexts = contexts_of(ok)
+    on = len(set(*clustered([ok], [contexts])))
     kept = sum(r.measured.kv_tokens for r in ok)
     lost = [r for r in ok if r.truncation.answer_survives is not None]
 
@@ -125,7 +138,8 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
         "n_ok": len(ok),
         "statuses": {s: sum(r.status == s for r in records) for s in sorted({r.status for r in records})},
         "score": score,
-        "interval": confidence_interval(main) if a_mean else None,
+        "interval": confidence_interval(main, clusters=contexts) if a_mean else None,
+        **({"contexts": on} if on < len(ok) else {}),
         "scores": aggregated,
         "breakdown": breakdown,
         "truncated": average(lambda r: float(bool(r.truncation.truncated))),
@@ -182,9 +196,12 @@ def _whole(task: Task) -> Iterator[None]:
 
 
 def _averages(
-    tasks: Sequence[Task], rows: Sequence[Mapping[str, Any]], scores: Mapping[str, Sequence[float]]
+    tasks: Sequence[Task],
+    rows: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Sequence[float]],
+    contexts: Mapping[str, Sequence[Hashable]],
 ) -> dict[str, dict[str, Any]]:
-    """Averages of each family over its variants, with bootstrap intervals stratified by dataset."""
+    """Averages of each family over its variants, with intervals."""
     families: dict[str, list[tuple[Task, Mapping[str, Any]]]] = {}
     for task, r in zip(tasks, rows):
         families.setdefault(task.name.partition("/")[0], []).append((task, r))
@@ -196,10 +213,11 @@ def _averages(
             continue
         parts = _part_averages(members)
         complete = all(r["n_ok"] == r["n"] for _, r in members)
-        strata = {t.variant: scores[t.name] for t, _ in members if t.variant in means}
+        names = {t.variant: t.name for t, _ in members if t.variant in means}
+        strata = {variant: scores[name] for variant, name in names.items()}
         found[family] = {
             "values": values,
-            "intervals": _intervals(members[0][0], strata),
+            "intervals": _intervals(members[0][0], strata, {v: contexts[name] for v, name in names.items()}),
             "complete": complete,
             "parts": parts,
             "verdict": members[0][0].verdict(parts),
@@ -218,14 +236,27 @@ def _part_averages(members: Sequence[tuple[Task, Mapping[str, Any]]]) -> dict[st
     return {part: values for part, values in found.items() if values}
 
 
-def _intervals(task: Task, strata: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]] | None:
+def _intervals(
+    task: Task, strata: Mapping[str, Sequence[float]], contexts: Mapping[str, Sequence[Hashable]]
+) -> dict[str, tuple[float, float]] | None:
     """An interval for each average of a family, each over its own datasets; None with single samples.
 
-    Which datasets an average takes, and how, is the family's own affair: it is asked again for each resample.
+    Which datasets an average takes, and how, is the family's own affair: it is asked what each of them moves.
     """
     if any(len(s) < 2 for s in strata.values()):
         return None
-    means = resampled_means(list(strata.values()))
-    drawn = [task.averages(dict(zip(strata, column))) for column in means.T.tolist()]
-    n = sum(map(len, strata.values()))
-    return {name: widened(percentiles([values[name] for values in drawn]), n) for name in drawn[0]}
+    means = {name: sum(s) / len(s) for name, s in strata.items()}
+    values, found = task.averages(means), {}
+    moved = {name: task.averages({**means, name: mean + STEP}) for name, mean in means.items()}
+    for average, value in values.items():
+        weights = {name: (moved[name][average] - value) / STEP for name in strata}
+        taken = [name for name, weight in weights.items() if abs(weight) > STEP]
+        interval = average_interval(
+            [strata[name] for name in taken],
+            [weights[name] for name in taken],
+            clusters=[contexts[name] for name in taken],
+            centre=value,
+        )
+        if interval is not None:
+            found[average] = interval
+    return found or None

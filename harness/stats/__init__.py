@@ -1,11 +1,13 @@
 """Intervals and paired tests."""
 
-from .bootstrap import confidence_interval, mean, percentiles, wilson
+from .bootstrap import average_interval, clustered, confidence_interval, mean, percentiles, student, wilson
 from .paired import SignFlips, difference_interval, holm, mcnemar, sign_flips
 from .power import detectable_difference, samples_needed
 
 __all__ = [
     "SignFlips",
+    "average_interval",
+    "clustered",
     "confidence_interval",
     "detectable_difference",
     "difference_interval",
@@ -15,5 +17,6 @@ __all__ = [
     "percentiles",
     "samples_needed",
     "sign_flips",
+    "student",
     "wilson",
 ]

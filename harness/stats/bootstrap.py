@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,56 +23,133 @@ def mean(scores: Sequence[float]) -> float | None:
 
 
 def confidence_interval(
-    scores: Sequence[float], level: float = 0.95, seed: int = 0
+    scores: Sequence[float], level: float = 0.95, clusters: Sequence[Hashable] | None = None
 ) -> tuple[float, float] | None:
-    """An interval for the mean of `scores`.
+    """An interval for the mean of `scores`: see `average_interval`, of which this is one stratum.
 
-    Scores that are all 0 or 1 get Wilson's score interval, which is honest at few samples and at the ends;
-    others the percentile bootstrap over samples (10,000 resamples, seeded). None below two samples, and
-    below three for the bootstrap, where resampling says nothing.
+    Independent scores that are all 0 or 1 get Wilson's own interval. None below two samples, and below three
+    for scores between 0 and 1, which are too few to know their spread.
     """
     values = np.asarray(scores, dtype=np.float64)
     if len(values) < 2:
         return None
+    shared = None if clusters is None else [clusters]
+    alone = len(set(*clustered([values.tolist()], shared))) == len(values)
     if np.isin(values, (0.0, 1.0)).all():
-        return wilson(int(values.sum()), len(values), level)
-    if len(values) < 3:
+        if alone:
+            return wilson(int(values.sum()), len(values), level)
+    elif len(values) < 3:
         return None
-    return bootstrap([values.tolist()], level, seed)
+    return average_interval([values.tolist()], None, level, shared)
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a proportion (Wilson 1927)."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share = successes / n
+    return _wilson(successes / n, n, NormalDist().inv_cdf((1 + level) / 2))
+
+
+def _wilson(share: float, n: float, z: float) -> tuple[float, float]:
     centre = share + z * z / (2 * n)
     spread = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # At the ends the two cancel, but for their last digits.
-    low = 0.0 if successes == 0 else (centre - spread) / (1 + z * z / n)
-    high = 1.0 if successes == n else (centre + spread) / (1 + z * z / n)
-    return low, high
+    low, high = (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
+    # At the ends two terms cancel, but for their last digits.
+    return (0.0 if share == 0 else max(0.0, low)), (1.0 if share == 1 else min(1.0, high))
 
 
-def bootstrap(strata: Sequence[Sequence[float]], level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap of the unweighted mean of the strata's means, resampling within each stratum.
+def average_interval(
+    strata: Sequence[Sequence[float]],
+    weights: Sequence[float] | None = None,
+    level: float = 0.95,
+    clusters: Sequence[Sequence[Hashable]] | None = None,
+    centre: float | None = None,
+) -> tuple[float, float] | None:
+    """An interval for a weighted sum of the strata's means, such as an average over data sets.
 
-    One stratum: the ordinary bootstrap of a mean. Several: an average over datasets.
+    Scores 0..1 get Wilson's interval at the number of samples that would give a share of right answers the
+    spread that was seen (Korn and Graubard 1998), with Student's t in place of the normal distribution; others
+    Student's interval. Its share of right intervals was simulated at 3 to 50 samples (`docs/concepts.md`).
+
+    Parameters
+    ----------
+    weights
+        What each stratum's mean counts; default: all the same, adding up to 1.
+    clusters
+        What each sample shares with others: questions on one text are no independent samples of what a method
+        can do. The spread is that of whole clusters, across strata too, and never taken for less than that of
+        independent samples. A stratum all of whose samples share one cluster is taken as independent: of other
+        texts it says nothing.
+    centre
+        The value itself, if it is not the weighted sum.
+
+    Returns
+    -------
+    tuple or None
+        None with a stratum of less than two samples.
     """
-    found = percentiles(resampled_means(strata, seed).mean(axis=0), level)
-    return widened(found, sum(map(len, strata)), level)
+    arrays = [np.asarray(s, dtype=np.float64) for s in strata]
+    if not arrays or min(map(len, arrays)) < 2:
+        return None
+    factors = [1 / len(arrays)] * len(arrays) if weights is None else list(weights)
+    value = sum(w * float(a.mean()) for w, a in zip(factors, arrays)) if centre is None else centre
+    named = clustered(strata, clusters)
+    variance, freedom = _variance(arrays, factors, named)
+    reach = student(level, freedom)
+    if value < -1e-9 or value > 1 + 1e-9 or any(a.min() < 0 or a.max() > 1 for a in arrays):
+        return value - reach * math.sqrt(variance), value + reach * math.sqrt(variance)
+    value = min(1.0, max(0.0, value))
+    if variance <= 1e-15:  # samples that are all alike do not prove that all others are
+        return _wilson(value, sum(map(len, arrays)), NormalDist().inv_cdf((1 + level) / 2))
+    return _wilson(value, max(value * (1 - value), 1e-9) / variance, reach)
 
 
-def widened(interval: tuple[float, float], n: int, level: float = 0.95) -> tuple[float, float]:
-    """An interval of scores 0..1 that has a width: `n` samples that are all alike do not prove that all others are.
+def clustered(
+    strata: Sequence[Sequence[Any]], clusters: Sequence[Sequence[Hashable]] | None
+) -> list[list[Hashable]]:
+    """A name for the cluster of each sample; those of a stratum that is one cluster are each their own."""
+    if clusters is None:
+        clusters = [[None] * len(s) for s in strata]
+    found: list[list[Hashable]] = []
+    for number, mine in enumerate(clusters):
+        one = len(set(mine)) < 2
+        found.append([(number, place) for place in range(len(mine))] if one else list(mine))
+    return found
 
-    Where resampling gives one number, a share of other samples that `n` would miss with a chance of 1 - level is
-    reckoned with, on either side.
-    """
-    low, high = interval
-    if high - low > 1e-12:
-        return interval
-    missed = 1 - (1 - level) ** (1 / n)
-    return low - missed * low, high + missed * (1 - high)
+
+def summed(values: NDArray[np.float64], clusters: Sequence[Hashable]) -> NDArray[np.float64]:
+    """The sum of each cluster's values, in the order in which the clusters first come."""
+    places: dict[Hashable, int] = {}
+    found = [places.setdefault(c, len(places)) for c in clusters]
+    return np.asarray(np.bincount(found, weights=values), dtype=np.float64)
+
+
+def _variance(
+    arrays: Sequence[NDArray[np.float64]], factors: Sequence[float], named: Sequence[Sequence[Hashable]]
+) -> tuple[float, float]:
+    """Of the weighted sum of means; and its degrees of freedom (Welch and Satterthwaite), at least 1."""
+    own = [w * w * float(a.var(ddof=1)) / len(a) for w, a in zip(factors, arrays)]
+    residuals = [(a - a.mean()) * (w / len(a)) for w, a in zip(factors, arrays)]
+    counts = [len(set(mine)) for mine in named]
+    flat = [c for mine in named for c in mine]
+    whole = len(set(flat))
+    parts = own
+    if whole < len(flat):  # some samples share something
+        parts = [
+            float(np.square(summed(r, mine)).sum()) * k / (k - 1)
+            for r, mine, k in zip(residuals, named, counts)
+        ]
+    inside = [max(a, b) for a, b in zip(own, parts)]
+    across = float(np.square(summed(np.concatenate(residuals), flat)).sum()) * whole / max(1, whole - 1)
+    variance = max(sum(inside), across if whole < sum(counts) else 0.0)  # sets that repeat each other's texts
+    shares = sum(v * v / (k - 1) for v, k in zip(inside, counts))
+    freedom = sum(inside) ** 2 / shares if shares > 0 else float(whole - 1)
+    return variance, max(1.0, min(freedom, whole - 1))
+
+
+def student(level: float, freedom: float) -> float:
+    """How many standard errors the central `level` of Student's distribution reaches to either side."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 def resampled_means(

@@ -7,7 +7,7 @@ weighted sum of the strata's mean differences. One stratum of weight 1 is an ord
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .bootstrap import BLOCK, MANY, RESAMPLES, grouped
+from .bootstrap import BLOCK, MANY, RESAMPLES, clustered, grouped, summed
 
 EXACT = 20
 """Up to so many differences that are not 0, every one of their signs is tried."""
@@ -50,6 +50,7 @@ def difference_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
     spread: float = 1.0,
+    clusters: Sequence[Sequence[Hashable]] | None = None,
 ) -> tuple[float, float] | None:
     """What the difference may be: every shift of the samples that the sign-flip test would not reject.
 
@@ -67,6 +68,8 @@ def difference_interval(
     spread
         How far a single difference can lie from 0: differences that are all equal get the interval of a sample
         that may have missed others, up to so far.
+    clusters
+        What each sample shares with others (see `harness.stats.average_interval`): whole clusters are flipped.
 
     Returns
     -------
@@ -74,7 +77,8 @@ def difference_interval(
         None with a stratum of less than two differences, or with so few that nothing could be rejected.
     """
     arrays = [np.asarray(s, dtype=np.float64) for s in strata]
-    count = sum(map(len, arrays))
+    named = [c for mine in clustered(strata, clusters) for c in mine]
+    count = len(set(named))
     alpha = round(1 - level, 12)
     if not arrays or min(map(len, arrays)) < 2 or smallest_p(count) >= alpha:
         return None
@@ -87,14 +91,15 @@ def difference_interval(
         )  # so large a share of others is missed by all with a chance of alpha
         return centre - missed * (total + centre), min(total, centre + missed * (total - centre))
     if count > MANY:  # the means of so many halves are normal
-        apart = sum(float(np.square((a - a.mean()) * (w / len(a))).sum()) for a, w in zip(arrays, factors))
+        residuals = np.concatenate([(a - a.mean()) * (w / len(a)) for a, w in zip(arrays, factors)])
+        apart = float(np.square(summed(residuals, named)).sum())
         reach = NormalDist().inv_cdf(1 - alpha / 2) * math.sqrt(apart)
         return centre - reach, centre + reach
     if len(arrays) > 1:  # that data sets differ from one another is no uncertainty of their average
         arrays = [a - a.mean() + centre / sum(factors) for a in arrays]
         parts = contributions([a.tolist() for a in arrays], factors)
     sizes = np.concatenate([np.full(len(a), w / len(a)) for a, w in zip(arrays, factors)])
-    low, high = _halves(parts, sizes, resamples, seed)
+    low, high = _halves(summed(parts, named), summed(sizes, named), resamples, seed)
     place = max(0, int(np.ceil(alpha * len(low) - 1e-9)) - 1)
     return max(-total, float(np.sort(low)[place])), min(total, float(-np.sort(-high)[place]))
 
@@ -127,11 +132,16 @@ def _halves(
 
 
 def contributions(
-    strata: Sequence[Sequence[float]], weights: Sequence[float] | None = None
+    strata: Sequence[Sequence[float]],
+    weights: Sequence[float] | None = None,
+    clusters: Sequence[Sequence[Hashable]] | None = None,
 ) -> NDArray[np.float64]:
-    """What each sample adds to the weighted sum of the strata's means; their sum is the statistic."""
+    """What each sample adds to the weighted sum of the strata's means, or each cluster; their sum is the statistic."""
     factors = [1 / len(strata)] * len(strata) if weights is None else weights
-    return np.concatenate([np.asarray(s, dtype=np.float64) * (w / len(s)) for s, w in zip(strata, factors)])
+    found = np.concatenate([np.asarray(s, dtype=np.float64) * (w / len(s)) for s, w in zip(strata, factors)])
+    if clusters is None:
+        return found
+    return summed(found, [c for mine in clustered(strata, clusters) for c in mine])
 
 
 def sign_flips(parts: Sequence[float], flips: int = RESAMPLES, seed: int = 0) -> SignFlips:

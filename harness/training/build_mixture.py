@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .._util.files import unwritable
+from .._util.hashing import digest
 from ..errors import UsageError
 from .mixture import BATCH, CHARACTERS, FORMAT, Mixture
 from .rows import Row
@@ -204,7 +205,8 @@ def _write(
         }
         for name, values in arrays.items():
             np.save(partial / f"{name}.npy", np.asarray(values, dtype="<i8"))
-        summary = json.dumps(_summary(facts, store, settings), indent=2)
+        files = {path.name: digest(path) for path in sorted(partial.iterdir())}
+        summary = json.dumps({**_summary(facts, store, settings), "files": files}, indent=2)
         (partial / "facts.json").write_text(summary, "utf-8")
         partial.chmod(0o755)
         if not target.is_dir():  # another process may have been faster
@@ -225,6 +227,7 @@ def _write(
 def _take(index: int, source: Source, tokenizing: Tokenizing, store: _Store, step: _Step) -> dict[str, Any]:
     """Tokenise one source into the store until its count is reached; its facts."""
     tokenizing.dropped.clear()
+    tokenizing.spelled = 0
     first, begin, labelled = len(store.source), store.offsets[-1], store.labelled
     read = taken = 0
     rows = source.rows(tokenizing.seed)
@@ -246,6 +249,7 @@ def _take(index: int, source: Source, tokenizing: Tokenizing, store: _Store, ste
         "read": read,
         "taken": taken,
         "dropped": dict(sorted(tokenizing.dropped.items())),
+        **({"special_tokens_read_as_text": tokenizing.spelled} if tokenizing.spelled else {}),
         "examples": len(store.source) - first,
         "tokens": tokens,
         "labelled": store.labelled - labelled,

@@ -15,13 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._util.hashing import digest
 from ..contracts.fit import Example
 from ..errors import UsageError
 
 if TYPE_CHECKING:
     pass
 
-FORMAT = 2
+FORMAT = 3
 """Goes up whenever the same sources may give other examples: what was kept before is then made anew."""
 
 IGNORED = -100
@@ -55,9 +56,12 @@ class Mixture:
             whole = len(self._tokens) == self._offsets[-1] and len(self._order) == len(self._offsets) - 1
         except (OSError, ValueError, EOFError) as error:
             raise UsageError(f"{folder}: damaged ({error}); delete it, it will be made again") from error
+        told = self.facts.pop("files", None)
+        if told is not None:
+            whole = whole and all(digest(folder / name) == written for name, written in told.items())
         if not whole:
             raise UsageError(
-                f"{folder}: damaged (its files do not fit together); delete it, it will be made again"
+                f"{folder}: damaged (its files are not as they were written); delete it, it will be made again"
             )
 
     @cached_property

@@ -100,6 +100,7 @@ def plan_fit(settings: FitSettings, note: Callable[[str], None] | None = None) -
         trainer.check(schedule_of(settings), model.device)
     if (settings.out / adapters.CARD).exists():
         same_request(settings.out, request_of(settings, method, fit_options, adapter))
+        finished(settings.out)
     return FitPlan(settings, model, method, fit_options, adapter)
 
 
@@ -174,7 +175,24 @@ def same_request(out: Path, request: dict[str, Any]) -> None:
     names = {*wanted, *before} - {"given_options"}  # how it was typed makes no difference
     other = sorted(name for name in names if wanted.get(name) != before.get(name))
     if other:
+        was, now = before.get(other[0]), wanted.get(other[0])
+        name = other[0].replace("_", " ")
+        if isinstance(was, dict) and isinstance(now, dict):  # the first option that differs, not all of them
+            key = next(key for key in sorted({*was, *now}) if was.get(key) != now.get(key))
+            name, was, now = f"{key} of the {name}", was.get(key), now.get(key)
         raise UsageError(
-            f"{out} holds a fit with another {other[0].replace('_', ' ')} "
-            f"({before.get(other[0])!r}, not {wanted.get(other[0])!r}); choose another --out or delete it"
+            f"{out} holds a fit with another {name} ({was!r}, not {now!r}); choose another --out or delete it"
         )
+
+
+def finished(out: Path) -> dict[str, Any]:
+    """The card of a fit that has ended. Raises UsageError if what it wrote is gone or was altered since."""
+    card = adapters.read_card(out)
+    try:
+        adapters.check_files(out, card)
+    except UsageError as error:
+        raise UsageError(
+            f"{str(error).removeprefix('--adapter ')}; delete {out / adapters.CARD} to write it again from the "
+            "checkpoints"
+        ) from None
+    return card

@@ -16,7 +16,18 @@ from ..errors import UsageError
 from ..models import adapters
 from ..results.run_folder import RunFolder
 from . import build_mixture
-from .plan import AGAIN, CONTENT, CURVE, FIGURE, REQUEST, TRAINING, request_of, same_request, schedule_of
+from .plan import (
+    AGAIN,
+    CONTENT,
+    CURVE,
+    FIGURE,
+    REQUEST,
+    TRAINING,
+    finished,
+    request_of,
+    same_request,
+    schedule_of,
+)
 
 if TYPE_CHECKING:
     from ..contracts.fit import TrainingData
@@ -59,16 +70,22 @@ def execute(plan: FitPlan, view: FitView) -> FitResult:
     first = int(os.environ.get("RANK", "0")) == 0
     if not first:
         if (out / adapters.CARD).exists():  # the first process will see it too, and train nothing
-            return FitResult(out, adapters.read_card(out), None)
+            return FitResult(out, finished(out), None)
         return _carry_out(plan, request, view, first)
     with RunFolder(out / TRAINING).open():
-        if (out / TRAINING / REQUEST).exists():
+        if began := (out / TRAINING / REQUEST).exists():
             same_request(out, request)
         if (out / adapters.CARD).exists():
-            return FitResult(out, adapters.read_card(out), None)
+            return FitResult(out, finished(out), None)
         with writes(out, AGAIN):
             write_whole(out / TRAINING / REQUEST, json.dumps(request, indent=2) + "\n")
-        return _carry_out(plan, request, view, first)
+        try:
+            return _carry_out(plan, request, view, first)
+        except UsageError:
+            if not began and not any((out / TRAINING).glob("checkpoint-*")):
+                for name in (REQUEST, CONTENT):  # a fit that was refused has no claim to the folder
+                    (out / TRAINING / name).unlink(missing_ok=True)
+            raise
 
 
 def _carry_out(plan: FitPlan, request: dict[str, Any], view: FitView, first: bool) -> FitResult:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..contracts.prompt import Prompt
 from ..models import chat_template
 from ..models.tokenizer_file import around
 from ..prompts.rendering import adds_special, render
+from ..prompts.tokenization import encode
 from .rows import Row
 
 if TYPE_CHECKING:
@@ -23,8 +24,32 @@ SEPARATORS = (" ", "\n", "\n\n")
 """Between prompt and answer, one drawn for each answer."""
 
 
+class _Written(NamedTuple):
+    """A row as text.
+
+    Attributes
+    ----------
+    answers
+        Characters of the answers; what ends a turn belongs to its answer.
+    data
+        Characters in which nothing is a special token: answers, and prompts that the chat template is put around.
+        Texts, and prompts without one, may have been written with theirs.
+    special
+        Whether the tokenizer puts its first tokens before it.
+    """
+
+    text: str
+    answers: list[tuple[int, int]]
+    data: list[tuple[int, int]]
+    special: bool
+
+
 class Tokenizing:
-    """Rows to token ids; `dropped` counts what is left out, by reason, since it was last emptied."""
+    """Rows to token ids.
+
+    `dropped` counts what is left out, by reason, and `spelled` rows whose own words spell a special token, which are
+    read as text; both since they were last emptied.
+    """
 
     def __init__(
         self, model: LanguageModel, min_length: int, max_length: int, seed: int, split: bool, chat: bool
@@ -32,9 +57,11 @@ class Tokenizing:
         self.model, self.seed, self.split, self.chat = model, seed, split, chat
         self.min_length, self.max_length = min_length, max_length
         self.dropped: Counter[str] = Counter()
+        self.spelled = 0
         tokenizer: Any = model.tokenizer
         self._tokenizer = tokenizer
         self._after = len(around(tokenizer)[1])
+        self._specials = [t.content for t in tokenizer.added_tokens_decoder.values() if t.special]
         self._end = self._end_id()
 
     def _end_id(self) -> int:
@@ -54,9 +81,9 @@ class Tokenizing:
         """For each row its examples: token ids, and the stretches of them that are learnt."""
         written = [self._written(row, f"{self.seed} {identity} {number}") for number, row in batch]
         made: list[list[Tokens]] = []
-        texts, specials = [text for text, _, _ in written], [special for _, _, special in written]
-        for (_, row), (_, answers, _), encoded in zip(batch, written, self._encode(texts, specials, batch)):
+        for (_, row), each, encoded in zip(batch, written, self._encode(written, batch)):
             ids, offsets = encoded
+            answers = each.answers
             if row.answer is None:
                 made.append(self._text(ids))
                 continue
@@ -64,26 +91,28 @@ class Tokenizing:
             made.append([(ids, [(0, len(ids))] if row.learn_all else spans) for ids, spans in found])
         return made
 
-    def _written(self, row: Row, draw: str) -> tuple[str, list[tuple[int, int]], bool]:
-        """An example's text, where (in characters) its answers stand, and whether the tokenizer begins it.
-
-        What ends a turn belongs to its answer. The end of the last one is put there as a token, once its length
-        is known.
-        """
+    def _written(self, row: Row, draw: str) -> _Written:
+        """An example's text. The end of its last answer is put there as a token, once its length is known."""
         if row.answer is None:
-            return row.text, [], adds_special(Prompt("", row.text, ""), self._tokenizer)
+            return _Written(row.text, [], [], adds_special(Prompt("", row.text, ""), self._tokenizer))
         source = random.Random(draw)
         first = self._first(row.exchanges[0][0], source)
         parts, answers, length = [], list[tuple[int, int]](), 0
+        data = list(first.data or ())
         for number, (prompt, answer) in enumerate(row.exchanges):
             head = first.text if number == 0 else self._head(prompt, source)
             end = self._turn_end() if number < len(row.later) else ""
             if number < len(row.later) and self.chat and self.model.chat_frame.trims:
                 answer = answer.strip()
+            if number and self.chat:
+                said = prompt.strip() if self.model.chat_frame.trims else prompt
+                asked = length + head.find(said)
+                data.append((asked, asked + len(said)))
+            data.append((length + len(head), length + len(head) + len(answer)))
             answers.append((length + len(head), length + len(head) + len(answer) + len(end)))
             parts += [head, answer, end]
             length = answers[-1][1]
-        return "".join(parts), answers, adds_special(first, self._tokenizer)
+        return _Written("".join(parts), answers, data, adds_special(first, self._tokenizer))
 
     def _first(self, prompt: str, source: random.Random) -> Prompt:
         """What stands before the first answer."""
@@ -108,13 +137,21 @@ class Tokenizing:
         return before + found if found else ""
 
     def _encode(
-        self, texts: Sequence[str], specials: Sequence[bool], batch: Sequence[tuple[int, Row]]
+        self, written: Sequence[_Written], batch: Sequence[tuple[int, Row]]
     ) -> list[tuple[list[int], Sequence[tuple[int, int]]]]:
         """Token ids, and for pairs the span of characters of each; a first token that is there is not put twice."""
+        texts = [each.text for each in written]
         found: list[tuple[list[int], Sequence[tuple[int, int]]]] = [([], ())] * len(texts)
         groups: dict[tuple[bool, bool], list[int]] = {}
-        for place, (special, (_, row)) in enumerate(zip(specials, batch)):
-            groups.setdefault((special, row.answer is not None), []).append(place)
+        for place, (each, (_, row)) in enumerate(zip(written, batch)):
+            if any(
+                special in each.text[start:stop] for start, stop in each.data for special in self._specials
+            ):
+                self.spelled += 1
+                tokens = encode(self._tokenizer, each.text, special=each.special, data=each.data)
+                found[place] = list(tokens.ids), list(zip(tokens.starts, tokens.stops))
+                continue
+            groups.setdefault((each.special, row.answer is not None), []).append(place)
         for (special, spans), places in groups.items():
             encoded = self._tokenizer(
                 [texts[place] for place in places], add_special_tokens=special, return_offsets_mapping=spans

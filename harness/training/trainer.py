@@ -22,31 +22,18 @@ from transformers import (
     TrainerCallback,
     TrainerControl,
     TrainerState,
-    TrainingArguments,
 )
 
 from .._util.files import write_whole, writes
 from .._util.hashing import digest
 from ..contracts.fit import Example, FitObserver, FitReport, Schedule, TrainingData
-from ..errors import HarnessError, UsageError
+from ..errors import HarnessError
+from .arguments import arguments
 from .checkpoints import WHOLE, is_whole, last_whole
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-
-FLAGS = {
-    "output_dir": "--out",
-    "per_device_train_batch_size": "--batch-size",
-    "gradient_accumulation_steps": "--batch-size",
-    "learning_rate": "--learning-rate",
-    "warmup_steps": "--warmup-steps",
-    "num_train_epochs": "--epochs",
-    "max_steps": "--max-steps",
-    "save_steps": "--save-every",
-    "seed": "--seed",
-}
-"""Arguments of the trainer that are flags of their own."""
 
 LOG = "log.jsonl"
 """A line for each step as it ends, for whoever wants to watch; what is read back is in the checkpoints."""
@@ -88,16 +75,16 @@ def train(
     TrainingError
         At the first loss or gradient that is not finite, naming step and checkpoint.
     """
-    arguments = _arguments(schedule, device)
+    given = arguments(schedule, device)
     checkpoint = last_whole(schedule.folder)
     with writes(schedule.folder, "make room and run again"):
         for path in schedule.folder.glob("checkpoint-*"):
-            if arguments.should_save and not is_whole(path):  # torn by a kill
+            if given.should_save and not is_whole(path):  # torn by a kill
                 shutil.rmtree(path)
         trainer = _Trainer(
             observer=observer,
             model=module,
-            args=arguments,
+            args=given,
             train_dataset=_Examples(data),
             data_collator=_single,
             callbacks=[_Guard(observer), *callbacks],
@@ -125,54 +112,7 @@ def train(
 
 def check(schedule: Schedule, device: str) -> None:
     """Refuse what `train` would refuse of a schedule. Raises UsageError."""
-    _arguments(schedule, device)
-
-
-def _arguments(schedule: Schedule, device: str) -> TrainingArguments:
-    processes = int(torch.distributed.get_world_size()) if torch.distributed.is_initialized() else _launched()
-    if schedule.batch_size % processes:
-        raise UsageError(
-            f"--batch-size {schedule.batch_size} cannot be shared evenly by {processes} processes"
-        )
-    values: dict[str, Any] = {
-        "output_dir": str(schedule.folder),
-        "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": schedule.batch_size // processes,
-        "learning_rate": schedule.learning_rate,
-        "lr_scheduler_type": "linear",
-        "warmup_steps": schedule.warmup_steps,
-        "weight_decay": 0.0,
-        "num_train_epochs": schedule.epochs,
-        "max_steps": -1 if schedule.max_steps is None else schedule.max_steps,
-        "save_strategy": "steps",
-        "save_steps": schedule.save_every,
-        "save_total_limit": 2,
-        "logging_strategy": "steps",
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "report_to": [],
-        "disable_tqdm": True,
-        "seed": schedule.seed,
-        "remove_unused_columns": False,
-        "use_cpu": device.partition(":")[0] == "cpu",
-        "ddp_find_unused_parameters": True,  # a step uses the experts of the ratios it drew, and no others
-        "dataloader_pin_memory": device.startswith("cuda"),
-    }
-    if unknown := sorted(set(schedule.trainer) - set(TrainingArguments.__dataclass_fields__)):
-        raise UsageError(f"--trainer {unknown[0]}: transformers.TrainingArguments has no such argument")
-    if own := sorted(set(schedule.trainer) & set(FLAGS)):
-        raise UsageError(f"--trainer {own[0]}: give {FLAGS[own[0]]} instead")
-    try:
-        return TrainingArguments(**{**values, **schedule.trainer})
-    except (TypeError, ValueError, ImportError) as error:
-        raise UsageError(f"--trainer: {' '.join(str(error).split())[:300]}") from None
-
-
-def _launched() -> int:
-    """Processes started together by `accelerate launch` or `torchrun`."""
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    arguments(schedule, device)
 
 
 class _Examples(torch.utils.data.Dataset[Example]):

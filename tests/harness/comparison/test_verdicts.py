@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from harness import UsageError
 from harness.comparison.averages import average_weights
+from harness.comparison.gate import gate
 from harness.comparison.verdicts import compare, compare_many
 from harness.contracts.record import Truncation
 from harness.results.labels import labelled
@@ -322,6 +323,81 @@ def test_a_gate_says_where_no_result_could_be_significant(tmp_path):
     assert lost in [r for r in found.deciding() if r.p_adjusted is None], "and so the gate names it"
     alone = compare(a, b, tasks=["task3"]).rows[0]
     assert alone.verdict == "worse"
+
+
+def test_a_gate_asks_what_it_is_there_for_and_no_more(tmp_path):
+    sets = [f"longbench/{name}" for name in LongBench.variants[:13]]
+    x = {t: [1.0] * 8 for t in (*sets, "passkey")}
+    runs = pair(tmp_path, x, {**x, "passkey": [0.0] * 8}, second={"method": "new"})
+    assert compare(*runs).worse_by(1) == [], "p .0078 is nothing among nineteen rows"
+    found = gate(runs[0], runs[1:], 1)
+    assert [(r.name, r.p_adjusted < 0.05) for _, r in found.worse] == [("passkey", True)] and not found.blind
+    few = {t: v[:4] for t, v in x.items()}
+    runs = pair(tmp_path / "few", few, {**few, "passkey": [0.0] * 4}, second={"method": "new"})
+    found = gate(runs[0], runs[1:], 1)
+    assert not found.worse and [r.name for _, r in found.blind] == ["passkey"] and found.needed == 7
+    assert any("at least 7 are needed: new on passkey (4)" in line for line, _ in found.lines())
+
+
+def test_samples_that_are_missing_count_as_wrong_in_a_gate(tmp_path):
+    right = {f"s{i:03}": 1.0 for i in range(40)}
+    half = dict(list(right.items())[:20])
+    planned = {"extra": {"planned": {"passkey": [*right]}}, "planned": {"passkey": 40}}
+    runs = pair(tmp_path, {"passkey": right}, {"passkey": half}, planned, {"method": "new", **planned})
+    assert compare(*runs).rows[0].difference == 0
+    found = gate(runs[0], runs[1:], 1)
+    [(_, row)] = found.worse
+    assert (row.n, row.difference) == (40, -0.5)
+    assert (
+        "new did not finish 20 samples, plain 0; this gate counts them as wrong",
+        "yellow",
+    ) in found.lines()
+
+
+def test_questions_on_one_context_are_tested_together(tmp_path):
+    rng = np.random.default_rng(3)
+    alarms = {True: 0, False: 0}
+    for number in range(24):
+        shared = rng.normal(0, np.sqrt(0.2), (20, 1))
+        differences = 0.1 * (shared + rng.normal(0, np.sqrt(0.8), (20, 10))).ravel()
+        scores = (
+            {f"s{i:03}": 0.5 for i in range(200)},
+            {f"s{i:03}": float(np.clip(0.5 + d, 0, 1)) for i, d in enumerate(differences)},
+        )
+        for together in alarms:
+            a, b = pair(
+                tmp_path / f"{number}{together}",
+                {"passkey": scores[0]},
+                {"passkey": scores[1]},
+                second={"method": "new"},
+            )
+            if together:
+                for run in (a, b):
+                    for (_, name), record in run.records.items():
+                        object.__setattr__(record, "text_hash", f"text {int(name[1:]) // 10}")
+            found = compare(a, b, resamples=500)
+            [row] = found.rows
+            assert (row.n, row.contexts) == (200, 20 if together else 200)
+            alarms[together] += row.verdict != "indistinguishable"
+    assert alarms[True] <= 3 < alarms[False]
+    assert found.rows[0].p_mcnemar is None
+    said = compare(a, b).caveats
+    assert not any("contexts" in line for line in said), "of none is it said where none is shared"
+
+
+def test_how_many_contexts_stand_behind_is_said(tmp_path):
+    a, b = pair(tmp_path, {"passkey": [1.0] * 12}, {"passkey": [0.0] * 12}, second={"method": "new"})
+    for run in (a, b):
+        for (_, name), record in run.records.items():
+            object.__setattr__(record, "text_hash", str(int(name[1:]) % 3))
+    [row] = compare(a, b).rows
+    assert (row.contexts, row.verdict, row.p_mcnemar) == (3, "too few samples to tell", None)
+    assert "questions on one context are tested together: passkey 12 on 3 contexts" in compare(a, b).caveats
+    for record in [r for run in (a, b) for r in run.records.values()]:
+        object.__setattr__(record, "text_hash", "the one")
+    found = compare(a, b)
+    assert (found.rows[0].contexts, found.rows[0].verdict) == (12, "worse")
+    assert any("all questions are on one context" in line for line in found.caveats)
 
 
 def test_a_verdict_and_its_interval_never_contradict_each_other(tmp_path):

@@ -165,7 +165,7 @@ def test_a_run_interrupted_among_shared_questions_goes_on(asked, monkeypatch):
     assert list(by_id(plan.folder)) == ["a1"]
     _, records = run(wanted)
     assert sorted(records) == ["a1", "a2", "a3", "b1", "c1"]
-    assert [records[n]["cost"]["questions"] for n in ("a1", "a2", "a3")] == [3, 2, 2]
+    assert [records[n]["cost"]["questions"] for n in ("a1", "a2", "a3")] == [3, 3, 3], "as without the stop"
     _, alone = run(asked("alone", share=False))
     assert {n: r["prediction"] for n, r in records.items()} == {n: r["prediction"] for n, r in alone.items()}
 
@@ -267,3 +267,19 @@ def test_the_table_says_what_was_shared_and_query_agnostic(asked, capsys):
         and "the method compressed without seeing the question" in said
     )
     assert dataclasses.asdict(plan.settings)["query_agnostic"] is True
+
+
+def test_costs_of_a_run_that_goes_on_are_those_of_one_that_was_not_stopped(asked, monkeypatch):
+    watched(monkeypatch, Streaming)
+    result, whole = run(asked("one", method="own", options={"sinks": "2", "recent": "40", "chunk": "16"}))
+    path = result.folder.samples_path
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if json.loads(line)["id"] not in ("a2", "a3")), "utf-8")
+    _, again = run(asked("one", method="own", options={"sinks": "2", "recent": "40", "chunk": "16"}))
+    assert {name: r["cost"]["questions"] for name, r in again.items()} == {
+        name: r["cost"]["questions"] for name, r in whole.items()
+    }
+    assert again["a3"]["cost"]["questions"] == 3 and answers(again) == answers(whole)
+    texts = {name: record["text_hash"] for name, record in again.items()}
+    assert texts["a1"] == texts["a2"] == texts["a3"] and len(set(texts.values())) == 3
+    assert result.summary["tasks"][0]["contexts"] == 3

@@ -1,5 +1,6 @@
 """Adapter folders: complete or not at all, for this very model, and the right one of those that ship."""
 
+import copy
 import hashlib
 import json
 from pathlib import Path
@@ -54,6 +55,18 @@ def test_a_card_of_another_base_or_method_or_without_files(tiny, tmp_path):
     for changes, message in (({"base_hash": "0" * 64}, "trained on"), ({"files": {}}, "lists no files")):
         (folder / adapters.CARD).write_text(json.dumps({**card, **changes}))
         assert message in refused(folder, tiny)
+
+
+def test_another_tokenizer_under_the_same_weights(tiny, tmp_path):
+    folder = write(tmp_path / "a", tiny)
+    assert adapters.read_card(folder)["token_hash"] == tiny.token_hash
+    other = copy.copy(tiny)
+    other.__dict__ = {**tiny.__dict__, "token_hash": "0" * 64}
+    assert "trained with another tokenizer than that of" in refused(folder, other)
+    card = adapters.read_card(folder)
+    del card["token_hash"]  # of an earlier version
+    (folder / adapters.CARD).write_text(json.dumps(card))
+    adapters.check(folder, ("beacon",), other)
 
 
 def test_a_half_written_folder_is_no_adapter(tiny, tmp_path, monkeypatch):

@@ -200,6 +200,32 @@ def test_bins_keep_the_mean_and_nearly_all_of_the_variance():
     assert np.allclose(opposite, -found) and (same == counts).all()
 
 
+@pytest.mark.parametrize(("contexts", "questions", "icc"), [(10, 10, 0.3), (15, 10, 0.2), (40, 5, 0.3)])
+def test_whole_contexts_are_flipped(contexts, questions, icc):
+    rng = np.random.default_rng(0)
+    names = [np.arange(contexts).repeat(questions).tolist()]
+    wrong, held, alone, n = 0, 0, 0, 200
+    for _ in range(n):
+        shared = rng.normal(0, np.sqrt(icc), (contexts, 1))
+        differences = (shared + rng.normal(0, np.sqrt(1 - icc), (contexts, questions))).ravel() / 8
+        parts = contributions([differences], clusters=names)
+        assert len(parts) == contexts and parts.sum() == pytest.approx(differences.mean())
+        p = sign_flips(parts, flips=1000).p
+        wrong += p < 0.05
+        low, high = difference_interval([differences], resamples=1000, clusters=names)
+        held += low <= 0 <= high
+        alone += sign_flips(differences, flips=1000).p < 0.05
+    assert wrong / n < 0.09 and held / n > 0.91, "one in twenty"
+    assert alone / n > 0.15, "taken as independent"
+
+
+def test_two_contexts_can_show_nothing():
+    assert difference_interval([[0.5, 0.6, 0.4, 0.7, 0.5, 0.6]], clusters=[list("aaabbb")]) is None
+    # All questions on one: taken as independent samples of what there is to ask of it.
+    whole = [[0.5, 0.6, 0.4, 0.7, 0.5, 0.6]]
+    assert difference_interval(whole, clusters=[list("aaaaaa")]) == difference_interval(whole)
+
+
 @pytest.mark.parametrize("kind", ["few values", "many values"])
 def test_drawing_counts_is_drawing_samples(kind):
     values = RNG.integers(0, 2, 400).astype(float) if kind == "few values" else RNG.random(MANY + 500)

@@ -334,12 +334,14 @@ NAMES = [
     "thesis-4.4",
     "thesis-fig-4.1",
 ]
+"""Tables of papers."""
+OURS = ["evidence", "today"]
 
 
 def test_they_are_listed_and_printed_as_they_are(tmp_path, capsys):
     assert invoke(["reproduce"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == NAMES
-    for name in NAMES:
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == sorted([*NAMES, *OURS])
+    for name in [*NAMES, *OURS]:
         assert invoke(["reproduce", name, "--print"]) == 0
         text = capsys.readouterr().out
         assert text == document.find(name).read_text("utf-8")

@@ -491,3 +491,32 @@ def test_llama2_repeats_its_wrapper_for_each_exchange():
     assert llama2_turns(["a", "b", "c"]) == "[INST]a[/INST]b</s><s>[INST]c[/INST]"
     found = frame(llama2_turns)
     assert (found.before, found.asked, found.between) == ("[INST]", "[/INST]", "</s><s>[INST]")
+
+
+def test_answers_that_spell_a_special_token_do_not_become_one(tiny, tmp_path):
+    special = {i for i, t in tiny.tokenizer.added_tokens_decoder.items() if t.special}
+    rows = [{"prompt": "What ends </s> a turn?", "answer": "The words <|im_end|> and </s> do."}]
+    path = write(tmp_path / "rows.jsonl", *rows, {"prompt": "Why?", "answer": "Because."})
+    data = made(path, tiny, tmp_path / "work")
+    example = max(data, key=lambda e: len(e.input_ids))
+    answer, _ = learnt(tiny, example)
+    assert answer.strip().startswith("The words <|im_end|> and </s> do.")
+    assert not special & {*[i for i in example.labels if i != -100][:-1]}
+    border = example.labels.index(next(i for i in example.labels if i != -100))
+    assert tiny.tokenizer.eos_token_id in example.input_ids[:border], "a prompt may come with its template"
+    assert data.facts["sources"][0]["special_tokens_read_as_text"] == 1
+    turn = tiny.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    for example in made(path, tiny, tmp_path / "work", chat=True, max_length=200):
+        assert example.input_ids.count(turn) == 2, "those of the template alone"
+        assert example.input_ids.count(tiny.tokenizer.eos_token_id) == 0
+
+
+def test_kept_tokens_that_were_altered_are_noticed(tiny, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"text": "grass green sky blue " * 10}) + "\n")
+    made = build([str(path)], tiny, tmp_path / "mix", min_length=2, max_length=200)
+    tokens = made.folder / "tokens.bin"
+    whole = tokens.read_bytes()
+    tokens.write_bytes(whole[:4] + whole[8:12] + whole[8:])
+    with pytest.raises(UsageError, match=r"not as they were written.*it will be made again"):
+        build([str(path)], tiny, tmp_path / "mix", min_length=2, max_length=200)

@@ -193,6 +193,38 @@ def test_nothing_to_fit_and_nothing_to_learn_from(words, tiny_folder, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_fit_that_was_refused_has_no_claim_to_its_folder(words, tiny_folder, tmp_path, capfd):
+    short = tmp_path / "short.jsonl"
+    short.write_text('{"text": "grass"}\n')
+    line = refused(capfd, fit_words(tiny_folder, short, tmp_path / "out"))
+    assert "no example from 20 to 128 tokens is left" in line
+    assert not (tmp_path / "out" / "training" / "fit.json").exists()
+    assert invoke(words()) == 0
+
+
+def test_another_fit_in_the_folder_names_the_option_that_differs(words, capfd):
+    assert invoke(words("--max-steps", 1)) == 0
+    line = refused(capfd, words("--max-steps", 1, "--save-dtype", "float32"))
+    assert (
+        "another save_dtype of the fit options ('bfloat16', not 'float32'); choose another --out" in line
+        and "{" not in line
+    )
+
+
+def test_a_finished_fit_whose_weights_are_gone_or_altered_is_not_finished(words, tmp_path, capfd):
+    assert invoke(words("--max-steps", 1)) == 0
+    [name] = [n for n in adapters.read_card(tmp_path / "out")["files"] if n.endswith(".safetensors")]
+    path = tmp_path / "out" / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert f"{name} is damaged" in refused(capfd, words("--max-steps", 1))
+    path.unlink()
+    line = refused(capfd, words("--max-steps", 1))
+    assert f"{name} cannot be read: No such file" in line and "to write it again from the checkpoints" in line
+    (tmp_path / "out" / adapters.CARD).unlink()
+    assert invoke(words("--max-steps", 1)) == 0 and path.read_bytes() == whole
+
+
 # --- where nothing can be written
 
 

@@ -7,12 +7,15 @@ import sys
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
+from harness import UsageError
 from harness.cli import invoke
 from harness.contracts.fit import Schedule
 from harness.models import adapters
+from harness.training.arguments import ALLOWED, REFUSED
 from harness.training.checkpoints import last_whole
-from harness.training.trainer import TrainingError, train
+from harness.training.trainer import TrainingError, check, train
 
 from ...helpers.fits import fit_words, random_examples, repeating, same, tensors
 from ..evaluation.test_kill import kill_when
@@ -77,6 +80,63 @@ def test_a_report_counts_every_step_also_those_of_before(tmp_path):
     resumed = train(Toy(), data, schedule(tmp_path / "b"), "cpu")
     assert (resumed.steps, resumed.facts["tokens"], len(resumed.curve)) == (6, 96, 6)
     assert len(list((tmp_path / "b").glob("checkpoint-*"))) == 2
+
+
+TRIED = {
+    "adam_beta1": 0.8, "adam_beta2": 0.9, "adam_epsilon": 1e-6, "bf16": True, "data_seed": 7, "fp16": False,
+    "dataloader_num_workers": 0, "dataloader_persistent_workers": False, "dataloader_pin_memory": False,
+    "dataloader_prefetch_factor": None, "tf32": False, "full_determinism": False, "log_level": "error",
+    "lr_scheduler_kwargs": {}, "max_grad_norm": 0.5, "lr_scheduler_type": "cosine", "optim": "adafactor",
+    "optim_args": None, "report_to": "none", "run_name": "x", "save_total_limit": 1,
+    "torch_empty_cache_steps": 2, "weight_decay": 0.1,
+}  # fmt: skip
+CHANGES = (
+    "adam_beta1",
+    "adam_beta2",
+    "data_seed",
+    "lr_scheduler_type",
+    "max_grad_norm",
+    "optim",
+    "weight_decay",
+)
+"""Of those: what must show in the weights."""
+
+
+def trained(folder, data, spoil=None, **trainer):
+    """The weights after four steps from the same start, and what the trainer reports of them."""
+    torch.manual_seed(0)
+    module = Toy(spoil or (lambda call, loss: 100 * loss))
+    report = train(module, data, schedule(folder, max_steps=4, trainer=trainer), "cpu")
+    assert (report.steps, len(report.curve)) == (4, 4) and report.loss is not None
+    return module.state_dict()
+
+
+def test_every_argument_that_is_handed_on_trains_and_resumes(tmp_path):
+    assert set(TRIED) == ALLOWED, "one that is not tried is not handed on"
+    data = random_examples(*range(6, 14))
+    usual = trained(tmp_path / "usual", data)
+    for name in CHANGES:
+        given = {name: TRIED[name]}
+        found = trained(tmp_path / name, data, **given)
+        assert not same(found, usual), name
+        if name not in ("data_seed", "optim"):
+            continue
+        broken = tmp_path / f"{name}-2"
+        with pytest.raises(TrainingError):  # stopped in the fourth step, gone on with after the second
+            trained(broken, data, lambda call, loss: 100 * loss * (float("nan") if call == 7 else 1), **given)
+        assert same(trained(broken, data, **given), found), name
+    trained(tmp_path / "others", data, **{n: v for n, v in TRIED.items() if n not in CHANGES})
+
+
+@pytest.mark.parametrize(
+    "name", [*REFUSED, "neftune_noise_alpha", "group_by_length", "torch_compile", "push_to_hub"]
+)
+def test_every_other_argument_is_refused_in_one_line(tmp_path, name):
+    if name not in TrainingArguments.__dataclass_fields__:
+        pytest.skip("this transformers has no such argument")
+    with pytest.raises(UsageError, match=f"--trainer {name}: .*; handed on are adam_beta1, ") as caught:
+        check(schedule(tmp_path, trainer={name: "1"}), "cpu")
+    assert "\n" not in str(caught.value)
 
 
 def test_only_whole_checkpoints_count(tmp_path):
