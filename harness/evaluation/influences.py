@@ -115,7 +115,7 @@ INFLUENCES: tuple[Influence, ...] = (
     ),
     Influence("HARNESS_CACHE, XDG_CACHE_HOME", "variable", NO, False, "a place"),
     Influence("HARNESS_SMOLLM2_WHEEL", "variable", NO, False, "a place; the file is held to its hash"),
-    Influence("HARNESS_DEBUG", "variable", NO, False, "only what is printed"),
+    Influence("HARNESS_DEBUG, COLUMNS", "variable", NO, False, "only what is printed"),
     Influence(
         "HARNESS_STRICT_CHILD", "variable", NO, False, "set by harness check --strict for its own processes"
     ),
