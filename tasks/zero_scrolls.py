@@ -73,6 +73,7 @@ class ZeroScrolls(Task):
     variants: ClassVar[tuple[str, ...]] = tuple(NEW_TOKENS)
     group: ClassVar[tuple[str, ...]] = tuple(NEW_TOKENS)
     truncation: ClassVar[str] = "context-end"
+    bare_names: ClassVar[bool] = False  # LongBench has qasper, qmsum and others
     options: ZeroScrollsOptions
 
     def __init__(self, options: ZeroScrollsOptions, name: str, variant: str | None = None) -> None:

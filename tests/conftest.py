@@ -31,6 +31,7 @@ def _own_cache(monkeypatch, session_cache):
     """No test reads or writes the user's cache, or takes a wheel from the user's environment."""
     monkeypatch.setenv("HARNESS_CACHE", str(session_cache))
     monkeypatch.delenv("HARNESS_SMOLLM2_WHEEL", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # tables are as wide as it says
 
 
 @pytest.fixture(autouse=True)

@@ -222,6 +222,8 @@ class Task(ABC):
         What NAME may be in ``family:NAME``, in a few words; empty: the family has no such names.
     answer_fields
         Names under which a line of ``harness score`` may hold the accepted answers, in order of preference.
+    bare_names
+        Whether a line of ``harness score`` may name a variant alone; False where another benchmark has these names.
     preset
         Name and version of the prompt protocol, recorded with each run.
     truncation
@@ -237,6 +239,7 @@ class Task(ABC):
     group: ClassVar[tuple[str, ...]] = ()
     any_variant: ClassVar[str] = ""
     answer_fields: ClassVar[tuple[str, ...]] = ("answers",)
+    bare_names: ClassVar[bool] = True
     preset: str = "default@1"
     truncation: ClassVar[str] = "middle"
 

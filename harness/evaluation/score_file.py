@@ -109,10 +109,11 @@ def resolve(dataset: str) -> str:
     known: dict[str, list[str]] = {}
     for family in sorted(families):
         try:
-            variants = registry.task_class(family)[0].cls.variants
+            cls = registry.task_class(family)[0].cls
         except UsageError:
             continue  # a family that cannot be imported is an error only for who asks for it
-        for name in variants or (family,):
+        variants = cls.variants
+        for name in (variants or (family,)) if cls.bare_names else ():
             known.setdefault(name, []).append(f"{family}/{name}" if variants else family)
     if dataset not in known:
         raise unknown_name("data set", dataset, known)

@@ -52,6 +52,8 @@ PLAIN = (
     "stop_reason",
 )
 """What is kept of a record itself."""
+LATER = ("text_hash",)
+"""Of these what earlier baselines have not."""
 
 
 def record(name: str, runs: Sequence[LoadedRun], folder: Path = FOLDER) -> Path:
@@ -169,7 +171,9 @@ def _column(values: Iterable[Any]) -> list[Any]:
 def _records(tasks: Mapping[str, Any]) -> Iterable[SampleRecord]:
     """Records as a run has them, as far as they were kept; `zip` refuses columns of unequal length."""
     for task, columns in tasks.items():
-        plain = [dict(zip(PLAIN, row)) for row in zip(*(columns[key] for key in PLAIN), strict=True)]
+        later = [None] * len(columns["id"])  # a column that came after some baselines were recorded
+        given = {key: columns.get(key, later) if key in LATER else columns[key] for key in PLAIN}
+        plain = [dict(zip(PLAIN, row)) for row in zip(*given.values(), strict=True)]
         parts = {part: _parts(columns[part], len(plain)) for part in ("scores", *PARTS)}
         for i, row in enumerate(plain):
             kept: dict[str, Any] = {"task": task, **row, "metadata": {}}

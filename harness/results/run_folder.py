@@ -181,9 +181,9 @@ class RunFolder:
     def _add(self, path: Path, record: SampleRecord) -> None:
         line = line_of(record, self.hash)
         with self._errors(), ExitStack() as files:
-            self._standing.check(path)
             if self._behind is not None:
                 self._behind.wait()  # nothing stands behind a line that the disk refused
+            self._standing.check(path)
             file = files.enter_context(path.open("a", encoding="utf-8"))
             file.write(line)
             file.flush()

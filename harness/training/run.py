@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -83,8 +84,9 @@ def execute(plan: FitPlan, view: FitView) -> FitResult:
             return _carry_out(plan, request, view, first)
         except UsageError:
             if not began and not any((out / TRAINING).glob("checkpoint-*")):
-                for name in (REQUEST, CONTENT):  # a fit that was refused has no claim to the folder
-                    (out / TRAINING / name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the disk may be what refused
+                    for name in (REQUEST, CONTENT):  # a fit that was refused has no claim to the folder
+                        (out / TRAINING / name).unlink(missing_ok=True)
             raise
 
 

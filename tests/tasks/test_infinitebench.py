@@ -260,7 +260,7 @@ def hub(monkeypatch, tmp_path):
 @pytest.mark.parametrize("offline", [False, True])
 def test_rows_from_the_hub(hub, offline):
     [sample] = samples(None, "code_run", offline=offline)
-    options = {"repo_type": "dataset", "local_files_only": offline}
+    options = {"repo_type": "dataset", "revision": None, "local_files_only": offline}
     assert sample.references == ("-3",) and hub == [(data.HUB_REPOSITORY, "code_run.jsonl", options)]
 
 

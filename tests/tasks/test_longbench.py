@@ -195,7 +195,7 @@ def hub(monkeypatch, tmp_path):
 def test_rows_from_the_archive(hub, offline):
     [sample] = samples(None, "trec", offline=offline)
     assert sample.metadata["all_classes"] == ["me", "you"]
-    expected = {"repo_type": "dataset", "local_files_only": offline}
+    expected = {"repo_type": "dataset", "revision": None, "local_files_only": offline}
     assert hub == [("THUDM/LongBench", "data.zip", expected)]
     assert LongBench.fetch(offline=offline).name == "data.zip"
 

@@ -267,7 +267,10 @@ PLAIN = ("run", "-m", "plain")
         (["run"], "give --method NAME, or a suite: harness run FILE.yaml"),
         (["run", "-m"], "Option '-m' requires an argument"),
         (["rum", "-m", "plain"], "no command named 'rum'; did you mean 'run'?"),
-        (["list", "method"], "'method' is not one of 'methods', 'tasks', 'recipes', 'models'"),
+        (
+            ["list", "method"],
+            "'method' is not one of 'methods', 'tasks', 'recipes', 'reports', 'suites', 'models'",
+        ),
         (["list"], "Missing argument"),
         (["--alpha"], "No such option"),
     ],

@@ -86,7 +86,7 @@ WRONG = {
     "report nowhere": "nowhere",
     "report DATA": "DATA",
     "report A --kind skores": "no report named 'skores'; did you mean 'scores'?",
-    "report A --format pdf": "--format",
+    "report A --format pdf": "--out NAME.pdf",
     "report A --published nothing --kind cost": "--published is for the scores",
     "report A --published nothing": "nothing",
     "report A --json --format html": "--json prints JSON",

@@ -116,7 +116,7 @@ def test_no_file_and_no_lines(tmp_path):
 
 
 class Family(Task):
-    variants = ("trec", "own")
+    variants = ("trec", "others_own")
 
     def samples(self, env):
         raise NotImplementedError
@@ -143,8 +143,8 @@ def second_family(monkeypatch):
 
 
 def test_a_bare_name_may_belong_to_anybody(tmp_path, second_family):
-    line = {"dataset": "own", "prediction": "a", "answers": ["a"]}
-    assert score_file.score_file(write(tmp_path, line)).means() == {"other/own": 100.0}
+    line = {"dataset": "others_own", "prediction": "a", "answers": ["a"]}
+    assert score_file.score_file(write(tmp_path, line)).means() == {"other/others_own": 100.0}
 
 
 def test_a_name_in_two_families_is_refused(tmp_path, second_family):
