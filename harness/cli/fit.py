@@ -71,6 +71,11 @@ class FitCommand(MethodCommand):
 @click.option(
     "--trust-remote-code", is_flag=True, help="Run code that comes with a model. Only for one you trust."
 )
+@click.option(
+    "--allow-unused-weights",
+    is_flag=True,
+    help="Use a model although its files hold weights that it does not use; the card is marked.",
+)
 @json_flag("the adapter's card")
 @quiet_flag
 def fit(method: str, trainer: tuple[str, ...], plugins: tuple[Path, ...], as_json: bool, **flags: Any) -> int:

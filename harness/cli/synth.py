@@ -33,6 +33,11 @@ from ._output import emit, json_flag, quiet_flag, say
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
+@click.option(
+    "--allow-unused-weights",
+    is_flag=True,
+    help="Use a model although its files hold weights that it does not use; the card is marked.",
+)
 @json_flag("the card")
 @quiet_flag
 def synth(settings: tuple[str, ...], as_json: bool, **flags: Any) -> int:

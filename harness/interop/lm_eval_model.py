@@ -36,7 +36,7 @@ VERSION = "1"
 RULES = ("left", "none")
 ARGUMENTS = (
     "method", "model", "adapter", "plugin", "context_length", "truncate", "dtype", "device", "batch_size",
-    "max_batch_size", "max_gen_toks", "offline", "trust_remote_code",
+    "max_batch_size", "max_gen_toks", "offline", "trust_remote_code", "allow_unused_weights",
 )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
 
     Parameters
     ----------
-    method, model, adapter, context_length, dtype, device, trust_remote_code, offline
+    method, model, adapter, context_length, dtype, device, trust_remote_code, offline, allow_unused_weights
         As the flags of ``harness run``.
     plugin
         A Python file with methods, as ``harness run --plugin``.
@@ -89,6 +89,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
         max_gen_toks: int = 256,
         offline: bool = False,
         trust_remote_code: bool = False,
+        allow_unused_weights: bool = False,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -113,6 +114,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
             device=device or "auto",
             offline=offline,
             trust_remote_code=trust_remote_code,
+            allow_unused_weights=allow_unused_weights,
         )
         self.tokenizer = self.language_model.tokenizer
         self._device = self.language_model.device
@@ -121,6 +123,8 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
         if folder is not None:
             self.method.load(folder)
         self.identity = self._identity(method, found.file_hash, folder)
+        if allow_unused_weights:
+            self.identity["allow_unused_weights"] = True
         self.measured = Measured()
         self.requests = Requests(self.method, self.truncate, self.batch_size, self.measured)
 
@@ -250,6 +254,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=not add_generation_prompt,
+                chat_template=str(self.tokenizer.get_chat_template()).removeprefix("\ufeff"),
             )
         )
 

@@ -135,6 +135,7 @@ class Requests:
         except HarnessError:
             if len(batch) == 1:
                 raise
+            self.measured.say("some requests could not be run in a batch, and were run one by one")
             return [each for question in batch for each in self._batch([question], answer)]
         for row, (question, given) in enumerate(zip(batch, answers, strict=True)):
             asked = asked_of(self.model, question.prompt.ids, question.decoding, row, answers)

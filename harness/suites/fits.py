@@ -121,11 +121,20 @@ def fit_settings(
     ]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
     folder = re.sub(r"[^A-Za-z0-9._]+", "-", f"{fit.method}-{Path(run.model).name}")
-    same = {n: getattr(run, n) for n in ("model", "dtype", "device", "offline", "trust_remote_code")}
+    names = ("model", "dtype", "device", "offline", "trust_remote_code", "allow_unused_weights")
+    same = {n: getattr(run, n) for n in names}
     return FitSettings(**{**same, **asked, "adapter": adapter, "out": out / "fits" / f"{folder}-{digest}"})
 
 
 def _loading(run: RunSettings) -> dict[str, Any]:
     """How `plan_run` loads a model: the words must be the same for the model to be shared."""
-    names = ("context_length", "dtype", "device", "offline", "chat", "trust_remote_code")
+    names = (
+        "context_length",
+        "dtype",
+        "device",
+        "offline",
+        "chat",
+        "trust_remote_code",
+        "allow_unused_weights",
+    )
     return {name: getattr(run, name) for name in names}

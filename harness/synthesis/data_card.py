@@ -90,6 +90,7 @@ def make(plan: SynthPlan, request: dict[str, Any], facts: DataFacts) -> dict[str
         "recipe_version": identity["recipe_version"],
         "model": identity["model"],
         "generator": identity["generator"],
+        **{name: identity[name] for name in ("allow_unused_weights",) if name in identity},
         "tokenizer_hash": identity["tokenizer_hash"],
         "seed": request["seed"],
         "options": identity["options"],

@@ -55,7 +55,11 @@ def plan_synthesis(settings: SynthSettings) -> SynthPlan:
         raise UsageError("--generator-model names a model of --generator; give its address too")
     nouns = read_nouns(settings.nouns)
     model = loading.load(
-        settings.model, dtype=settings.dtype, device=settings.device, offline=settings.offline
+        settings.model,
+        dtype=settings.dtype,
+        device=settings.device,
+        offline=settings.offline,
+        allow_unused_weights=settings.allow_unused_weights,
     )
     generator: Generator
     if settings.generator:
@@ -95,6 +99,9 @@ def assemble_plan(
         "generator": generator.facts(),
         "tokenizer_hash": model.tokenizer_hash,
         "model": settings.generator_model if settings.generator else model.name,
+        **(
+            {"allow_unused_weights": True} if settings.allow_unused_weights and not settings.generator else {}
+        ),
         "nouns": len(nouns),
         "nouns_sha256": data_card.digest(nouns),
         "seed": seed,

@@ -35,6 +35,7 @@ class SynthSettings:
     dtype: str = "auto"
     device: str = "auto"
     offline: bool = False
+    allow_unused_weights: bool = False
 
 
 @dataclass

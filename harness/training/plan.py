@@ -84,6 +84,7 @@ def plan_fit(settings: FitSettings, note: Callable[[str], None] | None = None) -
         device=_own_device(settings.device),
         offline=settings.offline,
         trust_remote_code=settings.trust_remote_code,
+        allow_unused_weights=settings.allow_unused_weights,
         notify=note,
     )
     method = plugin.cls(model, options)
@@ -145,6 +146,7 @@ def request_of(
         "model_hash": method.model.content_hash,
         "dtype": method.model.dtype,
         "data": list(settings.data),
+        **({"allow_unused_weights": True} if settings.allow_unused_weights else {}),
         "from_adapter": None if adapter is None else adapters.fingerprint(adapter),
         **{
             name: getattr(settings, name)

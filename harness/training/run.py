@@ -108,6 +108,7 @@ def _carry_out(plan: FitPlan, request: dict[str, Any], view: FitView, first: boo
         "environment": environment(),
         "device": plan.model.device,
         "dtype": plan.model.dtype,
+        **({"unused_weights": list(left)} if (left := plan.model.unused_weights) else {}),
     }
     _write_curve(out, report)
     plan.method.save(out, facts)

@@ -33,4 +33,5 @@ class FitSettings:
     device: str = "auto"
     offline: bool = False
     trust_remote_code: bool = False
+    allow_unused_weights: bool = False
     trainer: dict[str, Any] = field(default_factory=dict)

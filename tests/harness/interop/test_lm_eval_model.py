@@ -75,6 +75,34 @@ def test_a_shared_context_is_read_once_and_everything_is_measured(tiny_folder, r
     assert found["sees_question"] is False
 
 
+def test_a_batch_that_is_run_one_by_one_is_noted(tiny_folder, request_of):
+    from harness.contracts import Decoding
+    from harness.errors import HarnessError
+    from harness.interop.lm_eval_requests import Question
+
+    lm = door(tiny_folder, batch_size=2)
+
+    def answer(batch):
+        if len(batch) > 1:
+            raise HarnessError("not together")
+        return lm.method.run([q.prompt for q in batch], batch[0].decoding)
+
+    [one, other] = [lm.requests.encode(*pair, lm.prefix_token_id)[0] for pair in PAIRS[:2]]
+    questions = [Question(prompt, (), [i], Decoding(2)) for i, prompt in enumerate((one, other))]
+    kept = []
+    lm.requests.run(questions, answer, lambda question, given: kept.append(given), True)
+    assert len(kept) == 2
+    assert lm.measured.facts()["notes"] == [
+        "some requests could not be run in a batch, and were run one by one"
+    ]
+
+
+def test_a_byte_order_mark_in_a_template_is_no_text(tiny_folder):
+    lm = door(tiny_folder)
+    lm.tokenizer.chat_template = "\ufeff{% for m in messages %}{{ m.content }}{% endfor %}"
+    assert lm.apply_chat_template([{"role": "user", "content": "Hi"}]) == "Hi"
+
+
 def test_long_prompts_keep_their_end_and_say_so_once(tiny_folder, request_of, caplog):
     """lm-eval's model reads one token more than it counts: a window smaller by one makes both the same."""
     from lm_eval.models.huggingface import HFLM
