@@ -36,15 +36,16 @@ class Plain(Method):
     def compress(
         self, contexts: Sequence[Sequence[int]], reserve: Sequence[int], decoding: Decoding
     ) -> list[KVCache]:
-        """Nothing is compressed: the states are the full caches of the contexts."""
+        """Nothing is compressed: the states are the full caches of the contexts, and the time is that of reading."""
         import torch
 
+        from harness.contracts import phase
         from harness.inference import KVCache, feed
 
         states = [KVCache()] * len(contexts)
         rows = [i for i, c in enumerate(contexts) if len(c)]
         if rows:
-            with torch.no_grad():
+            with phase("prefill"), torch.no_grad():
                 read, _ = feed(self.model.network, [states[i] for i in rows], [contexts[i] for i in rows])
             for i, state in zip(rows, read):
                 states[i] = state

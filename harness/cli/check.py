@@ -159,7 +159,8 @@ def _shown(results: list[CheckResult], quiet: bool) -> list[CheckResult]:
     """Results that are there, shown together."""
     console = _console(quiet)
     for result in results:
-        _show(console, result)
+        if result.status != "skipped":
+            _show(console, result)
     _sum_up(console, results)
     return results
 
@@ -172,8 +173,28 @@ def _console(quiet: bool) -> Console:
 
 
 def _sum_up(console: Console, results: list[CheckResult]) -> None:
+    """What was skipped, in a line for each check that failed, and how many came out how."""
+    _show_skipped(console, results)
     counts = Counter(result.status for result in results)
     console.print(", ".join(f"{counts[kind]} {kind}" for kind in STYLES if counts[kind]), highlight=False)
+
+
+def _show_skipped(console: Console, results: list[CheckResult]) -> None:
+    """The skipped checks in a line for each failure, whose words are repeated only if it was not shown itself."""
+    from rich.text import Text
+
+    from ..testing._results import waits_for
+
+    failed = [result.name for result in results if result.status == "failed"]
+    groups: dict[str, list[str]] = {}
+    for result in results:
+        if result.status == "skipped":
+            on = next((n for n in failed if result.reason.startswith(f"{waits_for(n)} (")), None)
+            why = f"skipped, as they build on {on}" if on else f"skipped ({result.reason})"
+            groups.setdefault(why, []).append(result.name)
+    for why, names_ in groups.items():
+        line = Visible(Text(f"{why}: {', '.join(names_)}", style=STYLES["skipped"]))
+        console.print(line, highlight=False)
 
 
 def _run(suite: Suite[Any], selected: list[str], quiet: bool) -> list[CheckResult]:
@@ -190,7 +211,8 @@ def _run(suite: Suite[Any], selected: list[str], quiet: bool) -> list[CheckResul
                 results.append(suite.result(name))
         else:
             results.append(suite.result(name))
-        _show(console, results[-1])
+        if results[-1].status != "skipped":
+            _show(console, results[-1])
     _sum_up(console, results)
     return results
 

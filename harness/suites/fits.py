@@ -70,9 +70,21 @@ def _fit(plan: SuitePlan, suite: Suite, row: Row, name: str, out: Path) -> Plann
         if fit.data:
             build_mixture.check(fit.data)
     except UsageError as error:
-        return PlannedFit(name, settings, "unavailable", f"fit {name}: {error}", before)
+        why = f"fit {name}: {error}{_remedy(suite, fit)}"
+        return PlannedFit(name, settings, "unavailable", why, before)
     begun = (settings.out / "training").is_dir()
     return PlannedFit(name, settings, "begun" if begun else "new", base=before)
+
+
+def _remedy(suite: Suite, fit: Fit) -> str:
+    """How to name the files of a fit's data that are not there, where variables of the suite name them."""
+    missing = [
+        name
+        for name, value in suite.vars.items()
+        if any(spec == str(value) or spec.startswith(f"{value}:") for spec in fit.data)
+        and not Path(str(value)).expanduser().exists()
+    ]
+    return f"; name yours with {' '.join(f'--var {name}=FILE' for name in missing)}" if missing else ""
 
 
 def in_circle(suite: Suite, name: str) -> bool:

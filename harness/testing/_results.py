@@ -109,7 +109,7 @@ class Suite(Generic[T]):
             # What was skipped itself names what failed.
             reason = bad[0].reason
             if bad[0].status != SKIPPED:
-                reason = f"says nothing while {bad[0].name} fails ({bad[0].reason})"
+                reason = f"{waits_for(bad[0].name)} ({bad[0].reason})"
             return CheckResult(check.name, check.proves, SKIPPED, reason)
         began = time.perf_counter()
         status, reason = OK, ""
@@ -124,6 +124,11 @@ class Suite(Generic[T]):
         except Exception as error:
             status, reason = FAILED, f"{raised(error)}; the check cannot go on before that is mended"
         return CheckResult(check.name, check.proves, status, reason, time.perf_counter() - began)
+
+
+def waits_for(name: str) -> str:
+    """How the reason of a skipped check begins, which builds on the check of that name."""
+    return f"says nothing while {name} fails"
 
 
 def raised(error: BaseException) -> str:

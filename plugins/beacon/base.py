@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .form import Start
     from .reading import ChooseRatio, Reading
 
+NOT_CONDENSED = "nothing was condensed: the model read the text as it is"
+"""Said of an answer to a text that fits, or that is shorter than an interval."""
+
 
 class CondensingMethod(Method):
     """What methods that read through the beacon engine share: weights, their fitting, the answer half."""
@@ -243,6 +246,7 @@ class CondensingMethod(Method):
                 kv_tokens=len(state.cache),
                 details={
                     **detail,
+                    **_noted(detail, end),
                     "ratios": list(state.ratios),
                     "memory": state.memory,
                     "raw": state.raw,
@@ -251,3 +255,10 @@ class CondensingMethod(Method):
             )
             for tokens, total, state, end, detail in zip(answers, prompt_tokens, states, after, details)
         ]
+
+
+def _noted(detail: dict[str, Any], end: Reading) -> dict[str, Any]:
+    """The notes of an answer; that nothing was condensed for it is one, as it tells nothing of the method."""
+    nothing = [NOT_CONDENSED] if all(ratio == RAW for ratio in end.ratios) else []
+    notes = [*detail.get("notes", ()), *nothing]
+    return {"notes": notes} if notes else {}

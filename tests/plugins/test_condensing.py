@@ -187,7 +187,7 @@ def test_two_pass_records_relevance_z_and_ratio_of_each_interval(tiny, retrieval
     assert answer.details["memory"] <= WINDOW - INTERVAL
     if retrieval == "attention":
         assert sum(answer.details["relevance"]) == pytest.approx(1)
-        assert answer.details["first_ratio"] == 2
+        assert answer.details["first_ratio"] == 2 and "notes" not in answer.details
 
 
 @pytest.mark.parametrize("leading", [0, 2, 99])
@@ -222,6 +222,7 @@ def test_two_pass_reads_what_fits_raw(tiny):
     one = prompt(tiny, 60)
     (answer,) = ask(two_pass(tiny), [one])
     assert set(answer.details["ratios"]) == {0} and answer.details["first_ratio"] is None
+    assert answer.details["notes"] == ["nothing was condensed: the model read the text as it is"]
     assert answer.token_ids == ask(Plain(tiny, Plain.Options()), [one])[0].token_ids
 
 

@@ -109,6 +109,7 @@ def test_each_record_holds_what_its_number_rests_on(plain_run):
         assert cost["kv_bytes"] > 0 and cost["peak_bytes"] > 0 and cost["forwards"] > 2
         phases = cost["compress_seconds"] + cost["prefill_seconds"] + cost["decode_seconds"]
         assert 0 < phases <= cost["seconds"]
+        assert cost["compress_seconds"] < cost["prefill_seconds"] / 2, "plain compresses nothing: it reads"
     assert watcher.totals == {"passkey": 4} and watcher.done == {"passkey": 0}
     assert [r.id for r in watcher.records] == [key(p) for p in plan.samples]
 

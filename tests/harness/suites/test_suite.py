@@ -218,7 +218,9 @@ def test_a_fit_is_made_once_shared_and_unavailable_without_its_data(written, tmp
         vars={"texts": "nowhere.jsonl"}, fits={"taught": fit}, cells=cells, findings=[], settings={"limit": 1}
     )
     assert run(path, "--dry-run") == 0
-    assert "unavailable: fit taught: nowhere.jsonl: no such file" in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert "unavailable: fit taught: nowhere.jsonl: no such file" in said
+    assert "name yours with --var texts=FILE" in said and "interval=FILE" not in said
     texts = repeating(tmp_path / "texts.jsonl")
     assert run(path, "--var", f"texts={texts}") == 0
     [folder] = (tmp_path / "runs" / "fits").iterdir()

@@ -38,7 +38,12 @@ def test_a_failure_is_explained_and_costs_the_exit_status(check, monkeypatch):
     assert status == 1 and out.splitlines()[-1] == "1 failed, 1 skipped"
     flat = " ".join(out.split())
     assert "sample 2 of three in a row began its answer from" in flat and "make it anew in every call" in flat
-    assert "says nothing while every-sample fails" in flat
+    assert "skipped, as they build on every-sample: order" in flat
+    assert flat.count("sample 2 of three in a row") == 1
+    status, out, _ = check(name, "--only", "order")
+    flat = " ".join(out.split())
+    assert "skipped (says nothing while every-sample fails (sample 2 of three in a row" in flat
+    assert flat.endswith(": order 1 skipped") and status == 1
     status, out, _ = check(name, "--only", "every-sample", "--json")
     found = json.loads(out)
     assert status == 1 and found["ok"] is False and found["method"] == "first"
