@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from harness._util.network import hub_answers
+from harness._util.network import hub_answers, hub_out_of_reach
 from harness.errors import Unavailable, UsageError
 
 
@@ -125,7 +125,7 @@ def from_hub(
     except Exception as error:  # the hub's client and the network below it raise all kinds
         reason = f"{type(error).__name__}: {error}"
         if alone:
-            reason = "not fetched before, and " + ("--offline" if offline else "the Hub cannot be reached")
+            reason = "not fetched before, and " + ("--offline" if offline else hub_out_of_reach())
         raise Unavailable(
             f"{family}: cannot get {file} of {repository} ({' '.join(reason.split())}); run "
             f"'harness data fetch {family}' where there is a network, or {otherwise}"

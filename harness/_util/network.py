@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from functools import cache
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 HUB = "https://huggingface.co"
@@ -20,15 +20,48 @@ def hub_answers() -> bool:
     return answers(os.environ.get("HF_ENDPOINT") or HUB)
 
 
+def hub_out_of_reach() -> str:
+    """Why the Hub does not answer, in words that end a line: a proxy before it is named with its variable."""
+    found = _proxy(urlsplit(os.environ.get("HF_ENDPOINT") or HUB))
+    if found is None:
+        return "the Hub cannot be reached"
+    variable, address = found
+    shown = address.rpartition("@")[2]  # a name and a password may stand before it
+    return (
+        f"the Hub cannot be reached: the proxy of {variable}, {shown!r}, "
+        f"{'is no address' if _place(address) is None else 'does not answer'}; correct or unset {variable}"
+    )
+
+
+def _proxy(target: SplitResult) -> tuple[str, str] | None:
+    """The variable that names the proxy before an address, and its value; None without one."""
+    proxies = getproxies()
+    for scheme in (target.scheme, "all"):
+        if (proxy := proxies.get(scheme)) and not proxy_bypass(target.hostname or ""):
+            names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+            return next((name for name in names if os.environ.get(name)), names[0]), proxy
+    return None
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    """Host and port of a proxy; None if that is no address."""
+    try:
+        parts = urlsplit(address if "//" in address else f"//{address}")
+        return (parts.hostname, parts.port or 80) if parts.hostname else None
+    except ValueError:
+        return None
+
+
 @cache
 def answers(url: str) -> bool:
     """Whether the host of an address, or the proxy before it, takes a connection within `SECONDS`; asked once."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
-    proxy = getproxies().get(parts.scheme)
-    if proxy and not proxy_bypass(host):
-        between = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-        host, port = between.hostname or "", between.port or 80
+    if proxy := _proxy(parts):
+        place = _place(proxy[1])
+        if place is None:
+            return False
+        host, port = place
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:ADDRESSES]
     except (OSError, UnicodeError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -115,8 +117,16 @@ def main() -> None:
     """Entry point: whatever the user got wrong is one line on standard error, and exit status 2."""
     hush_libraries()  # before any of them is imported
     hush_warnings()
+    _write_what_can_be_written()
     heed_signals()
     sys.exit(invoke(sys.argv[1:]))
+
+
+def _write_what_can_be_written() -> None:
+    """Let an output that is not UTF-8 show ``?`` for what it has no character for, where it would end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+            stream.reconfigure(errors="replace")
 
 
 _told: list[int] = []

@@ -53,7 +53,8 @@ def stdout() -> IO[str] | None:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print a line for people: what came with data, a model or a plugin does not steer their terminal."""
-    click.echo(visible(text), err=err)
+    # Named, since click would make another stream of one that is not UTF-8, and write UTF-8 to it.
+    click.echo(visible(text), file=sys.stderr if err else sys.stdout)
 
 
 def emit(content: dict[str, Any]) -> None:

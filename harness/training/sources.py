@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .._util.hashing import file_sha256
-from .._util.network import hub_answers
+from .._util.network import hub_answers, hub_out_of_reach
 from ..errors import UsageError
 from .rows import Row, parse_row
 
@@ -134,7 +134,7 @@ class HubRows:
 
         try:
             if not hub_answers():
-                raise OSError("the Hub cannot be reached")
+                raise OSError(hub_out_of_reach())
             return str(HfApi().dataset_info(self.repository).sha)
         except Exception as error:  # the client and the network below it raise all kinds
             raise self._failed(error) from error

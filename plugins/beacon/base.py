@@ -200,6 +200,7 @@ class CondensingMethod(Method):
             "train_ratios": ratios,
             "steps": report.steps,
             "loss": report.loss,
+            "loss_of": adapters.loss_of(options.save_dtype),
             "fit_options": options.model_dump(mode="json"),
             **report.facts,
         }

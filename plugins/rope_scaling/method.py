@@ -196,6 +196,7 @@ class RopeScaling(Plain):
             "trained": options.train,
             "steps": report.steps,
             "loss": report.loss,
+            "loss_of": adapters.loss_of(options.save_dtype),
             "pose": options.pose,
             "stages": [*self._card.get("stages", []), before] if before else self._card.get("stages", []),
             "fit_options": options.model_dump(mode="json"),

@@ -61,10 +61,12 @@ class InfiniteBench(Task):
     """
 
     Options = InfiniteBenchOptions
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     changelog: ClassVar[tuple[str, ...]] = (
         "1: prompts, limits and scores of OpenBMB/InfiniteBench (prompt.py @753b69f, compute_scores.py @88b3daa)",
+        "2: both ends that a cut keeps are decoded together, as officially: no blank or character is lost at the seam",
     )
+    truncation: ClassVar[str] = "middle-exact"
     metrics: ClassVar[tuple[str, ...]] = ("score",)
     variants: ClassVar[tuple[str, ...]] = TASKS
     group: ClassVar[tuple[str, ...]] = TASKS

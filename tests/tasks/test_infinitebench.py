@@ -8,11 +8,14 @@ import tracemalloc
 from itertools import islice, pairwise
 
 import pytest
+import tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from harness import Prompt, ScoredSample, TaskEnvironment, UsageError, registry
 from harness.cli import invoke
 from harness.evaluation import score_file
 from harness.evaluation.task_environment import task_environment
+from harness.prompts.truncation import truncate
 from harness.tasks.infinitebench import InfiniteBench, InfiniteBenchOptions, data, prompts
 from harness.tasks.infinitebench.generators import GENERATED, repeated_digits
 from harness.tasks.infinitebench.prompts import CHOICE, NEW_TOKENS, PRESETS, TASKS
@@ -70,6 +73,22 @@ def test_the_family():
 def test_where_the_middle_is_cut_out():
     assert [task("code_run", preset=p).max_context() for p in PRESETS] == [131_072, 127_000, None]
     assert task("passkey", lengths=[262_144]).max_context() is None
+
+
+def test_both_ends_of_a_cut_are_decoded_together(tmp_path):
+    """A tokenizer in the manner of SentencePiece drops the blank before whatever is decoded first."""
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"?": 0, "▁spam": 1, "▁egg": 2}, unk_token="?"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    words.decoder = tokenizers.decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?")
+    write(tmp_path, "longbook_qa_eng", row("longbook_qa_eng", context="spam egg " * 40))
+    [sample] = samples(tmp_path, "longbook_qa_eng")
+    prompt = dataclasses.replace(sample.prompt, prefix="", suffix="spam egg")
+    ids = tokenizer(prompt.text)["input_ids"]
+    cut, facts = truncate(prompt, InfiniteBench.truncation, 8, tokenizer)
+    assert facts.truncated and cut.text == tokenizer.decode(ids[:4] + ids[-4:], skip_special_tokens=True)
+    assert cut.text == "spam egg spam egg spam egg spam egg"
+    assert truncate(prompt, "middle", 8, tokenizer)[0].text == "spam egg spam eggspam egg spam egg"
 
 
 @pytest.mark.parametrize("preset", PRESETS)

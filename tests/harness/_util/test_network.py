@@ -6,6 +6,9 @@ import time
 import pytest
 
 from harness._util import network
+from harness.errors import UsageError
+from harness.models.hub import hub_repo
+from harness.tasks._rows import from_hub
 
 REAL = network.answers
 
@@ -47,3 +50,35 @@ def test_the_proxy_is_asked_where_there_is_one(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("http_proxy", f"127.0.0.1:{server.getsockname()[1]}")
         assert network.answers("http://no-such-host.invalid")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "wrong"),
+    [
+        ("http://127.0.0.1:9", "'http://127.0.0.1:9', does not answer"),
+        ("http://me:secret@127.0.0.1:9", "'127.0.0.1:9', does not answer"),
+        ("http://[nonsense", "'http://[nonsense', is no address"),
+        ("http://host:99999", "'http://host:99999', is no address"),
+        ("http:/host", "'http:/host', "),
+    ],
+)
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+def test_a_download_names_the_proxy_that_is_wrong(monkeypatch, tmp_path, proxy, wrong, variable):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    monkeypatch.setenv(variable, proxy)
+    before = time.monotonic()
+    for fetch in (_model, _rows):
+        with pytest.raises(UsageError) as caught:
+            fetch()
+        assert f"the proxy of {variable}, {wrong}" in str(caught.value) and "\n" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+    assert time.monotonic() - before < 10
+
+
+def _model():
+    hub_repo("no-such-org/no-such-model", False, False, lambda note: None)
+
+
+def _rows():
+    from_hub("family", "no-such-org/no-such-data", "rows.jsonl", False, "give it")

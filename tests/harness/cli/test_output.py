@@ -191,3 +191,16 @@ def test_nothing_but_ours_is_printed(tiny_folder, tmp_path):
     assert out[3].startswith("passkey, sample 1: ")
     assert out[4] == '{"scores": [1.0], "tasks": {"passkey": 100.0}, "thoughts": 0}\n'
     assert json.loads(out[5])["ok"] is True and out[5].count("\n") == 1
+
+
+def test_an_output_that_is_not_utf8_has_its_characters_replaced(tmp_path):
+    scores = {"passkey": {f"s{i}": i % 2 for i in range(8)}}
+    made = [str(make_run(tmp_path / name, scores, seed=n)) for n, name in enumerate("öü")]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "120"}
+    file = tmp_path / "ü.md"
+    for more in ([], ["--format", "markdown", "--out", str(file)]):
+        words = [sys.executable, "-m", "harness", "report", *made, "--kind", "comparison", *more]
+        done = subprocess.run(words, capture_output=True, env=ascii_only, timeout=120, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.isascii() and b"?" in done.stdout
+    assert not file.read_text("utf-8").isascii(), "a file is UTF-8 all the same"

@@ -42,6 +42,7 @@ def test_a_fit_gives_an_adapter_that_a_run_uses(words, tiny_folder, tmp_path, ca
     assert invoke(words("--json", method=method)) == 0
     card = json.loads(capsys.readouterr().out)
     assert (card["method"], card["steps"], card["train_ratios"]) == (method, 4, [2, 4, 8])
+    assert card["loss_of"].endswith("before they were rounded to bfloat16 for the file")
     assert card["base_hash"] == loading.load(str(tiny_folder), device="cpu").content_hash
     out = tmp_path / "out"
     assert len((out / "loss.jsonl").read_text().splitlines()) == 4 and (out / "loss.png").stat().st_size
@@ -58,6 +59,9 @@ def test_loss_falls_and_the_base_model_stays_as_it_is(words, tiny, tmp_path, mon
     monkeypatch.setattr("harness.training.plan.load_model", lambda *_, **__: tiny)
     before = {name: p.clone() for name, p in tiny.network.named_parameters()}
     assert invoke(words("--max-steps", 30, "--batch-size", 4, "--save-dtype", "float32")) == 0
+    assert adapters.read_card(tmp_path / "out")["loss_of"] == "the float32 weights in training", (
+        "nothing was rounded"
+    )
     losses = [json.loads(line)["loss"] for line in (tmp_path / "out/loss.jsonl").read_text().splitlines()]
     assert sum(losses[-5:]) / 5 < sum(losses[:3]) / 3 - 0.5, losses
     after = dict(tiny.network.named_parameters())
