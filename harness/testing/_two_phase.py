@@ -72,9 +72,14 @@ def shared_state(trial: Trial) -> str:
 
 def question(trial: Trial) -> str:
     """A method that says it does not see the question compresses alike whatever the question is."""
+    # Over plain sentences too, which hold the words of both questions everywhere: attention is another there.
+    _blind(trial, [trial.prompt(len(trial.prompts[1]), 7, question) for question in trial.questions])
+    return _blind(trial, trial.pair)
+
+
+def _blind(trial: Trial, pair: Sequence[TokenizedPrompt]) -> str:
     if trial.cls.sees_question and not trial.two_phase:
         raise NotApplicable("it says that it sees the question")
-    pair = trial.pair
     if trial.two_phase:
         states = [_states(trial, _made_query_agnostic(trial, [prompt]), [prompt])[0] for prompt in pair]
         if changed := differences(frozen(states[0]), frozen(states[1])):
