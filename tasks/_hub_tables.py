@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.errors import Unavailable
+from ._rows import hub_access
 
 
 def hub_table(
@@ -36,15 +36,13 @@ def hub_table(
     """
     import datasets
 
-    mode = datasets.DownloadConfig(local_files_only=offline)
-    try:
+    what = " ".join(filter(None, (repository, config, split)))
+    with hub_access(family, what, offline, otherwise) as alone:
         table = datasets.load_dataset(
-            repository, config, split=split, revision=revision, download_config=mode
+            repository,
+            config,
+            split=split,
+            revision=revision,
+            download_config=datasets.DownloadConfig(local_files_only=alone),
         )
-    except Exception as error:  # the hub's client and the network below it raise all kinds
-        reason = "not fetched before, and --offline" if offline else f"{type(error).__name__}: {error}"
-        raise Unavailable(
-            f"{family}: cannot get {' '.join(filter(None, (repository, config, split)))} ({' '.join(reason.split())}); "
-            f"run 'harness data fetch {family}' where there is a network, or {otherwise}"
-        ) from error
     return [dict(row) for row in table]

@@ -7,6 +7,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -117,17 +118,37 @@ def from_hub(
     """
     from huggingface_hub import hf_hub_download
 
-    alone = offline or not hub_answers()
-    try:
+    with hub_access(family, f"{file} of {repository}", offline, otherwise) as alone:
         path = hf_hub_download(
             repository, file, repo_type="dataset", revision=revision, local_files_only=alone
         )
+    return Path(path)
+
+
+@contextmanager
+def hub_access(family: str, what: str, offline: bool, otherwise: str) -> Iterator[bool]:
+    """Around a download: gives whether only what was downloaded before is to be looked at.
+
+    Parameters
+    ----------
+    family, what, otherwise
+        For messages: the task family, what is wanted, and what else the user can do.
+    offline
+        If true, nothing is downloaded.
+
+    Raises
+    ------
+    Unavailable
+        If the block fails, in one line.
+    """
+    alone = offline or not hub_answers()
+    try:
+        yield alone
     except Exception as error:  # the hub's client and the network below it raise all kinds
         reason = f"{type(error).__name__}: {error}"
         if alone:
             reason = "not fetched before, and " + ("--offline" if offline else hub_out_of_reach())
         raise Unavailable(
-            f"{family}: cannot get {file} of {repository} ({' '.join(reason.split())}); run "
+            f"{family}: cannot get {what} ({' '.join(reason.split())}); run "
             f"'harness data fetch {family}' where there is a network, or {otherwise}"
         ) from error
-    return Path(path)
