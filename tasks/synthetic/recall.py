@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from harness import UsageError
@@ -130,22 +131,33 @@ def rows(
     """
     rng = random.Random(seed)
     longest = sinks + max(windows) * interval + _SLACK + _CONTINUED
+    for text, encoded in islice(long_texts(texts, tokenizer, longest, "context", rng), count):
+        number = rng.choice(list(windows))
+        size = sinks + number * interval + _SLACK
+        yield {**_row(text, encoded, tokenizer, size, facts * number, rng), "windows": number}
+
+
+def long_texts(
+    texts: Sequence[str], tokenizer: Any, longest: int, what: str, rng: random.Random
+) -> Iterator[tuple[str, Any]]:
+    """Texts of more than `longest` tokens, drawn again and again, each with its tokens and their offsets.
+
+    Raises
+    ------
+    UsageError
+        If there is none; the message says that a `what` needs so many tokens.
+    """
     encoded: dict[int, Any] = {}
     usable = list(range(len(texts)))
-    made = 0
-    while made < count:
-        if not usable:
-            raise UsageError(f"no text has the {longest} tokens that a context needs; give longer texts")
+    while usable:
         place = rng.choice(usable)
         if place not in encoded:
             encoded[place] = tokenizer(texts[place], add_special_tokens=False, return_offsets_mapping=True)
         if len(encoded[place]["input_ids"]) <= longest:
             usable.remove(place)
-            continue
-        number = rng.choice(list(windows))
-        size = sinks + number * interval + _SLACK
-        yield {**_row(texts[place], encoded[place], tokenizer, size, facts * number, rng), "windows": number}
-        made += 1
+        else:
+            yield texts[place], encoded[place]
+    raise UsageError(f"no text has the {longest} tokens that a {what} needs; give longer texts")
 
 
 def _row(

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
-from harness import UsageError
-
-from .recall import Fact, fact, with_facts
+from .recall import Fact, fact, long_texts, with_facts
 
 COPY = (
     "Which words come after these in the text?",
@@ -55,26 +54,13 @@ def dialogues(
     """
     rng = random.Random(seed)
     longest = max(tokens) + _SPARE
-    encoded: dict[int, Any] = {}
-    usable = list(range(len(texts)))
-    made = 0
-    while made < count:
-        if not usable:
-            raise UsageError(f"no text has the {longest} tokens that a piece needs; give longer texts")
-        place = rng.choice(usable)
-        if place not in encoded:
-            encoded[place] = tokenizer(texts[place], add_special_tokens=False, return_offsets_mapping=True)
-        offsets = encoded[place]["offset_mapping"]
-        if len(offsets) <= longest:
-            usable.remove(place)
-            continue
+    for text, encoded in islice(long_texts(texts, tokenizer, longest, "piece", rng), count):
+        offsets = encoded["offset_mapping"]
         size = rng.choice(list(tokens))
         begin = rng.randrange(len(offsets) - size - _SPARE)
         middle, end = begin + size, begin + size + _CONTINUED
-        text = texts[place]
         piece, rest = text[offsets[begin][0] : offsets[middle][0]], text[offsets[middle][0] : offsets[end][0]]
         yield {"messages": _turns(piece, rest.strip(), [fact(rng) for _ in range(questions)], rng)}
-        made += 1
 
 
 def _turns(piece: str, rest: str, facts: Sequence[Fact], rng: random.Random) -> list[dict[str, str]]:
