@@ -17,41 +17,20 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 IMAGES = ROOT / "docs" / "images"
-METHODS = (
-    ("plain", 0.3, 1, None),
-    ("beacon", 0.45, 8, None),
-    ("two_pass", 0.9, 12, {"alpha": 2}),
-    ("lora_experts", 0.32, 8, None),
-)
 
 
 def made_runs(out: Path) -> None:
     """Four runs over five tasks, one with a failure."""
     making: Any = import_module("tests.helpers.making")
 
-    for method, skill, ratio, options in METHODS:
-        records = making.grid(skill, ratio=ratio, trials=2)
-        records += making.longbench(0.7 * skill, n=6, sets=["qasper", "trec", "lcc"], ratio=ratio)
-        right = int(12 * skill)
-        records += [
-            making.record(
-                "niah",
-                f"n{i}",
-                {"recall": float(i < right)},
-                ratio=ratio,
-                metadata={"length": 4000, "depth": 0},
-            )
-            for i in range(12)
-        ]
-        for record in records:
-            record["excerpt"] = {
-                "question": "What is the passkey?",
-                "begin": "A passkey is hidden in the following text. The grass is green. The sky is blue.",
-                "end": "There and back again. The grass is green.",
-            }
-        if method == "lora_experts":
-            records[3] = making.failed(records[3]["task"], records[3]["id"], "no room", "oom")
-        making.write_run(out, method, records, options=options)
+    making.four_runs(
+        out,
+        excerpt={
+            "question": "What is the passkey?",
+            "begin": "A passkey is hidden in the following text. The grass is green. The sky is blue.",
+            "end": "There and back again. The grass is green.",
+        },
+    )
 
 
 def terminal(runs: Path) -> str:

@@ -208,3 +208,34 @@ def grid(skill, lengths=(4096, 8192, 16384), depths=(0, 25, 50, 75, 100), trials
                     )
                 )
     return records
+
+
+FOUR = (
+    ("plain", 0.3, 1, None),
+    ("beacon", 0.45, 8, None),
+    ("two_pass", 0.9, 12, {"alpha": 2}),
+    ("lora_experts", 0.32, 8, None),
+)
+"""Method, share it gets right, ratio, options."""
+
+
+def four_runs(out, **changes):
+    """Four runs over five tasks, one with a failure; `changes` are of every record."""
+    for method, skill, ratio, options in FOUR:
+        records = grid(skill, ratio=ratio, trials=2)
+        records += longbench(0.7 * skill, n=6, sets=("qasper", "trec", "lcc"), ratio=ratio)
+        right = int(12 * skill)
+        records += [
+            record(
+                "niah",
+                f"n{i}",
+                {"recall": float(i < right)},
+                ratio=ratio,
+                metadata={"length": 4000, "depth": 0},
+            )
+            for i in range(12)
+        ]
+        records = [{**each, **changes} for each in records]
+        if method == "lora_experts":
+            records[3] = failed(records[3]["task"], records[3]["id"], "no room", "oom")
+        write_run(out, method, records, options=options)

@@ -17,35 +17,13 @@ from ...helpers import making
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "terminal"
 WIDTHS = (80, 100, 120)
-SETS = ("qasper", "trec", "lcc")
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Four runs of five tasks."""
     out = tmp_path_factory.mktemp("widths") / "runs"
-    for method, skill, ratio, options in (
-        ("plain", 0.3, 1, None),
-        ("beacon", 0.45, 8, None),
-        ("two_pass", 0.9, 12, {"alpha": 2}),
-        ("lora_experts", 0.32, 8, None),
-    ):
-        records = making.grid(skill, ratio=ratio, trials=2)
-        records += making.longbench(0.7 * skill, n=6, sets=SETS, ratio=ratio)
-        right = int(12 * skill)
-        records += [
-            making.record(
-                "niah",
-                f"n{i}",
-                {"recall": float(i < right)},
-                ratio=ratio,
-                metadata={"length": 4000, "depth": 0},
-            )
-            for i in range(12)
-        ]
-        if method == "lora_experts":
-            records[3] = making.failed(records[3]["task"], records[3]["id"], "no room", "oom")
-        making.write_run(out, method, records, options=options)
+    making.four_runs(out)
     return out
 
 
