@@ -17,8 +17,8 @@ RESERVED_FLAGS = frozenset(
     for name in (
         "adapter address allow-unused-weights batch-size chat chat-prompts context-length data data-dir device dry-run "
         "dtype engine epochs format join json learning-rate limit max-context max-length max-steps method min-length "
-        "micro-batch model offline out plugin protocol query-agnostic quick quiet sample-timeout save-every seed set share "
-        "skip-unavailable split-documents task trainer truncate trust-remote-code trust-task-code var warmup-steps "
+        "micro-batch model offline out plugin protocol query-agnostic quick quiet sample-timeout save-every seed set "
+        "share skip-unavailable split-documents task trainer truncate trust-remote-code trust-task-code var warmup-steps "
         "workers"
     ).split()
 )

@@ -101,7 +101,7 @@ def test_a_step_is_the_same_however_many_are_read_in_one_pass(tmp_path):
 
 
 def test_what_reads_one_sequence_at_a_time_says_so(tmp_path):
-    with pytest.raises(UsageError, match="--micro-batch 2: .* one sequence at a time"):
+    with pytest.raises(UsageError, match=r"--micro-batch 2: .* one sequence at a time"):
         train(Toy(), random_examples(8, 8), schedule(tmp_path, micro_batch=2), "cpu")
     with pytest.raises(UsageError, match="--batch-size 3 is no multiple of --micro-batch 2"):
         check(schedule(tmp_path, batch_size=3, micro_batch=2), "cpu")
