@@ -18,8 +18,8 @@ RESERVED_FLAGS = frozenset(
         "adapter address allow-unused-weights batch-size chat chat-prompts context-length data data-dir device dry-run "
         "dtype engine epochs format join json learning-rate limit max-context max-length max-steps method min-length "
         "micro-batch model offline out plugin protocol query-agnostic quick quiet sample-timeout save-every seed set "
-        "share skip-unavailable split-documents task trainer truncate trust-remote-code trust-task-code var warmup-steps "
-        "workers"
+        "share skip-unavailable split-documents task trainer truncate trust-remote-code trust-task-code var "
+        "warmup-steps workers"
     ).split()
 )
 """Flags of ``harness run`` and ``harness fit``; no option of a method may be named like one."""
