@@ -60,9 +60,9 @@ class BeaconTraining(torch.nn.Module):
         relative squared distance of attention outputs, averaged over the draws of ratios. Several sequences are
         then read in one pass, their windows by the same ratios, and the mean of their costs is returned.
         """
-        several = isinstance(input_ids, list)
-        pairs = zip(input_ids, labels) if several else [(input_ids, labels)]
-        rows = [self._prepared(i.tolist(), w.tolist()) for i, w in pairs]
+        each = input_ids if isinstance(input_ids, list) else [input_ids]
+        wanted = labels if isinstance(labels, list) else [labels]
+        rows = [self._prepared(i.tolist(), w.tolist()) for i, w in zip(each, wanted)]
         cost = self._distilled(rows) if self.batched else self._next_token(*rows[0])
         if not cost.requires_grad:  # shorter than a window and a token: worth nothing, but no error either
             cost = cost + 0.0 * self.weights.embedding(self.ratios[0]).sum()
