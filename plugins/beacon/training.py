@@ -17,8 +17,9 @@ from harness import UsageError
 from harness.contracts import FitReport, Schedule, TrainingData
 from harness.training.trainer import train
 
+from .distillation import distillation_loss, lessons
 from .engine import ActivationBeacon
-from .losses import distillation_loss, lessons, next_token_loss
+from .losses import next_token_loss
 
 if TYPE_CHECKING:
     from harness.models import LanguageModel

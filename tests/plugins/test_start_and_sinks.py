@@ -10,7 +10,7 @@ from harness import Decoding, UsageError
 from harness.inference.forward import feed, moved
 from harness.inference.kvcache import KVCache
 from harness.models import adapters
-from harness.plugins.beacon import checkpoint, losses
+from harness.plugins.beacon import checkpoint, distillation, losses
 from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.form import Form, trained_form
 from harness.plugins.beacon.lora_method import LoraExperts
@@ -292,19 +292,19 @@ def test_the_loss_is_that_of_reading_by_the_engine(tiny, start, recompute):
 def told(model, length=150, labelled=40, **kwargs):
     own = engine(model, **kwargs)
     labels = [-100] * (length - labelled) + IDS[length - labelled : length]
-    return own, losses.lessons(own, [(IDS[:length], labels)])
+    return own, distillation.lessons(own, [(IDS[:length], labels)])
 
 
 def test_nothing_condensed_is_nothing_apart(tiny):
     """With raw windows the student is the teacher: both parts of the loss are zero."""
     own, lesson = told(tiny)
-    divergence, distance = losses.distillation_loss(own, lesson, [0] * 4)
+    divergence, distance = distillation.distillation_loss(own, lesson, [0] * 4)
     assert abs(float(divergence)) < 1e-5 and float(distance) < 1e-8
 
 
 def test_distillation_against_the_model_computed_by_hand(tiny):
     own, lesson = told(tiny, length=90, labelled=20)
-    divergence, _ = losses.distillation_loss(own, lesson, [4, 8])
+    divergence, _ = distillation.distillation_loss(own, lesson, [4, 8])
     with torch.no_grad():
         (state,) = own.read([Reading()], [IDS[:65]], lambda row, window: (4, 8)[window])
         hidden = feed(tiny.network, [state.cache], [IDS[65:89]])[1][0]
@@ -317,7 +317,7 @@ def test_distillation_against_the_model_computed_by_hand(tiny):
 def test_every_window_learns_and_nothing_stays_on_the_model(tiny):
     experts = Experts({r: random_expert(tiny, r) for r in (2, 4, 8)})
     own, lesson = told(tiny, length=120, labelled=20, weights=experts)
-    divergence, distance = losses.distillation_loss(own, lesson, [2, 4, 8])
+    divergence, distance = distillation.distillation_loss(own, lesson, [2, 4, 8])
     (divergence + distance).backward()
     for ratio in experts.ratios:
         assert experts.expert(ratio).beacon_embedding.grad.abs().sum() > 0
@@ -328,8 +328,8 @@ def test_every_window_learns_and_nothing_stays_on_the_model(tiny):
 @pytest.mark.parametrize("length", [1, 33, 34])
 def test_no_lesson_in_a_text_of_one_window(tiny, length):
     own = engine(tiny)
-    assert (losses.lessons(own, [(IDS[:length], IDS[:length])]) is None) == (length < 35)
-    assert losses.lessons(own, [(IDS[:60], [-100] * 60)]) is None
+    assert (distillation.lessons(own, [(IDS[:length], IDS[:length])]) is None) == (length < 35)
+    assert distillation.lessons(own, [(IDS[:60], [-100] * 60)]) is None
 
 
 def test_several_sequences_cost_what_each_costs_alone(tiny):
@@ -342,8 +342,8 @@ def test_several_sequences_cost_what_each_costs_alone(tiny):
     own, ratios = engine(tiny, weights=experts), [2, 8, 4, 8]
 
     def cost(chosen):
-        told = losses.lessons(own, chosen)
-        return torch.stack(losses.distillation_loss(own, told, ratios))
+        told = distillation.lessons(own, chosen)
+        return torch.stack(distillation.distillation_loss(own, told, ratios))
 
     def gradients():
         found = [p.grad for p in experts.parameters() if p.grad is not None]
