@@ -1,6 +1,7 @@
 """``--budget``: every method that can aim keeps to it, in entries and in bytes, and says where it could not."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -62,10 +63,10 @@ def test_plain_is_cut_and_a_run_says_what_was_held(tiny_folder, tmp_path, capsys
     common = ["run", "--model", str(tiny_folder), "--device", "cpu", "--out", str(tmp_path), "--json"]
     common += ["--set", "passkey.lengths=200", "--set", "passkey.depths=50", "-t", "passkey"]
     assert invoke([*common, "-m", "plain", "--budget", "100"]) == 0
-    [record] = load_run(json.loads(capsys.readouterr().out)["folder"]).records.values()
+    [record] = load_run(Path(json.loads(capsys.readouterr().out)["folder"])).records.values()
     assert 80 < record.measured.kv_tokens <= 100 and record.truncation.truncated
     assert invoke([*common, "-m", "beacon", "--interval", "128", "--budget", "5"]) == 0
-    folder = json.loads(capsys.readouterr().out)["folder"]
+    folder = Path(json.loads(capsys.readouterr().out)["folder"])
     run = load_run(folder)
     assert run.identity["budget"] == 5
     [record] = run.records.values()
