@@ -31,7 +31,8 @@ class Tested:
     why
         What kept it from being tested.
     contrasts, contexts, binary
-        What was tested, by data set, in points; what each sample is a question about; and whether it is differences of scores of 0 and 1.
+        What was tested, by data set, in points; what each sample is a question about; and whether it is
+        differences of scores of 0 and 1.
     """
 
     claim: str
