@@ -55,9 +55,7 @@ class Tested:
         shares = [[value / 100 for value in stratum] for stratum in self.contrasts]
         if not self.binary and len({value for stratum in shares for value in stratum}) < 2:
             return None  # nothing is known of the spread
-        found = detectable_difference(
-            shares, binary=self.binary, alpha=level, clusters=self.contexts or None
-        )
+        found = detectable_difference(shares, binary=self.binary, alpha=level, clusters=self.contexts or None)
         return None if found is None or 100 * found > most else 100 * found
 
 

@@ -88,7 +88,11 @@ class EffectiveLength(Report):
             f"effective length: the largest length run with at least {SHARE:.0%} of the base score; 0: none",
             "relative loss: mean over the longer lengths of (score - base) / base",
             "intervals: 95 %, from means drawn of each length, as far apart as its samples allow",
-            *([f"questions on one context are drawn together: {', '.join(shared)} contexts"] if shared else []),
+            *(
+                [f"questions on one context are drawn together: {', '.join(shared)} contexts"]
+                if shared
+                else []
+            ),
             *footers(runs),
         ]
         tables = (

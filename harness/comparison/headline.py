@@ -236,7 +236,9 @@ def _needed_text(row: Row) -> str:
         return f"; a difference of {points} is ruled out"
     if row.samples_needed is None or row.samples_needed <= row.n:
         return ""
-    on = f" on {math.ceil(row.samples_needed * row.contexts / row.n)} contexts" if row.contexts < row.n else ""
+    on = (
+        f" on {math.ceil(row.samples_needed * row.contexts / row.n)} contexts" if row.contexts < row.n else ""
+    )
     return f"; {row.samples_needed} samples{on} would tell a difference of {points}"
 
 

@@ -68,4 +68,6 @@ def test_few_contexts_can_show_nothing_however_many_questions():
     assert samples_needed(differences, 0.2, clusters=[names]) >= 6 * 20, "six contexts at least"
     # Nothing differs yet: ten questions on a text may come out as one.
     texts = np.arange(12).repeat(10).tolist()
-    assert samples_needed([[0.0] * 120], 0.2, binary=True, clusters=[texts]) == pytest.approx(10 * 36.8, abs=1)
+    assert samples_needed([[0.0] * 120], 0.2, binary=True, clusters=[texts]) == pytest.approx(
+        10 * 36.8, abs=1
+    )
