@@ -62,9 +62,9 @@ def run(
     if file is not None and request is None:
         if save_config is not None:
             raise UsageError(f"--save-config writes a single run: {file} is a suite")
-        if methods or tasks or "adapter" in said:
-            name = "method" if methods else "task" if tasks else "adapter"
-            raise UsageError(f"--{name} belongs to the cells of a suite: say it in {file}")
+        for name, there in (("method", methods), ("task", tasks), ("adapter", "adapter" in said)):
+            if there:
+                raise UsageError(f"--{name} belongs to the cells of a suite: say it in {file}")
         return _suite(file, content, of_suites, settings, as_json, said)
     if request is None and not methods:
         raise UsageError("give --method NAME, or a file: harness run FILE.yaml")

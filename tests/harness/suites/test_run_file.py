@@ -90,6 +90,7 @@ def test_every_flag_goes_through_a_file(here):
         "workers": 2,
         "batch_size": "auto",
         "sample_timeout": 1.5,
+        "budget": "16MiB",
         "share": False,
         "address": "host:1",
     }
