@@ -199,7 +199,7 @@ def run(
         If the method was caught declaring something else than it did.
     """
     from .. import registry
-    from ..console.progress import RunDisplay
+    from ..console.progress import RunDisplay, run_in_words
     from ..console.quiet import quietly
     from ..evaluation.plan import plan_run
     from ..evaluation.runner import execute
@@ -215,7 +215,8 @@ def run(
     wanted = _settings(
         name, (task,) if isinstance(task, str) else tuple(task), {**own, "model": model, **settings}
     )
-    with quietly(not progress), RunDisplay() as display:
+    words = run_in_words(name, wanted.model, wanted.tasks)
+    with quietly(not progress), RunDisplay(words) as display:
         plan = plan_run(wanted, display.note)
         result = execute(plan, display)
     summary = json.loads(json.dumps(result.summary))  # lists for tuples, as in `run.json`

@@ -158,7 +158,7 @@ def run(
         raise UsageError("give --method NAME, or a suite: harness run FILE.yaml")
     if given := typed(context, of_suites):
         raise UsageError(f"--{FLAG_NAMES.get(next(iter(given)), next(iter(given)))} is for suites")
-    from ..console.progress import RunDisplay
+    from ..console.progress import RunDisplay, run_in_words
     from ..console.run_tables import summary_table
     from ..evaluation.plan import plan_run
     from ..evaluation.runner import execute
@@ -177,7 +177,7 @@ def run(
     told = typed(context, dict.fromkeys(_first_look.CHOOSING))
     if not told and (rival := _first_look.rival_of(wanted)):
         return _beside(wanted, rival, as_json, context.obj or [])
-    display = RunDisplay()
+    display = RunDisplay(run_in_words(method, wanted.model, wanted.tasks))
     with display:
         plan = plan_run(wanted, display.note)
         result = execute(plan, display)
