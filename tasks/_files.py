@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
 
+from ._hub_tables import hub_table
 from ._rows import fingerprint, from_hub, objects
 
 
@@ -26,6 +28,8 @@ class Source:
         Its names in ``--data-dir``, the first that is there is read.
     repository, file, revision
         Where it lies on the hub, at which commit; no repository: it cannot be fetched.
+    split, config
+        Of a set that the hub has as a table and not as a file: which one it is. A table needs a revision.
     rows
         Rows of the published file; None where that is not known.
     """
@@ -36,6 +40,8 @@ class Source:
     file: str = ""
     revision: str | None = None
     rows: int | None = None
+    split: str = ""
+    config: str | None = None
 
     @property
     def family(self) -> str:
@@ -60,11 +66,23 @@ def located(source: Source, env: TaskEnvironment) -> Path:
 
 
 def fetched(source: Source, offline: bool) -> Path:
-    """The hub's file, downloaded unless it is here. Raises Unavailable if it cannot be had."""
+    """The hub's file, downloaded unless it is here, or the folder of its cache where a table is.
+
+    Raises
+    ------
+    Unavailable
+        If it cannot be had.
+    """
     if not source.repository:
         raise Unavailable(f"{source.task}: its files are not fetched; give --data-dir with {source.names[0]}")
-    otherwise = f"give --data-dir a folder with {source.names[0]}"
-    return from_hub(source.family, source.repository, source.file, offline, otherwise, source.revision)
+    if source.split:
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        _table(source, offline)
+        return Path(HF_HUB_CACHE)
+    return from_hub(
+        source.family, source.repository, source.file, offline, _otherwise(source), source.revision
+    )
 
 
 def rows(
@@ -72,8 +90,9 @@ def rows(
 ) -> Iterator[tuple[dict[str, Any], str]]:
     """The rows of a file in its order, each with its place for messages; at most ``env.limit``.
 
-    Before the first `told` is given a fingerprint of the file. A number of rows that differs from the published one is
-    told by ``env.notify``; in a JSON list they are counted only if there is no limit.
+    Before the first `told` is given a fingerprint of the file, or where a table is read from the hub its commit. A
+    number of rows that differs from the published one is told by ``env.notify``; in a JSON list they are counted only
+    if there is no limit.
 
     Raises
     ------
@@ -83,6 +102,9 @@ def rows(
         If it cannot be read, has no row, or a row is no JSON object (named by line).
     """
     if env.limit is not None and env.limit < 1:
+        return
+    if env.data_dir is None and source.split:
+        yield from _table_rows(source, env, told)
         return
     path = located(source, env)
     number = 0
@@ -95,6 +117,34 @@ def rows(
     if number == env.limit:
         number = _lines(path)
     count_told(source, path, number, env)
+
+
+def _table_rows(
+    source: Source, env: TaskEnvironment, told: Callable[[str], None] | None
+) -> Iterator[tuple[dict[str, Any], str]]:
+    table = _table(source, env.offline)
+    if told is not None:
+        told(f"{source.repository}@{source.revision}")
+    name = " ".join(filter(None, (source.repository, source.config, source.split)))
+    for number, row in enumerate(islice(table, env.limit), start=1):
+        yield dict(row), f"{name}, row {number}"
+    count_told(source, Path(name), len(table), env)
+
+
+def _table(source: Source, offline: bool) -> Any:
+    return hub_table(
+        source.family,
+        source.repository,
+        source.config,
+        source.split,
+        source.revision,
+        offline,
+        _otherwise(source),
+    )
+
+
+def _otherwise(source: Source) -> str:
+    return f"give --data-dir a folder with {source.names[0]}"
 
 
 def count_told(source: Source, path: Path, number: int, env: TaskEnvironment) -> None:

@@ -15,8 +15,8 @@ def hub_table(
     revision: str | None,
     offline: bool,
     otherwise: str,
-) -> list[dict[str, Any]]:
-    """The rows of a split, downloaded unless they are here.
+) -> Any:
+    """The rows of a split, a `datasets.Dataset` that reads them from the disk; downloaded unless they are here.
 
     Parameters
     ----------
@@ -38,11 +38,10 @@ def hub_table(
 
     what = " ".join(filter(None, (repository, config, split)))
     with hub_access(family, what, offline, otherwise) as alone:
-        table = datasets.load_dataset(
+        return datasets.load_dataset(
             repository,
             config,
             split=split,
             revision=revision,
             download_config=datasets.DownloadConfig(local_files_only=alone),
         )
-    return [dict(row) for row in table]

@@ -11,15 +11,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironment
+from harness.contracts import Prompt, Sample, ScoredSample, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
 
 from . import _files
-from ._hub_tables import hub_table
+from ._file_task import FileTask
 
 COMMIT = "6734382"
 REPOSITORY = "bigainlco/LooGLE"
+REVISION = "4b50b4cb9333b48b3f7ddfd307c1d13369be5d1e"
 SETS = ("shortdep_qa", "longdep_qa", "longdep_summarization", "shortdep_cloze")
 _QA = "Please answer the question based on the long texts below. \n{input}\nQuestion: {Q}\nAnswer: "
 TEMPLATES = {
@@ -33,11 +34,22 @@ TEMPLATES = {
         "'Bethel Horizon'}\n{input}\n Question: {Q} What are the masked entities? \nAnswer:"
     ),
 }
+SOURCES = {
+    name: _files.Source(
+        f"loogle/{name}",
+        (f"{name}.jsonl", f"{name}.json"),
+        REPOSITORY,
+        revision=REVISION,
+        split="test",
+        config=name,
+    )
+    for name in SETS
+}
 NEW_TOKENS = {"shortdep_qa": 300, "longdep_qa": 500, "longdep_summarization": 500, "shortdep_cloze": 50}
 OVERLAPS = ("rougeL", "rouge1", "rouge2", "bleu1", "bleu4")
 
 
-class Loogle(Task):
+class Loogle(FileTask):
     """LooGLE (https://arxiv.org/abs/2311.04939): questions, clozes and summaries of documents after 2022.
 
     ``loogle`` alone stands for the four sets. Prompts and the overlap scores are those of the official code; the
@@ -57,16 +69,11 @@ class Loogle(Task):
     def __init__(self, options: Options, name: str, variant: str | None = None) -> None:
         super().__init__(options, name, variant)
         self.dataset = _dataset(variant)
-        self._data: str | None = None
 
     @classmethod
     def fetch(cls, offline: bool) -> Path:
         """The four sets, into the hub's cache; raises UsageError if they cannot be had."""
-        from huggingface_hub.constants import HF_HUB_CACHE
-
-        for name in SETS:
-            hub_table("loogle", REPOSITORY, name, "test", None, offline, _otherwise(name))
-        return Path(HF_HUB_CACHE)
+        return [_files.fetched(source, offline) for source in SOURCES.values()][-1]
 
     def samples(self, env: TaskEnvironment) -> Iterator[Sample]:
         """Yield the questions document by document; ids are the numbers of document and question.
@@ -77,7 +84,7 @@ class Loogle(Task):
             If the data cannot be had, or a row is broken (named by file and line).
         """
         taken = 0
-        for number, (row, place) in enumerate(self._rows(env)):
+        for number, (row, place) in enumerate(_files.rows(SOURCES[self.dataset], env, self._take_data)):
             text = _files.text_of(row, "input", place)
             for index, (question, answer) in enumerate(_pairs(self.dataset, row, place)):
                 if taken == env.limit:
@@ -89,25 +96,6 @@ class Loogle(Task):
                 new_tokens = NEW_TOKENS[self.dataset]
                 yield Sample(f"{number}-{index}", prompt, (answer,), new_tokens, chat=False, metadata=facts)
                 taken += 1
-
-    def _rows(self, env: TaskEnvironment) -> Iterator[tuple[Mapping[str, Any], str]]:
-        if env.data_dir is None:
-            found = hub_table(
-                "loogle", REPOSITORY, self.dataset, "test", None, env.offline, _otherwise(self.dataset)
-            )
-            yield from (
-                (row, f"{REPOSITORY} {self.dataset}, row {n}") for n, row in enumerate(found, start=1)
-            )
-            return
-        source = _files.Source(self.name, (f"{self.dataset}.jsonl", f"{self.dataset}.json"))
-        yield from _files.rows(source, env, self._take_data)
-
-    def _take_data(self, fingerprint: str) -> None:
-        self._data = fingerprint
-
-    def facts(self) -> dict[str, Any]:
-        """A fingerprint of the set's file: another file is another run."""
-        return {} if self._data is None else {"data": self._data}
 
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """Clozes: ``score`` is the share of the masks whose entity is said exactly, ``partial`` in a word of it.
@@ -249,10 +237,6 @@ def _cloze(text: str) -> dict[str, Any] | None:
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _otherwise(name: str) -> str:
-    return f"give --data-dir a folder with {name}.jsonl"
 
 
 def _dataset(variant: str | None) -> str:

@@ -9,16 +9,35 @@ from datetime import date
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironment
+from harness.contracts import Prompt, Sample, ScoredSample, TaskEnvironment
+from harness.contracts.prompt import Turn
 from harness.errors import UsageError
 from harness.options import Options
 
 from . import _files
+from ._file_task import FileTask
 from ._grid import part_means
-from ._hub_tables import hub_table
 
 COMMIT = "adbf1cb"
-HUB = {"synth": ("oolongbench/oolong-synth", None), "real": ("oolongbench/oolong-real", "dnd")}
+SOURCES = {
+    "synth": _files.Source(
+        "oolong/synth",
+        ("synth.jsonl", "synth.json"),
+        "oolongbench/oolong-synth",
+        revision="f0d59eaf0febf130664cfceb710436c8e3216b2b",
+        rows=5200,
+        split="test",
+    ),
+    "real": _files.Source(
+        "oolong/real",
+        ("real.jsonl", "real.json"),
+        "oolongbench/oolong-real",
+        revision="6bc9ef04866fcf005c9749b70649be69dd37fffb",
+        split="test",
+        config="dnd",
+    ),
+}
+SYSTEM = "You are a helpful assistant."
 NEW_TOKENS = 256
 CLOSENESS = 0.75
 """To the power of the difference: the score of a number that is not the right one."""
@@ -26,37 +45,34 @@ MARKS = str.maketrans("", "", "*[]")
 COMPARISONS = ("more common", "less common", "same frequency")
 
 
-class Oolong(Task):
+class Oolong(FileTask):
     """Oolong (https://arxiv.org/abs/2511.02817): questions that need all of a long context at once.
 
-    ``oolong`` alone stands for both sets: ``synth`` and ``real``. The scores are those of the official code. Officially
-    the context stands in a system message; here context and question are one message of the user. Questions over one
-    context follow each other.
+    ``oolong`` alone stands for both sets: ``synth`` and ``real``. Messages and scores are those of the official code:
+    the context stands in a system message, the question is the user's. Questions over one context follow each other.
 
     Rows come from ``--data-dir`` (``synth.jsonl``, ``real.jsonl``) or from the hub.
     """
 
-    version: ClassVar[str] = "1"
-    changelog: ClassVar[tuple[str, ...]] = (f"1: scores of abertsch72/oolong @{COMMIT}, one message",)
+    version: ClassVar[str] = "2"
+    changelog: ClassVar[tuple[str, ...]] = (
+        f"1: scores of abertsch72/oolong @{COMMIT}, one message",
+        "2: the context stands in a system message, as officially",
+    )
     metrics: ClassVar[tuple[str, ...]] = ("score",)
-    variants: ClassVar[tuple[str, ...]] = tuple(HUB)
-    group: ClassVar[tuple[str, ...]] = tuple(HUB)
+    variants: ClassVar[tuple[str, ...]] = tuple(SOURCES)
+    group: ClassVar[tuple[str, ...]] = tuple(SOURCES)
     answer_fields: ClassVar[tuple[str, ...]] = ("answers", "answer")
-    preset: str = f"oolong-one-message@1 {COMMIT}"
+    preset: str = f"oolong-official@1 {COMMIT}"
 
     def __init__(self, options: Options, name: str, variant: str | None = None) -> None:
         super().__init__(options, name, variant)
         self.dataset = _dataset(variant)
-        self._data: str | None = None
 
     @classmethod
     def fetch(cls, offline: bool) -> Path:
         """Both sets, into the hub's cache; raises UsageError if they cannot be had."""
-        from huggingface_hub.constants import HF_HUB_CACHE
-
-        for name, (repository, config) in HUB.items():
-            hub_table("oolong", repository, config, "test", None, offline, f"give --data-dir {name}.jsonl")
-        return Path(HF_HUB_CACHE)
+        return [_files.fetched(source, offline) for source in SOURCES.values()][-1]
 
     def samples(self, env: TaskEnvironment) -> Iterator[Sample]:
         """Yield the rows, those of one context window one after the other.
@@ -68,7 +84,7 @@ class Oolong(Task):
         """
         seen: dict[str, str] = {}
         windows: dict[str, list[Sample]] = {}
-        for row, place in self._rows(env):
+        for row, place in _files.rows(SOURCES[self.dataset], env, self._take_data):
             row_id = _files.once(str(row.get("id", place)), place, seen)
             text, question = (
                 _files.text_of(row, each, place) for each in ("context_window_text", "question")
@@ -80,29 +96,11 @@ class Oolong(Task):
                 or (self.dataset == "synth" and gold(answer) is None)
             ):
                 raise UsageError(f"{place}: field 'answer' is no answer as this set has them: {answer!r}")
-            prompt = Prompt("", text, f"\n\n{question}", question)
+            prompt = rendered(text, question)
             windows.setdefault(str(row.get("context_window_id", text)), []).append(
                 Sample(row_id, prompt, (answer,), NEW_TOKENS, metadata=_facts(row))
             )
         yield from (sample for window in windows.values() for sample in window)
-
-    def _rows(self, env: TaskEnvironment) -> Iterator[tuple[Mapping[str, Any], str]]:
-        repository, config = HUB[self.dataset]
-        if env.data_dir is None:
-            otherwise = f"give --data-dir a folder with {self.dataset}.jsonl"
-            found = hub_table("oolong", repository, config, "test", None, env.offline, otherwise)
-            chosen = found if env.limit is None else found[: env.limit]
-            yield from ((row, f"{repository}, row {n}") for n, row in enumerate(chosen, start=1))
-            return
-        source = _files.Source(self.name, (f"{self.dataset}.jsonl", f"{self.dataset}.json"))
-        yield from _files.rows(source, env, self._take_data)
-
-    def _take_data(self, fingerprint: str) -> None:
-        self._data = fingerprint
-
-    def facts(self) -> dict[str, Any]:
-        """A fingerprint of the set's file: another file is another run."""
-        return {} if self._data is None else {"data": self._data}
 
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """The official score, 0..1: exact, or near for numbers; a share of the list in ``real``."""
@@ -131,6 +129,16 @@ class Oolong(Task):
             )
         facts = {"answer_type": row.get("answer_type", "")}
         return Sample(str(row.get("id", "")), Prompt("", "", ""), (answer,), NEW_TOKENS, metadata=facts)
+
+
+def rendered(text: str, question: str) -> Prompt:
+    """The official messages: a system message with two pieces of text, the second the context; then the question.
+
+    Pieces of one message are joined by a line break, as vLLM does for templates that take one text.
+    """
+    system = f"{SYSTEM}\n"
+    turns = (Turn("system", 0), Turn("user", len(system) + len(text)))
+    return Prompt(system, text, question, question, turns=turns)
 
 
 def gold(answer: str) -> Any:

@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironment
+from harness.contracts import Prompt, Sample, ScoredSample, TaskEnvironment
 from harness.errors import Unavailable, UsageError
 from harness.options import Options
 
 from . import _files
+from ._file_task import FileTask
 from ._rows import from_hub
 
 COMMIT = "c994676"
@@ -56,7 +57,7 @@ class ZeroScrollsOptions(Options):
     )
 
 
-class ZeroScrolls(Task):
+class ZeroScrolls(FileTask):
     """ZeroSCROLLS (https://arxiv.org/abs/2305.14196): ten tasks over long texts, without training examples.
 
     ``zero_scrolls`` alone stands for all ten. A row has its whole prompt; how it is changed for chat models and cut is
@@ -80,7 +81,6 @@ class ZeroScrolls(Task):
         super().__init__(options, name, variant)
         self.task = _task(variant)
         self.preset = f"zero-scrolls-{self.options.chat}@1 {COMMIT}"
-        self._data: str | None = None
 
     @classmethod
     def fetch(cls, offline: bool) -> Path:
@@ -120,13 +120,6 @@ class ZeroScrolls(Task):
             )
         path = _files.located(_files.Source(self.name, (file,)), env)
         yield from _files.read(path, self._take_data)
-
-    def _take_data(self, fingerprint: str) -> None:
-        self._data = fingerprint
-
-    def facts(self) -> dict[str, Any]:
-        """A fingerprint of the task's file: another file is another run."""
-        return {} if self._data is None else {"data": self._data}
 
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """The task's score, the best over the references: 0..1; 0 where they are hidden, which no mean is made of."""

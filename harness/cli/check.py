@@ -63,6 +63,9 @@ class CheckCommand(MethodCommand):
 @click.option(
     "--adapter", type=click.Path(path_type=Path), help="Adapter the method loads first; with --model."
 )
+@click.option(
+    "--budget", metavar="ENTRIES|SIZE", help="Check the method held to a budget, as harness run does."
+)
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of a task's data files.")
 @click.option("--set", "settings", multiple=True, metavar="TASK.OPTION=VALUE", help="Option of the task.")
 @click.option(
@@ -95,6 +98,8 @@ def check(
         raise UsageError("name one method, or one task with --task; harness list methods shows what there is")
     if flags["adapter"] is not None and flags["model"] is None:
         raise UsageError("--adapter belongs to the model it was trained on: name that with --model")
+    if flags["budget"] is not None and name is None:
+        raise UsageError("--budget is for methods")
     if strict and name is None:
         raise UsageError("--strict is for methods: a task's samples are made without a model's answers")
     suite = _task_suite(str(task), flags) if name is None else _method_suite(name, flags, strict)
@@ -117,8 +122,11 @@ def check(
 
 
 def _method_suite(name: str, flags: dict[str, Any], strict: bool) -> Suite[Any]:
+    from ..contracts.budget import Budget
     from ..testing.methods import method_suite
 
+    if flags["budget"] is not None:
+        Budget.parse(flags["budget"])
     if flags["settings"] or flags["data_dir"]:
         raise UsageError("--set and --data-dir are a task's; a method's options are flags of their own")
     options, fit_options = chosen(flags, "option_"), chosen(flags, "fit_")
@@ -129,6 +137,7 @@ def _method_suite(name: str, flags: dict[str, Any], strict: bool) -> Suite[Any]:
         adapter=flags["adapter"],
         model=_model(flags["model"]),
         strict=strict,
+        budget=flags["budget"],
     )
 
 

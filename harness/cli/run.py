@@ -52,6 +52,11 @@ class RunCommand(MethodCommand):
     help="Folder of trained weights for the method; none: untrained (default: one that ships, if any).",
 )
 @click.option("--context-length", type=int, help="Treat the model's window as smaller than it is, in tokens.")
+@click.option(
+    "--budget",
+    metavar="ENTRIES|SIZE",
+    help="KV entries (1024) or bytes (16MiB) an answer may begin from, at most.",
+)
 @click.option("--max-context", type=int, help="Truncate raw prompts to so many tokens.")
 @click.option(
     "--truncate",

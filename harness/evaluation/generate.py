@@ -60,6 +60,10 @@ class SharedContext:
         return SharedContext(self.state, Meter(), 0.0, 1)
 
 
+OVER_BUDGET = "the answer began from more KV entries than --budget says: the method could not hold fewer"
+"""Said of such an answer."""
+
+
 def prepared_for(method: Method, prompts: Sequence[TokenizedPrompt]) -> Sequence[TokenizedPrompt]:
     """What a method may prepare for: all of it, or, if it is blind to questions, the same without their words."""
     if method.protocol == "query-aware":
@@ -143,6 +147,8 @@ def _held(
     for row, (sample, prompt, answer) in enumerate(zip(batch, prompts, generations)):
         asked = asked_of(method.model, prompt.ids, sample.decoding, row, generations)
         measured, doubts = proved(answer, meter, row, sample.tokens, asked)
+        if method.budget is not None and measured.kv_tokens > method.budget:
+            answer.details = {**answer.details, "notes": [*answer.details.get("notes", ()), OVER_BUDGET]}
         cost = _cost(meter, seconds, len(batch), row, shared)
         held.append(MeasuredOutput(answer, measured, cost, doubts))
     return held

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    pass
+from ..models import attention
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,10 @@ class KVCache:
         return KVCache(
             tuple(k[:, start:stop] for k in self.keys), tuple(v[:, start:stop] for v in self.values)
         )
+
+    def heads(self, start: int, stop: int) -> KVCache:
+        """All entries of the heads ``start:stop``."""
+        return KVCache(tuple(k[start:stop] for k in self.keys), tuple(v[start:stop] for v in self.values))
 
     def append(self, other: KVCache) -> KVCache:
         """The entries of `other` after those of this cache."""
@@ -93,13 +96,11 @@ class Batch:
         padded = any(n != self.width for n in self.lengths) or any(n != longest for n in new)
         if not padded and (self.width == 0 or longest == 1):
             return None
-        lowest = torch.finfo(dtype).min
-        causal = torch.full((longest, self.width + longest), lowest, dtype=dtype, device=device)
-        causal = causal.triu_(self.width + 1)[None, None]
+        causal = attention.causal_mask(longest, self.width + longest, dtype, device)
         if not padded:
             return causal
         valid = self.padding_mask(new, device).bool()[:, None, None]
-        return causal.masked_fill(~valid, lowest)
+        return causal.masked_fill(~valid, torch.finfo(dtype).min)
 
     def row(self, index: int, new: int) -> KVCache:
         """Row `index` after a forward pass that added `new` valid entries to it (its last ones)."""
@@ -119,6 +120,7 @@ class Batch:
 def stack(rows: Sequence[KVCache]) -> Batch:
     """Stack caches into one batch, zero-padded on the left."""
     from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
 
     lengths = [len(row) for row in rows]
     width = max(lengths)
@@ -129,9 +131,15 @@ def stack(rows: Sequence[KVCache]) -> Batch:
         for side in ("keys", "values"):
             padded = []
             for row, n in zip(rows, lengths):
+                if n == width:
+                    padded.append(getattr(row, side)[layer])
+                    continue
                 pad = like.new_zeros(like.shape[0], width - n, like.shape[2])
-                entries = getattr(row, side)[layer] if n else pad
-                padded.append(torch.cat((pad, entries), dim=1) if 0 < n < width else entries)
+                padded.append(torch.cat((pad, getattr(row, side)[layer]), dim=1) if n else pad)
             pair.append(padded[0][None] if len(padded) == 1 else torch.stack(padded))
-        cache.update(pair[0], pair[1], layer)
+        # Set, where `update` would copy: a pass that extends a layer makes new tensors and leaves these alone.
+        held = DynamicLayer()
+        held.keys, held.values, held.is_initialized = pair[0], pair[1], True
+        held.dtype, held.device = like.dtype, like.device
+        cache.layers.append(held)
     return Batch(cache, lengths, width)

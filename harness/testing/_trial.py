@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding, Generation
 from ..contracts.prompt import TokenizedPrompt
+from ..evaluation.plan import aim
 from ..inference.meter import Meter, observe
 from ..options import Options
 from ._prompts import prompt_from, prompt_of, two_questions
@@ -86,6 +87,8 @@ class Trial:
         Scratch space, deleted afterwards.
     shared
         What checks made for each other.
+    budget
+        What ``--budget`` says.
     strict
         Whether an answer of which something was not seen, or of which something must be said, is a failure.
     written
@@ -103,6 +106,7 @@ class Trial:
     fit_options: dict[str, Any] = field(default_factory=dict)
     shared: dict[str, object] = field(default_factory=dict)
     strict: bool = False
+    budget: int | str | None = None
     written: list[str] = field(default_factory=list)
     process_changed: list[str] = field(default_factory=list)
 
@@ -139,6 +143,8 @@ class Trial:
         method = self.cls(model, self.options)
         if self.adapter is not None:
             method.load(self.adapter)
+        if self.budget is not None:
+            aim(method, self.budget)
         if prompts:
             with noting_writes(self.written):
                 method.prepare(prompts, self.decoding)

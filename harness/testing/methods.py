@@ -80,6 +80,7 @@ def method_suite(
     adapter: Path | None = None,
     model: Callable[[], LanguageModel] | None = None,
     strict: bool = False,
+    budget: int | str | None = None,
     checks: Sequence[Check[Trial]] = METHOD_CHECKS,
 ) -> Suite[Trial]:
     """The checks of a method, ready to be run one by one; see `check_method` for the parameters.
@@ -102,6 +103,7 @@ def method_suite(
     def trial() -> Trial:
         find = model or _roomy(cls, parsed)
         made = Trial(name, cls, parsed, find, folder, adapter, dict(fit_options or {}), strict=strict)
+        made.budget = budget
         made.shared["folder"] = held  # deleted with the trial
         return made
 
@@ -127,8 +129,9 @@ def check_method(
         Names of checks (see `METHOD_CHECKS`); all if none is named. What they build on runs too.
     more
         ``fit_options``: how to learn, in place of the method's `fit_trial`. ``adapter``: a folder it loads
-        first. ``strict``: an answer of which something was not seen fails. ``model``: a function that makes the
-        model, weights unread, in place of a `tiny_model` with a window the method's options fit.
+        first. ``strict``: an answer of which something was not seen fails. ``budget``: as ``harness run --budget``.
+        ``model``: a function that makes the model, weights unread, in place of a `tiny_model` with a window the
+        method's options fit.
 
     Returns
     -------

@@ -1,10 +1,10 @@
-"""What a sequence read through the beacon engine costs: the papers' next-token loss, and distillation (ours)."""
+"""What a sequence read through the beacon engine costs: the papers' next-token loss."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
+from harness.inference.tensors import sent
 
 from .engine import ActivationBeacon
 from .reading import Reading
@@ -47,13 +48,10 @@ def next_token_loss(
         Keep no activations but those between windows; each window is computed again for its gradient.
     """
     network = engine.network
-    shifted = _shifted(labels, network.device)
-    if skip_first:
-        shifted[: engine.end_of(1)] = IGNORED
-    counted = torch.nonzero(shifted != IGNORED).flatten()
-    if not len(counted):
+    targets = Targets(labels, network.device, first=engine.end_of(1) if skip_first else 0)
+    if not targets.places:
         return torch.zeros((), device=network.device), 0
-    ids = list(input_ids[: int(counted[-1]) + 1])
+    ids = list(input_ids[: targets.places[-1] + 1])
 
     def window(start: int, keys: Any, values: Any, state: Reading) -> tuple[Any, Any, Tensor]:
         """Cost of the window at `start`, and the memory after it; the last window is not condensed."""
@@ -62,10 +60,9 @@ def next_token_loss(
         if start + len(chunk) < len(ids):
             full = replace(state, cache=cache, raw=len(chunk), tokens=tuple(chunk))
             cache = engine.condense([full], ratios[len(state.ratios)])[0].cache
-        target = shifted[start : start + len(chunk)]
-        kept = target != IGNORED
+        kept, target = targets.between(start, start + len(chunk))
         logits = network.lm_head(hidden[0][kept]).float()
-        return cache.keys, cache.values, F.cross_entropy(logits, target[kept], reduction="sum")
+        return cache.keys, cache.values, F.cross_entropy(logits, target, reduction="sum")
 
     keys: tuple[Tensor, ...] = ()
     values: tuple[Tensor, ...] = ()
@@ -78,128 +75,33 @@ def next_token_loss(
         sums.append(found)
         start += engine.room(state)
         state = Reading(memory=keys[0].shape[1], ratios=tuple(ratios[: len(sums)]))
-    return torch.stack(sums).sum(), len(counted)
+    return torch.stack(sums).sum(), len(targets.places)
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """A sequence as the model itself reads it, raw: what a memory of it is held against.
-
-    Attributes
-    ----------
-    ids
-        Its token ids, up to the last that predicts something.
-    shifted
-        What each of them is to predict, -100 for nothing.
-    first
-        Tokens until its first window is full; what comes after is compared.
-    cache
-        Raw entries of the first window.
-    hidden
-        Last hidden states ``[tokens after first, hidden]``.
-    attended
-        For each layer the attention block's output at the same tokens.
-    """
-
-    ids: list[int]
-    shifted: Tensor
-    first: int
-    cache: KVCache
-    hidden: Tensor
-    attended: list[Tensor]
-
-
-@torch.no_grad()
-def lesson(engine: ActivationBeacon, input_ids: Sequence[int], labels: Sequence[int]) -> Lesson | None:
-    """Read a sequence as it is; None if nothing is predicted behind its first window."""
-    first = engine.end_of(1)
-    shifted = _shifted(labels, engine.network.device)
-    counted = torch.nonzero(shifted != IGNORED).flatten()
-    if not len(counted) or int(counted[-1]) < first:
-        return None
-    ids = list(input_ids[: int(counted[-1]) + 1])
-    with attention_outputs(engine.network) as attended:
-        (cache,), hidden = feed(engine.network, [KVCache()], [ids])
-    return Lesson(
-        ids, shifted, first, cache.slice(0, first), hidden[0, first:], [a[0, first:] for a in attended]
-    )
-
-
-def distillation_loss(engine: ActivationBeacon, told: Lesson, ratios: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """How far the model is from itself once its past is condensed.
-
-    Every full window is condensed; the tokens after the first are read after the memory. The memory is
-    detached where later windows are read into it, so a window's beacons learn from the tokens of the open
-    window at the end, and from those of other windows that predict something.
+class Targets:
+    """What each token of a sequence is to predict, found on the CPU: no window waits for the device to say where.
 
     Parameters
     ----------
-    told
-        The sequence and what the model made of it uncompressed.
-    ratios
-        Those of the full windows, in order.
+    labels
+        Unshifted, -100 for nothing.
+    device
+        Where the model is.
+    first
+        So many first tokens predict nothing.
 
-    Returns
-    -------
-    tuple of Tensor
-        KL(uncompressed || condensed) of the next-token distribution, the mean over predicted tokens behind the
-        first window, in nats; and the squared distance of the attention outputs relative to the uncompressed
-        ones' squares, the mean over layers, on every token read with a gradient.
+    Attributes
+    ----------
+    places
+        Indices of the tokens that predict something, ascending.
     """
-    network = engine.network
-    state = Reading(told.cache, 0, told.first, tokens=tuple(told.ids[: told.first]))
-    state = engine.condense([state], ratios[0])[0]
-    divergences, distances, start = [], [], told.first
-    while start < len(told.ids):
-        chunk = told.ids[start : start + engine.room(state)]
-        stop, last = start + len(chunk), start + len(chunk) == len(told.ids)
-        learns = last or bool((told.shifted[start:stop] != IGNORED).any())
-        before = state.cache if learns else _detached(state.cache)
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()), attention_outputs(network) as seen:
-            (cache,), hidden = feed(network, [before], [chunk])
-        if learns:
-            part = slice(start - told.first, stop - told.first)
-            divergences.append(_divergence(network, hidden[0], told.hidden[part], told.shifted[start:stop]))
-            distances.append(_distances(seen, [a[part] for a in told.attended]))
-        if not last:
-            full = replace(state, cache=_detached(cache), raw=len(chunk), tokens=tuple(chunk))
-            closed = engine.condense([full], ratios[len(state.ratios)])[0]
-            fresh = closed.cache.slice(state.memory, closed.memory)
-            state = replace(closed, cache=state.cache.slice(0, state.memory).append(fresh))
-        start = stop
-    apart = torch.cat(divergences)
-    return apart.mean(), torch.stack(distances).mean()
 
+    def __init__(self, labels: Sequence[int], device: Any, first: int = 0) -> None:
+        self.places = [i for i, wanted in enumerate(labels[1:]) if wanted != IGNORED and i >= first]
+        both = torch.tensor([self.places, [labels[i + 1] for i in self.places]], dtype=torch.long)
+        self._places, self._wanted = sent(both, device)
 
-@contextmanager
-def attention_outputs(network: Any) -> Iterator[list[Tensor]]:
-    """The output ``[batch, tokens, hidden]`` of every attention block during a forward pass, layer by layer."""
-    found: list[Tensor] = []
-    with ExitStack() as hooks:
-        for layer in network.model.layers:
-            hook = layer.self_attn.register_forward_hook(lambda _, args, out: found.append(out[0]))
-            hooks.callback(hook.remove)
-        yield found
-
-
-def _shifted(labels: Sequence[int], device: Any) -> Tensor:
-    return torch.as_tensor([*labels[1:], IGNORED], dtype=torch.long, device=device)
-
-
-def _divergence(network: Any, hidden: Tensor, aim: Tensor, target: Tensor) -> Tensor:
-    """KL for each token that predicts something."""
-    kept = target != IGNORED
-    ours = network.lm_head(hidden[kept]).float().log_softmax(-1)
-    with torch.no_grad():
-        theirs = network.lm_head(aim[kept]).float().log_softmax(-1)
-    return F.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1)
-
-
-def _distances(seen: Sequence[Tensor], aims: Sequence[Tensor]) -> Tensor:
-    """The relative squared distance of each layer's attention outputs."""
-    pairs = [(a[0].float(), b.float()) for a, b in zip(seen, aims)]
-    return torch.stack([(a - b).square().sum() / b.square().sum() for a, b in pairs])
-
-
-def _detached(cache: KVCache) -> KVCache:
-    return KVCache(tuple(k.detach() for k in cache.keys), tuple(v.detach() for v in cache.values))
+    def between(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Of the tokens ``start:stop`` those that predict something, counted from `start`, and what they predict."""
+        part = slice(bisect_left(self.places, start), bisect_left(self.places, stop))
+        return self._places[part] - start, self._wanted[part]

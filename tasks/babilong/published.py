@@ -36,7 +36,8 @@ def rows(
     """
     label = config(length)
     if env.data_dir is None:
-        found = hub_table("babilong", REPOSITORY, label, task, REVISION, env.offline, _otherwise(label, task))
+        table = hub_table("babilong", REPOSITORY, label, task, REVISION, env.offline, _otherwise(label, task))
+        found = [dict(row) for row in table]
         text = json.dumps(found, ensure_ascii=False)
         told(length, hashlib.sha256(text.encode()).hexdigest()[:16])
         for number, row in enumerate(found, start=1):

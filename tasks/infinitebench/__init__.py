@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironment
+from harness.contracts import Prompt, Sample, ScoredSample, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
 
+from .._file_task import FileTask
 from .._grid import checked_lengths, part_means
 from ..ruler.counting import Counter
 from ..ruler.fitting import Fitter
@@ -48,7 +49,7 @@ class InfiniteBenchOptions(Options):
     _lengths = field_validator("lengths")(checked_lengths)
 
 
-class InfiniteBench(Task):
+class InfiniteBench(FileTask):
     """InfiniteBench (https://arxiv.org/abs/2402.13718): 12 tasks over texts of 100K tokens and more.
 
     ``infinitebench`` alone stands for all twelve. Prompts, answer limits and scores are those of the official
@@ -76,7 +77,6 @@ class InfiniteBench(Task):
     def __init__(self, options: InfiniteBenchOptions, name: str, variant: str | None = None) -> None:
         super().__init__(options, name, variant)
         self.task = _task(variant)
-        self._data: str | None = None
         self.protocol = PRESETS[options.preset]
         self.preset = f"infinitebench-{options.preset}@1 {COMMIT}"
 
@@ -106,13 +106,6 @@ class InfiniteBench(Task):
             except UsageError as error:
                 raise UsageError(f"{row.place}: {error}") from None
             yield self._sample(row.id, prompt, row.labels)
-
-    def _take_data(self, fingerprint: str) -> None:
-        self._data = fingerprint
-
-    def facts(self) -> dict[str, Any]:
-        """A fingerprint of the task's file, if it is read from one: another file is another run."""
-        return {} if self._data is None else {"data": self._data}
 
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """The task's official score, 0..1; of a dialogue also whether any accepted name was said (``any_name``)."""
@@ -157,8 +150,7 @@ class InfiniteBench(Task):
 
     def _has_file(self, env: TaskEnvironment) -> bool:
         asked = self.options.lengths is not None or self.options.samples is not None
-        path = data.local_file(self.task, env)
-        return not asked and path is not None and path.is_file()
+        return not asked and env.data_dir is not None and (env.data_dir / f"{self.task}.jsonl").is_file()
 
     def _made(self, env: TaskEnvironment) -> Iterator[Sample]:
         spec = GENERATED[self.task]

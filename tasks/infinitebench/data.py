@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import TaskEnvironment
-from harness.errors import Unavailable, UsageError
+from harness.errors import UsageError
 
-from .._rows import fingerprint, from_hub, objects, unique
+from .. import _files
+from .._rows import unique
 from .generators import GENERATED
 from .prompts import CHOICE, TASKS
 
@@ -50,30 +51,9 @@ def rows(task: str, env: TaskEnvironment, told: Callable[[str], None] | None = N
     UsageError
         If the file is missing or empty, or a line is broken (named by file and number).
     """
-    if env.limit is not None and env.limit < 1:
-        return
-    path = local_file(task, env)
-    if path is None:
-        path = _fetched(task, env.offline)
-    try:
-        lines = path.open("rb")
-    except OSError as error:
-        raise Unavailable(f"infinitebench/{task}: cannot read {path} ({error.strerror})") from error
-    with lines:
-        if told is not None:
-            told(fingerprint(lines, str(path)))
-        seen: set[str] = set()
-        for value, place in objects(lines, str(path)):
-            yield _row(task, value, place, seen)
-            if len(seen) == env.limit:
-                return
-        if not seen:
-            raise UsageError(f"{path}: no rows in it")
-
-
-def local_file(task: str, env: TaskEnvironment) -> Path | None:
-    """The file of `task` in ``--data-dir``, whether it is there or not; None without a folder."""
-    return None if env.data_dir is None else env.data_dir / f"{task}.jsonl"
+    seen: set[str] = set()
+    for value, place in _files.rows(_source(task), env, told):
+        yield _row(task, value, place, seen)
 
 
 def fetch(offline: bool) -> Path:
@@ -84,13 +64,13 @@ def fetch(offline: bool) -> Path:
     UsageError
         If one is not here and cannot be had.
     """
-    paths = [_fetched(task, offline) for task in TASKS if task not in GENERATED]
+    paths = [_files.fetched(_source(task), offline) for task in TASKS if task not in GENERATED]
     return paths[-1].parent
 
 
-def _fetched(task: str, offline: bool) -> Path:
+def _source(task: str) -> _files.Source:
     file = f"{task}.jsonl"
-    return from_hub("infinitebench", HUB_REPOSITORY, file, offline, "put that file into --data-dir")
+    return _files.Source(f"infinitebench/{task}", (file,), HUB_REPOSITORY, file)
 
 
 def _row(task: str, value: dict[str, Any], place: str, seen: set[str]) -> Row:

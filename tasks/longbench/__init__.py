@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironment
+from harness.contracts import Prompt, Sample, ScoredSample, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
 
+from .._file_task import FileTask
 from . import data
 from . import metrics as official
 from .prompts import CATEGORIES, LONGBENCH_E, OTHER_SETS, PAPER_SETS, PRESET, PROTOCOLS, base
@@ -18,7 +19,7 @@ BUCKETS = ((4000, "0-4k"), (8000, "4-8k"))
 """LongBench-E's length buckets: stored lengths below the number; the rest is ``8k+``."""
 
 
-class LongBench(Task):
+class LongBench(FileTask):
     """LongBench v1 (https://arxiv.org/abs/2308.14508) by its official protocol.
 
     ``longbench`` alone stands for the fourteen English and code sets of the Activation Beacon paper; the
@@ -39,7 +40,6 @@ class LongBench(Task):
     def __init__(self, options: Options, name: str, variant: str | None = None) -> None:
         super().__init__(options, name, variant)
         self.dataset = _dataset(variant)
-        self._data: str | None = None
         if base(self.dataset) in official.NEEDS_JIEBA:
             official.require_jieba()  # now, not when the first answer is there to be scored
 
@@ -72,13 +72,6 @@ class LongBench(Task):
                 min_new_tokens=protocol.min_new_tokens,
                 metadata=_metadata(row.classes, row.length),
             )
-
-    def _take_data(self, fingerprint: str) -> None:
-        self._data = fingerprint
-
-    def facts(self) -> dict[str, Any]:
-        """A fingerprint of the set's file: another file is another run."""
-        return {} if self._data is None else {"data": self._data}
 
     def score(self, sample: Sample, prediction: str) -> dict[str, float]:
         """The set's official metric, the best over the accepted answers: 0..1."""

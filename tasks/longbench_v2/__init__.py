@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironment
+from harness.contracts import Prompt, Sample, ScoredSample, TaskEnvironment
 from harness.errors import UsageError
 from harness.options import Options
 
+from .._file_task import FileTask
 from .._files import Source, fetched, once, rows, text_of
 from .prompts import COMMIT, NEW_TOKENS, SECOND_NEW_TOKENS, chunks, places, render, second
 
@@ -42,7 +43,7 @@ class LongBenchV2Options(Options):
     chunks: int = Field(5, ge=1, description="rag: chunks of a row's retrieved_context that are given")
 
 
-class LongBenchV2(Task):
+class LongBenchV2(FileTask):
     """LongBench v2 (https://arxiv.org/abs/2412.15204): 503 questions of four choices about long texts.
 
     Prompts, truncation, answer parsing and scores are those of the official code, oddities included; joined, a
@@ -58,7 +59,6 @@ class LongBenchV2(Task):
     answer_fields: ClassVar[tuple[str, ...]] = ("answers", "answer")
     truncation: ClassVar[str] = "middle-exact"
     options: LongBenchV2Options
-    _data: str | None = None
 
     def __init__(self, options: LongBenchV2Options, name: str, variant: str | None = None) -> None:
         super().__init__(options, name, variant)
@@ -85,13 +85,6 @@ class LongBenchV2(Task):
         seen: dict[str, str] = {}
         for row, place in rows(SOURCE, env, self._take_data):
             yield self._sample(row, once(text_of(row, "_id", place), place, seen), place)
-
-    def _take_data(self, fingerprint: str) -> None:
-        self._data = fingerprint
-
-    def facts(self) -> dict[str, Any]:
-        """A fingerprint of the file: another file is another run."""
-        return {} if self._data is None else {"data": self._data}
 
     def _sample(self, row: Mapping[str, Any], row_id: str, place: str) -> Sample:
         mode = self.options.mode

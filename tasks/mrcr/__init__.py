@@ -90,7 +90,7 @@ class Mrcr(Task):
 
     @classmethod
     def fetch(cls, offline: bool) -> Path:
-        """OpenAI's newest files; raises UsageError if they cannot be had."""
+        """OpenAI's files since 2025-12-05; raises UsageError if they cannot be had."""
         env = TaskEnvironment(None, 0, lambda *given: 0, offline=offline)
         paths = [path for needles in NEEDLES for path in openai_files(needles, env)[0]]
         return paths[0].parent.parent

@@ -19,6 +19,8 @@ from .._tables import found, table_rows
 from .scores import V2_HASH
 
 REPOSITORY = "openai/mrcr"
+REVISION = "f4c69fae7cf81f7ca26b9fee34b392a50f6b8a1d"
+"""OpenAI's rows since 2025-12-05."""
 FIRST = "204b0d4e8d9ca5c0a90bf942fdb2a5969094adc0"
 """OpenAI's first version, in whose rows a bug had put too many needles (10 %) or a wrong answer (5 %)."""
 ROWS = 800
@@ -60,9 +62,9 @@ def openai_files(needles: int, env: TaskEnvironment) -> tuple[list[Path], str]:
     new = [f"{needles}needle/{needles}needle_{part}.parquet" for part in (0, 1)]
     if env.data_dir is None:
         otherwise = f"give --data-dir a folder with {new[0]} and {new[1]}, or {needles}needle.jsonl"
-        paths = [from_hub("mrcr", REPOSITORY, name, env.offline, otherwise) for name in new]
-        parts = paths[0].parts
-        return paths, parts[parts.index("snapshots") + 1] if "snapshots" in parts else "newest"
+        return [
+            from_hub("mrcr", REPOSITORY, name, env.offline, otherwise, REVISION) for name in new
+        ], REVISION
     flat = [Path(name).name for name in new]
     old = f"{needles}needle.parquet"
     names = [new, flat, [f"{needles}needle.jsonl"], [old]]

@@ -16,6 +16,7 @@ from .._tables import found, table_rows
 from .prompts import LETTERS, PARTS, Turn, facts_of, subject
 
 REPOSITORY = "microsoft/SCBench"
+REVISION = "283310bb8c5ba6909dd9a6b1be087d2937f76f6d"
 OLD = "multi_turn_"
 """How early revisions of the data call what is called ``scbench_`` since."""
 
@@ -35,9 +36,7 @@ def located(task: str, env: TaskEnvironment) -> tuple[Path, str]:
     name = f"data/scbench_{task}.jsonl"
     if env.data_dir is None:
         otherwise = f"give --data-dir a folder with {Path(name).name}"
-        path = from_hub("scbench", REPOSITORY, name, env.offline, otherwise)
-        parts = path.parts
-        return path, parts[parts.index("snapshots") + 1] if "snapshots" in parts else "newest"
+        return from_hub("scbench", REPOSITORY, name, env.offline, otherwise, REVISION), REVISION
     old = f"{OLD}{task}.jsonl"
     [path] = found(f"scbench/{task}", env.data_dir, [[name], [Path(name).name], [f"data/{old}"], [old]])
     return path, f"early, with {OLD}* names" if path.name == old else "with scbench_* names"

@@ -3,7 +3,9 @@
 import pytest
 
 from harness import ScoredSample, UsageError
+from harness.prompts.rendering import render
 from harness.tasks.oolong import Oolong, gold, said, score_real, score_synth
+from harness.testing.tiny import CHAT_TEMPLATE
 
 from ..helpers.official import environment, write_rows
 
@@ -91,7 +93,23 @@ def test_questions_over_one_window_follow_each_other(tmp_path):
         found[0].prompt.context == found[1].prompt.context == "Text w1."
         and found[0].metadata["length"] == 1024
     )
-    assert found[0].prompt.suffix == "\n\nHow many?"
+    assert found[0].prompt.suffix == "How many?"
+
+
+def test_the_context_stands_in_a_system_message(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(tiny.tokenizer, "chat_template", CHAT_TEMPLATE)
+    tiny.__dict__.pop("chat", None)
+    [found] = samples(tmp_path, row(1))
+    official = [
+        {"role": "system", "content": "You are a helpful assistant.\nText w1."},
+        {"role": "user", "content": "How many?"},
+    ]
+    read = render(found.prompt, tiny, chat=True)
+    assert read.text == tiny.tokenizer.apply_chat_template(
+        official, tokenize=False, add_generation_prompt=True
+    )
+    assert read.context == "Text w1." and read.suffix.count("How many?") == 1
+    tiny.__dict__.pop("chat", None)
 
 
 def test_means_by_length_and_group():
