@@ -204,7 +204,7 @@ def run(
         If the method was caught declaring something else than it did.
     """
     from .. import registry
-    from ..console.progress import RunDisplay
+    from ..console.progress import RunDisplay, run_in_words
     from ..console.quiet import quietly
     from ..evaluation.plan import plan_run
     from ..evaluation.runner import execute
@@ -229,7 +229,7 @@ def run(
     tasks = ("passkey",) if task is None else (task,) if isinstance(task, str) else tuple(task)
     given = {**own, **({} if model is None else {"model": model}), **settings}
     wanted = _settings(name, tasks, given)
-    with quietly(not progress), RunDisplay() as display:
+    with quietly(not progress), RunDisplay(run_in_words(name, wanted.model, wanted.tasks)) as display:
         plan = plan_run(wanted, display.note)
         result = execute(plan, display)
     summary = json.loads(json.dumps(result.summary))  # lists for tuples, as in `run.json`

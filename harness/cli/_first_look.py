@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from .. import registry
-from ..console.progress import RunDisplay
+from ..console.progress import RunDisplay, run_in_words
 from ..console.run_tables import notes, row_tables
 from ..errors import UsageError
 from ..evaluation.plan import RunPlan, plan_run
@@ -79,7 +79,7 @@ def carry_out(settings: RunSettings, rival: str) -> FirstLook:
     from ..results.loading import load_run
 
     models = SharedModels()
-    with RunDisplay() as display:
+    with RunDisplay(run_in_words(f"{settings.method} beside {rival}", settings.model, [TASK])) as display:
         native = _window(settings, models, display)
         cut = WINDOW if native > WINDOW else None
         settings = replace(settings, tasks=(TASK,), task_settings={TASK: GRID}, context_length=cut)
@@ -114,7 +114,7 @@ def table(look: FirstLook, width: int) -> RenderableType:
     cut = f"cut to {model.context_length:,} of {look.native:,} tokens"
     window = cut if model.context_length < look.native else f"{look.native:,} tokens"
     head = f"{TASK} on {escape(look.method.plan.settings.model)} (window {window})"
-    tables = row_tables("method", [(escape(name), row) for name, row in both], width)
+    tables = row_tables("method", both, width)
     return Group(f"[bold]{head}[/bold]", *tables, *notes(look.method.result.summary, look.method.plan))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..comparison import compare_all
-from ..console.progress import RunDisplay
+from ..console.progress import RunDisplay, run_in_words
 from ..documents import Document
 from ..errors import UsageError
 from ..evaluation.plan import RunPlan, plan_run
@@ -61,8 +61,8 @@ class Several:
 
 def execute_shown(plan: RunPlan) -> RunResult:
     """Carry out a plan under a progress bar that says whose it is."""
-    with RunDisplay() as display:
-        display.note(plan.settings.method)
+    settings = plan.settings
+    with RunDisplay(run_in_words(settings.method, settings.model, settings.tasks)) as display:
         return execute(plan, display)
 
 
@@ -87,7 +87,9 @@ def carry_out(wanted: Sequence[RunSettings], planned: Callable[[], None] = lambd
 
     models = SharedModels()
     plans: dict[str, RunPlan] = {}
-    with RunDisplay() as display:
+    with RunDisplay(
+        run_in_words(", ".join(s.method for s in wanted), wanted[0].model, wanted[0].tasks)
+    ) as display:
         for settings in wanted:
             try:
                 plan = plan_run(settings, display.note, models)

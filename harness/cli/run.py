@@ -137,13 +137,13 @@ def _save(wanted: list[RunSettings], path: Path, plugins: tuple[Path, ...]) -> N
 
 def _one(wanted: RunSettings, as_json: bool, line: list[str], planned: Callable[[], None]) -> int:
     """One method; `line` is the command line as `invoke` was given it."""
-    from ..console.progress import RunDisplay
+    from ..console.progress import RunDisplay, run_in_words
     from ..console.run_tables import summary_table
     from ..evaluation.plan import plan_run
     from ..evaluation.runner import execute
     from ._next_command import closing_lines
 
-    display = RunDisplay()
+    display = RunDisplay(run_in_words(wanted.method, wanted.model, wanted.tasks))
     with display:
         plan = plan_run(wanted, display.note)
         planned()
