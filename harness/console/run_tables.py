@@ -36,6 +36,15 @@ def score(value: float | None, interval: Sequence[float] | None, digits: int = 1
     return f"{100 * value:.{digits}f} [{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}]"
 
 
+def _seen(row: dict[str, Any], name: str, form: str = ".1f", scale: float = 1.0) -> str:
+    """What was measured; a question mark where answers came from elsewhere and nobody could measure it."""
+    return "?" if row.get("remote") and row[name] is None else number(row[name], form, scale)
+
+
+def _doubt(row: dict[str, Any]) -> str:
+    return "?" if row["verified"] is False else ""
+
+
 Column = tuple[str, Callable[[dict[str, Any]], str]]
 
 
@@ -46,14 +55,14 @@ SCORES: tuple[Column, ...] = (
     ("lost", lambda r: percent(r["answer_lost"])),
     ("at limit", lambda r: percent(r["hit_limit"])),
     ("tokens", lambda r: number(r["prompt_tokens"], ",.0f")),
-    ("ratio", lambda r: number(r["compression"], ".2f") + ("" if r["verified"] is not False else "?")),
+    ("ratio", lambda r: "?" if r.get("remote") else number(r["compression"], ".2f") + _doubt(r)),
 )
 COSTS: tuple[Column, ...] = (
-    ("KV MiB", lambda r: number(r["kv_bytes"], ".1f", MIB)),
-    ("peak GiB", lambda r: number(r["peak_bytes"], ".2f", GIB)),
-    ("compress s", lambda r: number(r["compress_seconds"])),
-    ("prefill s", lambda r: number(r["prefill_seconds"])),
-    ("decode s", lambda r: number(r["decode_seconds"])),
+    ("KV MiB", lambda r: _seen(r, "kv_bytes", ".1f", MIB)),
+    ("peak GiB", lambda r: _seen(r, "peak_bytes", ".2f", GIB)),
+    ("compress s", lambda r: _seen(r, "compress_seconds")),
+    ("prefill s", lambda r: _seen(r, "prefill_seconds")),
+    ("decode s", lambda r: _seen(r, "decode_seconds")),
 )
 LEAST_NAME = 16
 """Terminal columns that the names in the first column have at least, where they are longer."""
