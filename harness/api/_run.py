@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from ..contracts.method import Method
 from ..contracts.run import LoadedRuns
 from ..errors import UsageError, unknown_name
+from ._config import asked_in
 
 if TYPE_CHECKING:
     import pandas
@@ -118,10 +119,10 @@ def named_method(method: MethodLike) -> tuple[str, dict[str, Any]]:
 
 @overload
 def run(
-    method: MethodLike = "plain",
+    method: MethodLike | None = None,
     *,
-    task: str | Sequence[str] = "passkey",
-    model: str = "smollm2",
+    task: str | Sequence[str] | None = None,
+    model: str | None = None,
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
@@ -134,8 +135,8 @@ def run(
 def run(
     method: Sequence[MethodLike],
     *,
-    task: str | Sequence[str] = "passkey",
-    model: str | Sequence[str] = "smollm2",
+    task: str | Sequence[str] | None = None,
+    model: str | Sequence[str] | None = None,
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
@@ -146,9 +147,9 @@ def run(
 
 @overload
 def run(
-    method: MethodLike = "plain",
+    method: MethodLike | None = None,
     *,
-    task: str | Sequence[str] = "passkey",
+    task: str | Sequence[str] | None = None,
     model: list[str] | tuple[str, ...],
     plugin: Path | str | None = None,
     progress: bool = False,
@@ -159,12 +160,13 @@ def run(
 
 
 def run(
-    method: MethodLike | Sequence[MethodLike] = "plain",
+    method: MethodLike | Sequence[MethodLike] | None = None,
     *,
-    task: str | Sequence[str] = "passkey",
-    model: str | Sequence[str] = "smollm2",
+    task: str | Sequence[str] | None = None,
+    model: str | Sequence[str] | None = None,
     plugin: Path | str | None = None,
     progress: bool = False,
+    config: Path | str | None = None,
     **settings: Any,
 ) -> Run | Runs:
     """Run a method on tasks; what was interrupted goes on where it stopped.
@@ -176,15 +178,18 @@ def run(
     ----------
     method
         Name of a method, as `harness list methods` shows it, a method's class, or an instance; or several of them:
-        then each is run, on each model, and `Runs` come back.
+        then each is run, on each model, and `Runs` come back. Default: ``plain``, or what the file names.
     task
-        A task or a family of tasks, or several.
+        A task or a family of tasks, or several; ``passkey`` if nothing says another.
     model
-        A model's name, folder or file, or several.
+        A model's name, folder or file, or several; ``smollm2`` if nothing says another.
     plugin
         Python file with a method of your own.
     progress
         Show on standard error how far it is, if that is a terminal.
+    config
+        File of a run, as ``harness run --save-config`` writes it; the other arguments go before what it says. If it
+        names several methods, `Runs` come back.
     **settings
         The flags of ``harness run``, with underscores (``model="smollm2"``, ``limit=20``, ``out="runs"``; see
         `harness.evaluation.settings.RunSettings`), and the options of the method (``alpha=3``). Options of tasks are
@@ -199,23 +204,32 @@ def run(
         If the method was caught declaring something else than it did.
     """
     from .. import registry
-    from ..console.progress import RunDisplay
+    from ..console.progress import RunDisplay, run_in_words
     from ..console.quiet import quietly
     from ..evaluation.plan import plan_run
     from ..evaluation.runner import execute
 
     if plugin is not None:
         registry.register_file(Path(plugin))
-    if isinstance(method, list | tuple) or not isinstance(model, str):
+    if config is not None:
+        several = isinstance(method, list | tuple)
+        named = list(method) if isinstance(method, list | tuple) else [method] * (method is not None)
+        known = dict(named_method(cast(MethodLike, each)) for each in named)
+        asked = asked_in(Path(config), list(known), {"tasks": task, "model": model, **settings})
+        made = [
+            cast(Run, run(name, progress=progress, **{**each, **known.get(name, {})})) for name, each in asked
+        ]
+        return made[0] if len(made) == 1 and not several else Runs(made)
+    if isinstance(method, list | tuple) or not isinstance(model, str | None):
         methods = method if isinstance(method, list | tuple) else [method]
-        models = [model] if isinstance(model, str) else list(model)
-        each = [(cast(MethodLike, m), str(on)) for on in models for m in methods]
+        models = [model] if isinstance(model, str | None) else list(model)
+        each = [(cast(MethodLike | None, m), on) for on in models for m in methods]
         return Runs([run(m, task=task, model=on, progress=progress, **settings) for m, on in each])
-    name, own = named_method(cast(MethodLike, method))
-    wanted = _settings(
-        name, (task,) if isinstance(task, str) else tuple(task), {**own, "model": model, **settings}
-    )
-    with quietly(not progress), RunDisplay() as display:
+    name, own = named_method(cast(MethodLike, method or "plain"))
+    tasks = ("passkey",) if task is None else (task,) if isinstance(task, str) else tuple(task)
+    given = {**own, **({} if model is None else {"model": model}), **settings}
+    wanted = _settings(name, tasks, given)
+    with quietly(not progress), RunDisplay(run_in_words(name, wanted.model, wanted.tasks)) as display:
         plan = plan_run(wanted, display.note)
         result = execute(plan, display)
     summary = json.loads(json.dumps(result.summary))  # lists for tuples, as in `run.json`
