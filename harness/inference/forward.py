@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .kvcache import KVCache, stack
 from .tensors import sent
+from .uneven import shaped
 
 
 def feed(
@@ -45,39 +46,48 @@ def feed(
         said[0, i, longest - n :] = row
         said[1, i, longest - n :] = range(batch.lengths[i], batch.lengths[i] + n)
     ids, positions = sent(torch.from_numpy(said), device)
-    hidden = network.model(
-        input_ids=ids,
-        attention_mask=batch.causal_mask(new, network.dtype, device),
-        position_ids=positions,
-        past_key_values=batch.cache,
-        use_cache=True,
-        **kwargs,
-    ).last_hidden_state
+    with shaped(None if batch.shapes is None else batch.shapes.reading(new)):
+        hidden = network.model(
+            input_ids=ids,
+            attention_mask=batch.causal_mask(new, network.dtype, device),
+            position_ids=positions,
+            past_key_values=batch.cache,
+            use_cache=True,
+            **kwargs,
+        ).last_hidden_state
     return [batch.row(i, n) for i, n in enumerate(new)], hidden
 
 
-def moved(network: Any, cache: KVCache, shift: Tensor) -> KVCache:
+def moved(network: Any, cache: KVCache, shift: Tensor | Sequence[Tensor]) -> KVCache:
     """The same entries for other positions: each key is turned by `shift` ``[entries]`` places (RoPE).
 
-    A key is stored for its rank in the cache; whoever drops or reorders entries must turn the keys of those
-    that get another rank. Computed in float32 whatever the cache's type. Assumes half-split RoPE, which all
-    supported families have; the attention scaling some variants fold in is not applied a second time.
+    Where layers or heads differ, `shift` has for each layer its own, ``[entries]`` or ``[kv_heads, entries]``. A key is
+    stored for its rank in the cache; whoever drops or reorders entries must turn the keys of those that get another
+    rank (`harness.inference.kept` does both). Computed in float32 whatever the cache's type. Assumes half-split RoPE,
+    which all supported families have; the attention scaling some variants fold in is not applied a second time.
     """
     rotary = network.model.rotary_emb
-    shift = shift.to(network.device)
     like = torch.empty(0, dtype=torch.float32, device=network.device)
     scale = getattr(rotary, "attention_scaling", 1.0)
-    cos, sin = (part[0] / scale for part in rotary(like, shift[None]))
 
-    def turn(keys: Tensor) -> Tensor:
+    def turns(by: Tensor) -> tuple[Tensor, Tensor]:
+        by = by.to(network.device)
+        cos, sin = (part[0] / scale for part in rotary(like, by.reshape(1, -1)))
+        return cos.reshape(*by.shape, -1), sin.reshape(*by.shape, -1)
+
+    def turn(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = keys.float()
         half = x.shape[-1] // 2
         turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
         result: Tensor = x * cos + turned * sin
         return result.to(keys.dtype)
 
+    if not isinstance(shift, Tensor):
+        keys = tuple(turn(k, *turns(by)) for k, by in zip(cache.keys, shift))
+        return KVCache(keys, cache.values, cache.unseen)
+    cos, sin = turns(shift)
     if (
         len({(k.shape, k.device) for k in cache.keys}) == 1
     ):  # all layers at once: a few kernels in place of hundreds
-        return KVCache(tuple(turn(torch.stack(cache.keys)).unbind()), cache.values)
-    return KVCache(tuple(turn(k) for k in cache.keys), cache.values)
+        return KVCache(tuple(turn(torch.stack(cache.keys), cos, sin).unbind()), cache.values, cache.unseen)
+    return KVCache(tuple(turn(k, cos, sin) for k in cache.keys), cache.values, cache.unseen)
