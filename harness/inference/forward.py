@@ -15,9 +15,12 @@ from .uneven import shaped
 
 
 def feed(
-    network: Any, rows: Sequence[KVCache], tokens: Sequence[Sequence[int]], **kwargs: Any
+    network: Any, rows: Sequence[KVCache], tokens: Sequence[Sequence[int] | Tensor], **kwargs: Any
 ) -> tuple[list[KVCache], Tensor]:
     """Let the model read `tokens` after each row's cache, one ordinary causal forward pass.
+
+    A row may be embeddings ``[new, hidden]`` in place of token ids (memory tokens): each is a position and leaves an
+    entry like any other, and is counted as one.
 
     Parameters
     ----------
@@ -26,7 +29,7 @@ def feed(
     rows
         The caches so far, one a sequence; empty ones are fine.
     tokens
-        New token ids of each sequence, at least one each; lengths may differ.
+        New token ids of each sequence, or embeddings, at least one each; lengths may differ.
     kwargs
         Passed on to the forward pass (an attention probe, for instance).
 
@@ -42,13 +45,18 @@ def feed(
     new = [len(t) for t in tokens]
     longest = max(new)
     said = np.zeros((2, len(new), longest), dtype=np.int64)  # ids and positions, sent together
+    given = [row if isinstance(row, Tensor) and row.is_floating_point() else None for row in tokens]
     for i, (row, n) in enumerate(zip(tokens, new)):
-        said[0, i, longest - n :] = row
+        if given[i] is None:
+            said[0, i, longest - n :] = row
         said[1, i, longest - n :] = range(batch.lengths[i], batch.lengths[i] + n)
     ids, positions = sent(torch.from_numpy(said), device)
+    read: dict[str, Tensor] = {"input_ids": ids}
+    if any(row is not None for row in given):
+        read = {"inputs_embeds": _embedded(network, ids, given)}
     with shaped(None if batch.shapes is None else batch.shapes.reading(new)):
         hidden = network.model(
-            input_ids=ids,
+            **read,
             attention_mask=batch.causal_mask(new, network.dtype, device),
             position_ids=positions,
             past_key_values=batch.cache,
@@ -56,6 +64,16 @@ def feed(
             **kwargs,
         ).last_hidden_state
     return [batch.row(i, n) for i, n in enumerate(new)], hidden
+
+
+def _embedded(network: Any, ids: Tensor, given: Sequence[Tensor | None]) -> Tensor:
+    """``[batch, longest, hidden]``: the embeddings of ids, and those that were given in place of some."""
+    found = network.get_input_embeddings()(ids)
+    rows = [
+        row if own is None else torch.cat((row[: len(row) - len(own)], own.to(row)))
+        for row, own in zip(found, given)
+    ]
+    return torch.stack(rows)
 
 
 def moved(network: Any, cache: KVCache, shift: Tensor | Sequence[Tensor]) -> KVCache:
