@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from harness import UsageError
+from harness.inference.tensors import version
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -59,6 +60,7 @@ class LowRank(torch.nn.Module):
         self.rank, self.alpha = rank, alpha
         device = network.device
         self.a, self.b = torch.nn.ParameterDict(), torch.nn.ParameterDict()
+        self._turned: dict[str, tuple[Any, Any]] = {}
         known = set()
         for place, (inputs, outputs) in places(network).items():
             first, second = f"{place}.lora_A.weight", f"{place}.lora_B.weight"
@@ -85,19 +87,28 @@ class LowRank(torch.nn.Module):
             found |= {f"{k.replace('/', '.')}.lora_{side}.weight": p for k, p in parameters.items()}
         return found
 
+    def _like(self, key: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A and B of a place in the type they are used in; turned once, unless they may be learning."""
+        pair = self.a[key], self.b[key]
+        if torch.is_grad_enabled():
+            return pair[0].to(dtype), pair[1].to(dtype)
+        state = (dtype, *((p.data_ptr(), version(p)) for p in pair))
+        if self._turned.get(key, (None,))[0] != state:
+            self._turned[key] = (state, (pair[0].to(dtype), pair[1].to(dtype)))
+        turned: tuple[Tensor, Tensor] = self._turned[key][1]
+        return turned
+
     @contextmanager
     def added(self, body: Any) -> Iterator[None]:
         """While it lasts, the low-rank sums are added to the outputs of `body`'s projections."""
         scale = self.alpha / self.rank
         with ExitStack() as hooks:
             for key in self.a:
-                a, b = self.a[key], self.b[key]
 
-                def add(
-                    _: Any, args: tuple[Tensor, ...], out: Tensor, a: Tensor = a, b: Tensor = b
-                ) -> Tensor:
-                    x = args[0]
-                    return out + F.linear(F.linear(x, a.to(x.dtype)), b.to(x.dtype)) * scale
+                def add(_: Any, args: tuple[Tensor, ...], out: Tensor, key: str = key) -> Tensor:
+                    a, b = self._like(key, args[0].dtype)
+                    low = F.linear(F.linear(args[0], a), b)
+                    return out + (low if scale == 1 else low * scale)
 
                 hook = body.get_submodule(key.replace("/", ".")).register_forward_hook(add)
                 hooks.callback(hook.remove)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..contracts.outputs import Decoding
 from ..errors import HarnessError
+from .tensors import sent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,12 +50,21 @@ def forced(value: int, row: int, place: int) -> ForcedToken:
 
 @dataclass
 class _Choice:
-    """A continuation and what is known of it so far."""
+    """A continuation and what is known of it so far; asked for only once all is read, so that no pass waits."""
 
     tokens: Sequence[int]
-    logprob: float = 0.0
-    greedy: bool = True
     scored: int = 0
+    found: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def logprob(self) -> float:
+        """Log-likelihood of what was scored, in nats."""
+        return sum((float(costs) for costs, _ in self.found), 0.0)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether every scored token was the likeliest."""
+        return all(bool(same) for _, same in self.found)
 
     @property
     def done(self) -> bool:
@@ -64,12 +74,10 @@ class _Choice:
         """Score the next ``len(logits)`` tokens by ``logits [tokens, vocabulary]``."""
         import torch
 
-        wanted = torch.tensor(
-            [int(t) for t in self.tokens[self.scored : self.scored + len(logits)]], device=logits.device
-        )
+        meant = [int(t) for t in self.tokens[self.scored : self.scored + len(logits)]]
+        wanted = sent(torch.tensor(meant), logits.device)
         costs = torch.log_softmax(logits.float(), dim=-1).gather(1, wanted[:, None])
-        self.logprob += float(costs.double().sum())
-        self.greedy = self.greedy and bool((logits.argmax(-1) == wanted).all())
+        self.found.append((costs.double().sum(), (logits.argmax(-1) == wanted).all()))
         self.scored += len(logits)
 
 

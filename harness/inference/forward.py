@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .kvcache import KVCache, stack
+from .tensors import sent
 
 
 def feed(
@@ -39,15 +40,15 @@ def feed(
     batch = stack(rows)
     new = [len(t) for t in tokens]
     longest = max(new)
-    ids = torch.zeros(len(new), longest, dtype=torch.long)
-    positions = torch.zeros(len(new), longest, dtype=torch.long)
+    said = np.zeros((2, len(new), longest), dtype=np.int64)  # ids and positions, sent together
     for i, (row, n) in enumerate(zip(tokens, new)):
-        ids[i, longest - n :] = torch.from_numpy(np.asarray(row, dtype=np.int64))
-        positions[i, longest - n :] = torch.arange(batch.lengths[i], batch.lengths[i] + n)
+        said[0, i, longest - n :] = row
+        said[1, i, longest - n :] = range(batch.lengths[i], batch.lengths[i] + n)
+    ids, positions = sent(torch.from_numpy(said), device)
     hidden = network.model(
-        input_ids=ids.to(device),
+        input_ids=ids,
         attention_mask=batch.causal_mask(new, network.dtype, device),
-        position_ids=positions.to(device),
+        position_ids=positions,
         past_key_values=batch.cache,
         use_cache=True,
         **kwargs,
@@ -75,4 +76,8 @@ def moved(network: Any, cache: KVCache, shift: Tensor) -> KVCache:
         result: Tensor = x * cos + turned * sin
         return result.to(keys.dtype)
 
+    if (
+        len({(k.shape, k.device) for k in cache.keys}) == 1
+    ):  # all layers at once: a few kernels in place of hundreds
+        return KVCache(tuple(turn(torch.stack(cache.keys)).unbind()), cache.values)
     return KVCache(tuple(turn(k) for k in cache.keys), cache.values)

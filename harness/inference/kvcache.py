@@ -119,6 +119,7 @@ class Batch:
 def stack(rows: Sequence[KVCache]) -> Batch:
     """Stack caches into one batch, zero-padded on the left."""
     from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
 
     lengths = [len(row) for row in rows]
     width = max(lengths)
@@ -129,9 +130,15 @@ def stack(rows: Sequence[KVCache]) -> Batch:
         for side in ("keys", "values"):
             padded = []
             for row, n in zip(rows, lengths):
+                if n == width:
+                    padded.append(getattr(row, side)[layer])
+                    continue
                 pad = like.new_zeros(like.shape[0], width - n, like.shape[2])
-                entries = getattr(row, side)[layer] if n else pad
-                padded.append(torch.cat((pad, entries), dim=1) if 0 < n < width else entries)
+                padded.append(torch.cat((pad, getattr(row, side)[layer]), dim=1) if n else pad)
             pair.append(padded[0][None] if len(padded) == 1 else torch.stack(padded))
-        cache.update(pair[0], pair[1], layer)
+        # Set, where `update` would copy: a pass that extends a layer makes new tensors and leaves these alone.
+        held = DynamicLayer()
+        held.keys, held.values, held.is_initialized = pair[0], pair[1], True
+        held.dtype, held.device = like.dtype, like.device
+        cache.layers.append(held)
     return Batch(cache, lengths, width)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..contracts.phases import PHASES, heard_by
@@ -19,6 +20,39 @@ from .memory import peak, reset_peak
 from .witness import Witness, witnessed
 
 _current: ContextVar[Meter | None] = ContextVar("meter", default=None)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Entries each row of a cache holds, the padding of shorter rows excluded; the device is asked only for `entries`.
+
+    Attributes
+    ----------
+    length, batch
+        Entries of the longest row, and rows.
+    seen
+        How many the mask lets each row's newest position see ``[batch | 1]``; None: all.
+    minus
+        How many of them are new tokens, which the mask covers and the cache does not hold yet.
+    """
+
+    length: int
+    batch: int
+    seen: Any
+    minus: int
+
+    @cached_property
+    def entries(self) -> list[int]:
+        """By how much a row is shorter than the longest one is what the mask says.
+
+        It does not say more: entries that are merely hidden from every row take as much memory as any other, so they
+        count.
+        """
+        if self.seen is None:
+            return [self.length] * self.batch
+        seen = [int(n) - self.minus for n in self.seen.expand(self.batch).tolist()]
+        hidden = self.length - max(seen)
+        return [n + hidden for n in seen]
 
 
 @dataclass
@@ -41,8 +75,6 @@ class Meter:
         Forward passes of the base model.
     positions
         Token positions those passes computed, padding included: the work that was done.
-    resident
-        KV entries of each row after the last forward pass (padding excluded); None if none was seen.
     peak_bytes
         Peak memory of the device during the call (of the process, on a CPU); None if not to be had.
     witness
@@ -54,12 +86,12 @@ class Meter:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     forwards: int = 0
     positions: int = 0
-    resident: list[int] | None = None
     peak_bytes: int | None = None
     witness: Witness | None = None
     _logits: Any = None
-    _marked: list[tuple[list[int], int]] = field(default_factory=list)
-    _unmarked: list[tuple[list[int], int]] = field(default_factory=list)
+    _marked: list[tuple[Rows, int]] = field(default_factory=list)
+    _unmarked: list[tuple[Rows, int]] = field(default_factory=list)
+    _last: Rows | None = None
     _entered: bool = False
     _settled: bool = False
     _read: dict[bool, bool] = field(default_factory=lambda: {True: True, False: True})
@@ -77,7 +109,7 @@ class Meter:
         return self._begun()[1]
 
     def _begun(self) -> tuple[list[int] | None, int | None]:
-        begun = self._marked or self._unmarked
+        begun = [(rows.entries, size) for rows, size in self._marked or self._unmarked]
         one_by_one = [entries for rows, _ in begun for entries in rows]
         if begun and self.batch in (None, len(one_by_one)):
             return one_by_one, sum(size for _, size in begun)
@@ -133,6 +165,11 @@ class Meter:
         rows = _rows(kwargs, 0 if cache is None else _entries(cache), minus=1)
         (self._marked if marked else self._unmarked).append((rows, _nbytes(cache)))
 
+    @property
+    def resident(self) -> list[int] | None:
+        """KV entries of each row after the last forward pass (padding excluded); None if none was seen."""
+        return None if self._last is None else self._last.entries
+
     def after(self, kwargs: dict[str, Any], output: Any) -> None:
         """Note what a forward pass left behind."""
         cache = kwargs.get("past_key_values")
@@ -141,7 +178,7 @@ class Meter:
         self.forwards += 1
         self.positions += _width(kwargs) * _batch(kwargs)
         if cache is not None:
-            self.resident = _rows(kwargs, _entries(cache), minus=0)
+            self._last = _rows(kwargs, _entries(cache), minus=0)
 
     def chosen(self, logits: Any) -> None:
         """Note logits that tokens may be chosen from; the device is asked only once, by `finite`."""
@@ -170,23 +207,15 @@ def _batch(kwargs: dict[str, Any]) -> int:
     return int(_tokens(kwargs).shape[0])
 
 
-def _rows(kwargs: dict[str, Any], length: int, *, minus: int) -> list[int]:
-    """Entries each row of a cache of `length` holds, the padding of shorter rows excluded.
-
-    The mask says by how much a row is shorter than the longest one. It does not say more: entries that are
-    merely hidden from every row take as much memory as any other, so they count. `minus` new tokens, which
-    the mask covers and the cache does not hold yet, are not counted.
-    """
+def _rows(kwargs: dict[str, Any], length: int, *, minus: int) -> Rows:
+    """What a pass's mask says of the rows of a cache of `length`; `minus` of what it covers are new tokens."""
     mask = kwargs.get("attention_mask")
     ndim = getattr(mask, "ndim", 0)
     if mask is None or ndim not in (2, 4):
-        return [length] * _batch(kwargs)
-    visible = mask > -1 if mask.dtype.is_floating_point else mask.bool()
-    if ndim == 4:  # the newest position's row; all heads see alike
-        visible = visible[:, 0, -1].expand(_batch(kwargs), -1)
-    seen = [int(n) - minus for n in visible.sum(-1).tolist()]
-    hidden = length - max(seen)
-    return [n + hidden for n in seen]
+        return Rows(length, _batch(kwargs), None, minus)
+    newest = mask[:, 0, -1] if ndim == 4 else mask  # the newest position's row; all heads see alike
+    visible = newest > -1 if newest.dtype.is_floating_point else newest.bool()
+    return Rows(length, _batch(kwargs), visible.sum(-1), minus)
 
 
 def _entries(cache: Any) -> int:

@@ -1,4 +1,4 @@
-"""Looking at tensors without waiting for their device, and reading many of them at once."""
+"""Looking at tensors without waiting for their device, sending to it, and reading many of them at once."""
 
 from __future__ import annotations
 
@@ -19,6 +19,15 @@ def lists(tensors: Sequence[Any]) -> list[Any]:
         for place, values in zip(places, torch.stack([tensors[place] for place in places]).tolist()):
             found[place] = values
     return found
+
+
+def sent(tensor: Any, device: Any) -> Any:
+    """A tensor of the CPU on a device, without waiting until that has done what it was asked before."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def visible(mask: Any) -> tuple[Any, Any]:

@@ -25,6 +25,7 @@ from torch import Tensor
 from harness.contracts import phase
 from harness.contracts.phases import step
 from harness.inference import KVCache, decode, end_token_ids, feed, moved, stack
+from harness.inference.tensors import sent
 
 from .form import PAPERS_SINKS, PAPERS_START, Start
 from .projections import BeaconWeights
@@ -62,6 +63,7 @@ class ActivationBeacon:
         self.interval = interval
         self.start = start
         self.sinks = sinks
+        self._sights: dict[int, Tensor] = {}
 
     def room(self, state: Reading) -> int:
         """Raw tokens until the open window is full; the first one takes the sinks in as well."""
@@ -150,32 +152,39 @@ class ActivationBeacon:
         """
         device, dtype = self.network.device, self.network.dtype
         number, back = self.interval // ratio, int(self.start == "last")
-        ends = torch.arange(1, number + 1, device=device) * ratio - back
+        ends = torch.arange(1, number + 1) * ratio - back
         batch = stack([s.cache for s in states])
-        seen = torch.zeros(len(states), 1, number, batch.width + number, dtype=torch.bool, device=device)
-        offsets = torch.arange(self.interval, device=device)
+        sight = self._sight(ratio, ends)
+        mask = sight.new_zeros(len(states), 1, number, batch.width + number)
+        mask[..., batch.width - self.interval :] = sight
         for row, state in enumerate(states):
-            seen[row, 0, :, batch.width - len(state.cache) : batch.width - self.interval] = True
-            seen[row, 0, :, batch.width - self.interval : batch.width] = offsets < ends[:, None]
-        seen[:, 0, :, batch.width :] = torch.eye(number, dtype=torch.bool, device=device)
-        mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill_(~seen, torch.finfo(dtype).min)
-        memory = torch.tensor(before, device=device)
+            mask[row, ..., : batch.width - len(state.cache)] = torch.finfo(dtype).min
         self.weights.run(
             self.network.model,
             ratio,
             inputs_embeds=self._fed(states, ratio).to(dtype),
             attention_mask=mask,
-            position_ids=memory[:, None] + ends,
+            position_ids=sent(torch.tensor(before)[:, None] + ends, device),
             past_key_values=batch.cache,
             use_cache=True,
         )
         # From the position it was computed at to its rank in the memory.
-        shift = torch.arange(number, device=device) - ends
+        shift = sent(torch.arange(number) - ends, device)
         caches = []
         for row, (state, kept) in enumerate(zip(states, before)):
             fresh = batch.row(row, number).slice(len(state.cache), len(state.cache) + number)
             caches.append(state.cache.slice(0, kept).append(moved(self.network, fresh, shift)))
         return caches
+
+    def _sight(self, ratio: int, ends: Tensor) -> Tensor:
+        """What beacons see of an interval and of each other, as an additive mask ``[beacons, interval + beacons]``."""
+        if ratio not in self._sights:
+            device, dtype = self.network.device, self.network.dtype
+            offsets, number = torch.arange(self.interval), len(ends)
+            seen = torch.cat((offsets < ends[:, None], torch.eye(number, dtype=torch.bool)), dim=1)
+            mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+            self._sights[ratio] = sent(mask, device)
+        return self._sights[ratio]
 
     def _fed(self, states: Sequence[Reading], ratio: int) -> Tensor:
         """Input embeddings ``[rows, beacons, hidden]`` of the beacons that close these windows."""
@@ -183,7 +192,7 @@ class ActivationBeacon:
         if self.start == "end":
             return learned.expand(len(states), self.interval // ratio, -1)
         last = torch.tensor([s.tokens[-self.interval :][ratio - 1 :: ratio] for s in states])
-        embedded: Tensor = self.network.model.embed_tokens(last.to(self.network.device))
+        embedded: Tensor = self.network.model.embed_tokens(sent(last, self.network.device))
         return embedded + learned.to(torch.promote_types(embedded.dtype, learned.dtype))
 
     def generate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache
+from harness.inference.tensors import sent
 
 from .engine import ActivationBeacon
 from .reading import Reading
@@ -47,13 +49,10 @@ def next_token_loss(
         Keep no activations but those between windows; each window is computed again for its gradient.
     """
     network = engine.network
-    shifted = _shifted(labels, network.device)
-    if skip_first:
-        shifted[: engine.end_of(1)] = IGNORED
-    counted = torch.nonzero(shifted != IGNORED).flatten()
-    if not len(counted):
+    targets = Targets(labels, network.device, first=engine.end_of(1) if skip_first else 0)
+    if not targets.places:
         return torch.zeros((), device=network.device), 0
-    ids = list(input_ids[: int(counted[-1]) + 1])
+    ids = list(input_ids[: targets.places[-1] + 1])
 
     def window(start: int, keys: Any, values: Any, state: Reading) -> tuple[Any, Any, Tensor]:
         """Cost of the window at `start`, and the memory after it; the last window is not condensed."""
@@ -62,10 +61,9 @@ def next_token_loss(
         if start + len(chunk) < len(ids):
             full = replace(state, cache=cache, raw=len(chunk), tokens=tuple(chunk))
             cache = engine.condense([full], ratios[len(state.ratios)])[0].cache
-        target = shifted[start : start + len(chunk)]
-        kept = target != IGNORED
+        kept, target = targets.between(start, start + len(chunk))
         logits = network.lm_head(hidden[0][kept]).float()
-        return cache.keys, cache.values, F.cross_entropy(logits, target[kept], reduction="sum")
+        return cache.keys, cache.values, F.cross_entropy(logits, target, reduction="sum")
 
     keys: tuple[Tensor, ...] = ()
     values: tuple[Tensor, ...] = ()
@@ -78,7 +76,40 @@ def next_token_loss(
         sums.append(found)
         start += engine.room(state)
         state = Reading(memory=keys[0].shape[1], ratios=tuple(ratios[: len(sums)]))
-    return torch.stack(sums).sum(), len(counted)
+    return torch.stack(sums).sum(), len(targets.places)
+
+
+class Targets:
+    """What each token of a sequence is to predict, found on the CPU: no window waits for the device to say where.
+
+    Parameters
+    ----------
+    labels
+        Unshifted, -100 for nothing.
+    device
+        Where the model is.
+    first
+        So many first tokens predict nothing.
+
+    Attributes
+    ----------
+    places
+        Indices of the tokens that predict something, ascending.
+    """
+
+    def __init__(self, labels: Sequence[int], device: Any, first: int = 0) -> None:
+        self.places = [i for i, wanted in enumerate(labels[1:]) if wanted != IGNORED and i >= first]
+        both = torch.tensor([self.places, [labels[i + 1] for i in self.places]], dtype=torch.long)
+        self._places, self._wanted = sent(both, device)
+
+    def between(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Of the tokens ``start:stop`` those that predict something, counted from `start`, and what they predict."""
+        part = slice(bisect_left(self.places, start), bisect_left(self.places, stop))
+        return self._places[part] - start, self._wanted[part]
+
+    def any_between(self, start: int, stop: int) -> bool:
+        """Whether one of the tokens ``start:stop`` predicts something."""
+        return bisect_left(self.places, start) < bisect_left(self.places, stop)
 
 
 @dataclass(frozen=True)
@@ -89,8 +120,8 @@ class Lesson:
     ----------
     ids
         Its token ids, up to the last that predicts something.
-    shifted
-        What each of them is to predict, -100 for nothing.
+    targets
+        What each of them is to predict.
     first
         Tokens until its first window is full; what comes after is compared.
     cache
@@ -102,7 +133,7 @@ class Lesson:
     """
 
     ids: list[int]
-    shifted: Tensor
+    targets: Targets
     first: int
     cache: KVCache
     hidden: Tensor
@@ -113,15 +144,14 @@ class Lesson:
 def lesson(engine: ActivationBeacon, input_ids: Sequence[int], labels: Sequence[int]) -> Lesson | None:
     """Read a sequence as it is; None if nothing is predicted behind its first window."""
     first = engine.end_of(1)
-    shifted = _shifted(labels, engine.network.device)
-    counted = torch.nonzero(shifted != IGNORED).flatten()
-    if not len(counted) or int(counted[-1]) < first:
+    targets = Targets(labels, engine.network.device)
+    if not targets.places or targets.places[-1] < first:
         return None
-    ids = list(input_ids[: int(counted[-1]) + 1])
+    ids = list(input_ids[: targets.places[-1] + 1])
     with attention_outputs(engine.network) as attended:
         (cache,), hidden = feed(engine.network, [KVCache()], [ids])
     return Lesson(
-        ids, shifted, first, cache.slice(0, first), hidden[0, first:], [a[0, first:] for a in attended]
+        ids, targets, first, cache.slice(0, first), hidden[0, first:], [a[0, first:] for a in attended]
     )
 
 
@@ -153,13 +183,14 @@ def distillation_loss(engine: ActivationBeacon, told: Lesson, ratios: Sequence[i
     while start < len(told.ids):
         chunk = told.ids[start : start + engine.room(state)]
         stop, last = start + len(chunk), start + len(chunk) == len(told.ids)
-        learns = last or bool((told.shifted[start:stop] != IGNORED).any())
+        learns = last or told.targets.any_between(start, stop)
         before = state.cache if learns else _detached(state.cache)
         with torch.set_grad_enabled(learns and torch.is_grad_enabled()), attention_outputs(network) as seen:
             (cache,), hidden = feed(network, [before], [chunk])
         if learns:
             part = slice(start - told.first, stop - told.first)
-            divergences.append(_divergence(network, hidden[0], told.hidden[part], told.shifted[start:stop]))
+            kept, _ = told.targets.between(start, stop)
+            divergences.append(_divergence(network, hidden[0][kept], told.hidden[part][kept]))
             distances.append(_distances(seen, [a[part] for a in told.attended]))
         if not last:
             full = replace(state, cache=_detached(cache), raw=len(chunk), tokens=tuple(chunk))
@@ -182,16 +213,11 @@ def attention_outputs(network: Any) -> Iterator[list[Tensor]]:
         yield found
 
 
-def _shifted(labels: Sequence[int], device: Any) -> Tensor:
-    return torch.as_tensor([*labels[1:], IGNORED], dtype=torch.long, device=device)
-
-
-def _divergence(network: Any, hidden: Tensor, aim: Tensor, target: Tensor) -> Tensor:
-    """KL for each token that predicts something."""
-    kept = target != IGNORED
-    ours = network.lm_head(hidden[kept]).float().log_softmax(-1)
+def _divergence(network: Any, hidden: Tensor, aim: Tensor) -> Tensor:
+    """KL of each token's prediction, from last hidden states."""
+    ours = network.lm_head(hidden).float().log_softmax(-1)
     with torch.no_grad():
-        theirs = network.lm_head(aim[kept]).float().log_softmax(-1)
+        theirs = network.lm_head(aim).float().log_softmax(-1)
     return F.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1)
 
 

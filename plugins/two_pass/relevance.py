@@ -41,8 +41,7 @@ class BeaconAttention:
 
     def __init__(self, readings: Sequence[Reading]) -> None:
         self.readings = readings
-        self._sums: list[Tensor] = [torch.zeros(len(r.counts), dtype=torch.float64) for r in readings]
-        self._layers = 0
+        self._shares: list[list[Tensor]] = [[] for _ in readings]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
         """Add one layer: query ``[batch, heads, head_dim]``, key ``[batch, kv_heads, keys, head_dim]``."""
@@ -51,15 +50,24 @@ class BeaconAttention:
         scores = (grouped @ key.transpose(2, 3)).float() * scaling
         for row, reading in enumerate(self.readings):
             own = scores[row, ..., key.shape[2] - len(reading.cache) - 1 :]
-            heads_mean = own.softmax(-1).flatten(0, 1).mean(0)[reading.sinks : reading.memory].double().cpu()
-            parts = torch.split(heads_mean, list(reading.counts))
-            self._sums[row] += torch.stack([part.mean() for part in parts])
-        self._layers += 1
+            # Kept on the device until `relevance`: no layer waits for it.
+            shares = own.softmax(-1).flatten(0, 1).mean(0)[reading.sinks : reading.memory]
+            self._shares[row].append(shares)
 
     def relevance(self) -> list[list[float]]:
         """For each row the mean over layers, heads and the interval's entries, normalised to sum to 1."""
-        means = [total / max(self._layers, 1) for total in self._sums]
-        return [(mean / mean.sum()).tolist() if len(mean) else [] for mean in means]
+        return [self._relevance(*both) for both in zip(self.readings, self._shares)]
+
+    def _relevance(self, reading: Reading, shares: Sequence[Tensor]) -> list[float]:
+        """Of one row, from what each layer's heads attend to on the average."""
+        if not reading.counts:
+            return []
+        total = torch.zeros(len(reading.counts), dtype=torch.float64)
+        for layer in torch.stack(list(shares)).cpu().double() if shares else ():
+            total += torch.stack([part.mean() for part in torch.split(layer, list(reading.counts))])
+        mean = total / max(len(shares), 1)
+        found: list[float] = (mean / mean.sum()).tolist()
+        return found
 
 
 def bm25(intervals: Sequence[str], question: str) -> list[float]:

@@ -15,7 +15,7 @@ from harness.evaluation.runner import execute
 from harness.inference.decoding import decode
 from harness.inference.forward import feed
 from harness.inference.kvcache import KVCache, stack
-from harness.inference.meter import Meter, observe
+from harness.inference.meter import Meter, Rows, observe
 from harness.inference.verification import check
 from harness.plugins.plain import Plain
 
@@ -361,7 +361,7 @@ def test_the_compression_rests_on_the_prompt_that_was_given(monkeypatch, tiny_fo
 def test_a_token_or_one_percent_is_no_lie():
     def verified(declared, seen):
         meter = Meter()
-        meter._marked.append(([seen], 1))
+        meter._marked.append((Rows(seen, 1, None, 1), 1))
         return check(Generation("", [1], "length", 8000, declared), meter, 0).kv_tokens
 
     assert verified(10, 12) == 12 and verified(10, 8) == 8 and verified(1000, 1010) == 1010
