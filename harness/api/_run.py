@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from ..contracts.method import Method
 from ..contracts.run import LoadedRuns
 from ..errors import UsageError, unknown_name
+from ._given import MethodLike, ModelLike, named_method, named_model
 
 if TYPE_CHECKING:
     import pandas
@@ -100,28 +100,13 @@ class Runs(list[Run]):
         return self.load().plot()
 
 
-MethodLike = str | type[Method] | Method
-"""A method's name, its class (one written in a cell too), or an instance with its options."""
-
-
-def named_method(method: MethodLike) -> tuple[str, dict[str, Any]]:
-    """The name under which a method is known from now on, and the options that an instance brings."""
-    from .. import registry
-
-    if isinstance(method, str):
-        return method, {}
-    if isinstance(method, type):
-        return registry.register_class(method), {}
-    given = method.options.model_dump(exclude_unset=True)
-    return registry.register_class(type(method)), given
-
-
 @overload
 def run(
     method: MethodLike = "plain",
     *,
     task: str | Sequence[str] = "passkey",
-    model: str = "smollm2",
+    model: ModelLike = "smollm2",
+    tokenizer: Any = None,
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
@@ -135,7 +120,8 @@ def run(
     method: Sequence[MethodLike],
     *,
     task: str | Sequence[str] = "passkey",
-    model: str | Sequence[str] = "smollm2",
+    model: ModelLike | Sequence[str] = "smollm2",
+    tokenizer: Any = None,
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
@@ -162,7 +148,8 @@ def run(
     method: MethodLike | Sequence[MethodLike] = "plain",
     *,
     task: str | Sequence[str] = "passkey",
-    model: str | Sequence[str] = "smollm2",
+    model: ModelLike | Sequence[str] = "smollm2",
+    tokenizer: Any = None,
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
@@ -180,7 +167,11 @@ def run(
     task
         A task or a family of tasks, or several.
     model
-        A model's name, folder or file, or several.
+        A model's name, folder or file, or several; or a causal language model of transformers that is loaded. Its
+        weights are shared and it stays as it is. Where they are those of the files it came from, the run is that of
+        those files; else the run is known by the weights, and its dtype and device are the model's.
+    tokenizer
+        Of a loaded model.
     plugin
         Python file with a method of your own.
     progress
@@ -206,18 +197,24 @@ def run(
 
     if plugin is not None:
         registry.register_file(Path(plugin))
-    if isinstance(method, list | tuple) or not isinstance(model, str):
+    if isinstance(method, list | tuple) or isinstance(model, list | tuple):
         methods = method if isinstance(method, list | tuple) else [method]
-        models = [model] if isinstance(model, str) else list(model)
-        each = [(cast(MethodLike, m), str(on)) for on in models for m in methods]
-        return Runs([run(m, task=task, model=on, progress=progress, **settings) for m, on in each])
+        models = list(model) if isinstance(model, list | tuple) else [cast(ModelLike, model)]
+        each = [(cast(MethodLike, m), on) for on in models for m in methods]
+        return Runs(
+            [
+                run(m, task=task, model=on, tokenizer=tokenizer, progress=progress, **settings)
+                for m, on in each
+            ]
+        )
     name, own = named_method(cast(MethodLike, method))
+    called, load = named_model(cast(ModelLike, model), tokenizer, settings)
     wanted = _settings(
-        name, (task,) if isinstance(task, str) else tuple(task), {**own, "model": model, **settings}
+        name, (task,) if isinstance(task, str) else tuple(task), {**own, "model": called, **settings}
     )
     words = run_in_words(name, wanted.model, wanted.tasks)
     with quietly(not progress), RunDisplay(words) as display:
-        plan = plan_run(wanted, display.note)
+        plan = plan_run(wanted, display.note, load)
         result = execute(plan, display)
     summary = json.loads(json.dumps(result.summary))  # lists for tuples, as in `run.json`
     return Run(result.folder.path, summary, result.ran, dict(plan.unavailable))
@@ -236,7 +233,7 @@ def _settings(method: str, tasks: tuple[str, ...], given: dict[str, Any]) -> Run
         raise UsageError(f"method {method}: its option {clash[0]!r} is a setting of every run; rename it")
     for name in given:
         if name not in own and name not in options:
-            known = {"task", "plugin", "progress", *own, *options}
+            known = {"task", "tokenizer", "plugin", "progress", *own, *options}
             raise unknown_name(f"argument of run(method={method!r})", name, known)
     whole = {name: value for name, value in given.items() if name in own}
     whole |= {"method": method, "tasks": tasks}
