@@ -16,7 +16,7 @@ from ..console.progress import RunDisplay, run_in_words
 from ..console.run_tables import notes, row_tables
 from ..errors import UsageError
 from ..evaluation.plan import RunPlan, plan_run
-from ..evaluation.runner import RunResult, execute
+from ._several_runs import Look, execute_shown
 
 if TYPE_CHECKING:
     from ..comparison.rows import Row
@@ -41,14 +41,6 @@ VERDICTS = {
 
 
 @dataclass(frozen=True)
-class Look:
-    """One of the two methods, carried out."""
-
-    plan: RunPlan
-    result: RunResult
-
-
-@dataclass(frozen=True)
 class FirstLook:
     """The method, its rival, and the first held against the second; `native` is the model's own window in tokens."""
 
@@ -63,11 +55,7 @@ class FirstLook:
 
     def to_json(self) -> dict[str, Any]:
         """The method's summary as of any run; the rival's under ``beside``, and what was ``learned``."""
-        facts = [
-            {"folder": str(x.result.folder.path), "ran": x.result.ran, "unavailable": x.plan.unavailable}
-            | x.result.summary
-            for x in (self.method, self.rival)
-        ]
+        facts = [look.to_json() for look in (self.method, self.rival)]
         learned = {name: value for name, value in vars(self.row).items() if name != "span"}
         return {**facts[0], "beside": facts[1], "learned": {**learned, "p": self.row.p}}
 
@@ -97,7 +85,7 @@ def carry_out(settings: RunSettings, rival: str) -> FirstLook:
         settings = replace(settings, tasks=(TASK,), task_settings={TASK: GRID}, context_length=cut)
         plan = plan_run(settings, display.note, models)
         beside = _plan_rival(plan, rival, models, display)
-    method, other = (Look(each, _execute(each)) for each in (plan, beside))
+    method, other = (Look(each, execute_shown(each)) for each in (plan, beside))
     runs = [load_run(look.result.folder.path) for look in (method, other)]
     return FirstLook(method, other, compare(runs[1], runs[0]).rows[0], native)
 
@@ -117,11 +105,6 @@ def _plan_rival(plan: RunPlan, rival: str, models: SharedModels, display: RunDis
     except UsageError as error:
         alone = f"`--task {TASK}` runs {settings.method} alone"
         raise UsageError(f"{rival}, to be shown beside {settings.method}: {error}; {alone}") from None
-
-
-def _execute(plan: RunPlan) -> RunResult:
-    with RunDisplay(run_in_words(plan.settings.method, plan.settings.model, [TASK])) as display:
-        return execute(plan, display)
 
 
 def table(look: FirstLook, width: int) -> RenderableType:
