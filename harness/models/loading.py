@@ -163,11 +163,11 @@ def _config(folder: Path, name: str, trust_remote_code: bool) -> PretrainedConfi
             raise UsageError(
                 f"model {name}: its config.json is not accepted: {size} is {found!r}, not a number"
             )
-    _check_fields(config, name)
+    check_fields(config, name)
     return config
 
 
-def _check_fields(config: PretrainedConfig, name: str) -> None:
+def check_fields(config: PretrainedConfig, name: str) -> None:
     """Refuse numbers no model can have; torch would only say what it could not compute from them."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 

@@ -13,7 +13,7 @@ from ..errors import UsageError
 
 FLAGS = {
     "output_dir": "--out",
-    "per_device_train_batch_size": "--batch-size",
+    "per_device_train_batch_size": "--micro-batch",
     "gradient_accumulation_steps": "--batch-size",
     "learning_rate": "--learning-rate",
     "warmup_steps": "--warmup-steps",
@@ -60,10 +60,15 @@ def arguments(schedule: Schedule, device: str) -> TrainingArguments:
         raise UsageError(
             f"--batch-size {schedule.batch_size} cannot be shared evenly by {processes} processes"
         )
+    if schedule.batch_size // processes % schedule.micro_batch:
+        raise UsageError(
+            f"--batch-size {schedule.batch_size} is no multiple of --micro-batch {schedule.micro_batch}"
+            + (f" on {processes} processes" if processes > 1 else "")
+        )
     values: dict[str, Any] = {
         "output_dir": str(schedule.folder),
-        "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": schedule.batch_size // processes,
+        "per_device_train_batch_size": schedule.micro_batch,
+        "gradient_accumulation_steps": schedule.batch_size // processes // schedule.micro_batch,
         "learning_rate": schedule.learning_rate,
         "lr_scheduler_type": "linear",
         "warmup_steps": schedule.warmup_steps,
