@@ -26,6 +26,10 @@ class Unavailable(UsageError):
     """A task cannot be asked here: its data are not there, or its answers do not fit. Others of its group can."""
 
 
+class NotInstalled(UsageError):
+    """What was asked for needs an optional package that is not here: the line says how to get it."""
+
+
 class MeasurementError(HarnessError):
     """What was measured contradicts what a method declared; the run's numbers must not be believed."""
 

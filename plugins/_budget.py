@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def room(method: str, model: LanguageModel, budget: int | None, around: int, decoding: Decoding) -> int:
-    """Tokens of a context that may stay: `budget`, or what the window leaves beside `around` tokens and the answer.
+    """Tokens of a context that may stay beside `around` tokens: in the window, with the answer, and in the `budget`.
 
     Raises
     ------
     UsageError
-        If the window leaves no room at all.
+        If they leave no room at all.
     """
     most = model.context_length - around - decoding.max_new_tokens
     if most < 1:
@@ -26,7 +26,12 @@ def room(method: str, model: LanguageModel, budget: int | None, around: int, dec
             f"method {method}: instruction and question ({around} tokens) and the answer ({decoding.max_new_tokens}) "
             f"leave no room in the window of {model.context_length} tokens of {model.name}"
         )
-    return most if budget is None else min(budget, most)
+    if budget is not None and budget <= around:
+        raise UsageError(
+            f"method {method}: instruction and question are {around} tokens, which leave nothing of a --budget of "
+            f"{budget} entries to the text"
+        )
+    return most if budget is None else min(budget - around, most)
 
 
 def pieces(ids: Sequence[int], size: int) -> list[Sequence[int]]:

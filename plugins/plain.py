@@ -21,6 +21,12 @@ class Plain(Method):
     LongBench does; for others to what fits.
     """
 
+    aims = True
+
+    def prompt_limit(self) -> int | None:
+        """With ``--budget`` the prompt is cut to it, by the task's rule."""
+        return self.budget
+
     def default_max_context(self) -> int | None:
         config: Any = self.model.config
         llama2 = config.model_type == "llama" and (self.model.native_length, config.vocab_size) == (

@@ -26,10 +26,7 @@ class RagOptions(Options):
 
     chunk: int = Field(256, ge=1, description="tokens of a chunk")
     top: int | None = Field(
-        None, ge=1, description="best chunks that are read; default: as many as --budget holds"
-    )
-    budget: int | None = Field(
-        None, ge=1, description="tokens of the text that are read; default: what the window has room for"
+        None, ge=1, description="best chunks that are read; default: as many as --budget holds, or the window"
     )
     order: Literal["text", "rank"] = Field(
         "text", description="chunks as they stand in the text, or the best first"
@@ -40,25 +37,31 @@ class RagOptions(Options):
 class Rag(Method):
     """Retrieve chunks by BM25 with the question, and read only those.
 
-    A text within the budget is read whole. Of a longer one chunks of ``chunk`` tokens are ranked by BM25 (of the
-    question alone, where the task has one; else of all that follows the text) and taken, best first, until ``top`` or
-    ``budget`` is reached; equal ones in the order of the text. A record says which chunks were read, with the relevance
-    of each, and notes a relevance that is the same for all.
+    A text within ``--budget`` (without one: the window) is read whole. Of a longer one chunks of ``chunk`` tokens are
+    ranked by BM25 (of the question alone, where the task has one; else of all that follows the text) and taken, best
+    first, until ``top`` or the budget is reached; equal ones in the order of the text. A record says which chunks were
+    read, with the relevance of each, and notes a relevance that is the same for all.
     """
 
     Options = RagOptions
     options: RagOptions
     sees_question = True
+    aims = True
 
     def __init__(self, model: LanguageModel, options: Any) -> None:
         super().__init__(model, options)
-        budget = self.options.budget
-        least = self.options.chunk * (2 if self.options.edges else 1)
-        if least > min(model.context_length, budget or model.context_length):
-            what = "the window" if budget is None or budget > model.context_length else "--budget"
+        self._check_chunk("the window", model.context_length)
+
+    def aim(self, entries: int) -> None:
+        """Chunks are read as long as they fit beside instruction and question."""
+        self._check_chunk("--budget", entries)
+        super().aim(entries)
+
+    def _check_chunk(self, what: str, most: int) -> None:
+        twice = " twice (--edges)" if self.options.edges else ""
+        if self.options.chunk * (2 if self.options.edges else 1) > most:
             raise UsageError(
-                f"method rag: --chunk {self.options.chunk}{' twice (--edges)' if self.options.edges else ''} is more "
-                f"than {what} of {min(model.context_length, budget or model.context_length)} tokens; lower --chunk"
+                f"method rag: --chunk {self.options.chunk}{twice} is more than {what} of {most} tokens; lower --chunk"
             )
 
     def context_limit(self) -> None:
@@ -66,7 +69,7 @@ class Rag(Method):
 
     def tokens_to_process(self, tokens: int, decoding: Decoding) -> int:
         """What is read of a prompt."""
-        budget = self.options.budget or self.model.context_length
+        budget = self.budget or self.model.context_length
         most = budget if self.options.top is None else min(budget, self.options.top * self.options.chunk)
         return min(tokens, most)
 
@@ -104,7 +107,7 @@ class Rag(Method):
 
         head, tail, options = prompt.head_ids, prompt.suffix_ids, self.options
         around = len(head.prefix_ids) + len(tail)
-        limit = room("rag", self.model, options.budget, around, decoding)
+        limit = room("rag", self.model, self.budget, around, decoding)
         if len(head.context_ids) <= limit:
             return list(head.context_ids), {}
         chunks = pieces(head.context_ids, options.chunk)
@@ -116,6 +119,11 @@ class Rag(Method):
         for i in [*ends, *[i for i in ranked if i not in ends][: options.top]]:
             if sum(len(chunks[j]) for j in taken) + len(chunks[i]) <= limit:
                 taken.append(i)
+        if not taken:
+            raise UsageError(
+                f"method rag: no chunk of {options.chunk} tokens fits beside the {around} of instruction and question; "
+                "lower --chunk or raise --budget"
+            )
         note = says_nothing("bm25", relevance, relevance)
         details = {"chunks": len(chunks), "read": taken, "relevance": [round(r, 4) for r in relevance]}
         ordered = taken if options.order == "rank" else sorted(taken)

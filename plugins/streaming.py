@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -16,7 +16,6 @@ from harness import Decoding, Generation, Method, Options, UsageError
 
 if TYPE_CHECKING:
     from harness.inference import KVCache
-    from harness.models import LanguageModel
 
 
 class StreamingOptions(Options):
@@ -54,20 +53,35 @@ class Streaming(Method):
     """
 
     Options = StreamingOptions
+    aims = True
     options: StreamingOptions
 
-    def __init__(self, model: LanguageModel, options: Any) -> None:
-        super().__init__(model, options)
-        held = self.options.sinks + self.options.recent + self.options.chunk
-        if held > model.context_length:
+    def aim(self, entries: int) -> None:
+        """The sinks stay, and as many of the latest entries as the budget has beside them."""
+        if "recent" in self.options.model_fields_set:
+            raise UsageError("method streaming: --recent and --budget both say how much stays; give one")
+        sinks, chunk, window = self.options.sinks, self.options.chunk, self.model.context_length
+        if not sinks < entries <= window - chunk:
             raise UsageError(
-                f"method streaming: --sinks {self.options.sinks} + --recent {self.options.recent} + --chunk "
-                f"{self.options.chunk} = {held} entries at a time, more than the window of {model.context_length} "
-                f"tokens of {model.name}; lower --recent"
+                f"method streaming: --budget of {entries} entries must be more than --sinks {sinks}, and with --chunk "
+                f"{chunk} at most the window of {window} tokens of {self.model.name}"
             )
+        super().aim(entries)
+
+    @property
+    def recent(self) -> int:
+        """Latest entries that stay."""
+        return self.options.recent if self.budget is None else self.budget - self.options.sinks
 
     def context_limit(self) -> None:
-        """Any number of tokens can be read."""
+        """Any number of tokens can be read. Raises UsageError if the window does not hold what is kept."""
+        held = self.options.sinks + self.recent + self.options.chunk
+        if held > self.model.context_length:
+            raise UsageError(
+                f"method streaming: --sinks {self.options.sinks} + --recent {self.recent} + --chunk "
+                f"{self.options.chunk} = {held} entries at a time, more than the window of {self.model.context_length} "
+                f"tokens of {self.model.name}; lower --recent"
+            )
 
     def share_key(self, context: int, reserve: int, decoding: Decoding) -> Hashable:
         """What is kept of a context depends on the context alone."""
@@ -153,7 +167,7 @@ class Streaming(Method):
 
         from harness.inference import moved
 
-        sinks, recent = self.options.sinks, self.options.recent
+        sinks, recent = self.options.sinks, self.recent
         dropped = len(cache) - sinks - recent
         if dropped <= 0:
             return cache

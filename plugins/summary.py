@@ -33,9 +33,6 @@ class SummaryOptions(Options):
 
     chunk: int = Field(1024, ge=16, description="tokens of a part that is condensed at once")
     length: int = Field(96, ge=4, description="tokens of the summary of a part at most")
-    budget: int | None = Field(
-        None, ge=8, description="tokens that may stand for the text; default: what the window has room for"
-    )
 
 
 @dataclass(frozen=True)
@@ -50,14 +47,15 @@ class Condensed:
 class Summary(Method):
     """Let the model condense the text part by part, again and again, until it fits; then answer from the summaries.
 
-    A text within ``budget`` is read as it is. A longer one is cut into parts of ``chunk`` tokens, each is put to the
-    model with a request to say what it says (in at most ``length`` tokens, without the question), and the summaries,
-    a line each, take the text's place; that is repeated until they fit. What is written costs time, which is booked as
-    compression; memory is really saved.
+    A text within ``--budget`` (without one: the window) is read as it is. A longer one is cut into parts of ``chunk``
+    tokens, each is put to the model with a request to say what it says (in at most ``length`` tokens, without the
+    question), and the summaries, a line each, take the text's place; that is repeated until they fit. What is written
+    costs time, which is booked as compression; memory is really saved.
     """
 
     Options = SummaryOptions
     options: SummaryOptions
+    aims = True
 
     def __init__(self, model: LanguageModel, options: Any) -> None:
         super().__init__(model, options)
@@ -78,13 +76,13 @@ class Summary(Method):
 
     def tokens_to_process(self, tokens: int, decoding: Decoding) -> int:
         """A first round over the text, with what it writes, and what is left of it."""
-        kept = self.options.budget or self.model.context_length
+        kept = self.budget or self.model.context_length
         if tokens <= kept:
             return tokens
         return tokens + tokens // self.options.chunk * self.options.length + kept
 
     def share_key(self, context: int, reserve: int, decoding: Decoding) -> Hashable:
-        """With a budget below what the window leaves, the state depends on the context alone."""
+        """How much room there is for summaries depends on the question's length, and on the answer's."""
         return (reserve, decoding.max_new_tokens)
 
     def compress(
@@ -97,9 +95,7 @@ class Summary(Method):
 
         found = []
         for head, question in zip(contexts, reserve):
-            limit = room(
-                "summary", self.model, self.options.budget, len(head.prefix_ids) + question, decoding
-            )
+            limit = room("summary", self.model, self.budget, len(head.prefix_ids) + question, decoding)
             kept, rounds, notes = list(head.context_ids), [], []
             while len(kept) > limit:
                 shorter = self._round(kept)

@@ -30,8 +30,9 @@ class Tested:
         Two-sided, of a sign-flip test stratified by data set; None if it could not be tested.
     why
         What kept it from being tested.
-    contrasts, binary
-        What was tested, by data set, in points; and whether it is differences of scores of 0 and 1.
+    contrasts, contexts, binary
+        What was tested, by data set, in points; what each sample is a question about; and whether it is
+        differences of scores of 0 and 1.
     """
 
     claim: str
@@ -43,6 +44,7 @@ class Tested:
     p: float | None = None
     why: str = ""
     contrasts: tuple[tuple[float, ...], ...] = ()
+    contexts: tuple[tuple[Hashable, ...], ...] = ()
     binary: bool = False
 
     def detectable(self, level: float, most: float = 100.0) -> float | None:
@@ -53,7 +55,7 @@ class Tested:
         shares = [[value / 100 for value in stratum] for stratum in self.contrasts]
         if not self.binary and len({value for stratum in shares for value in stratum}) < 2:
             return None  # nothing is known of the spread
-        found = detectable_difference(shares, binary=self.binary, alpha=level)
+        found = detectable_difference(shares, binary=self.binary, alpha=level, clusters=self.contexts or None)
         return None if found is None or 100 * found > most else 100 * found
 
 
@@ -165,4 +167,9 @@ def put_to_test(
     scores = {score for row in strata for samples in row.values() for score in samples.values()}
     binary = len(ids) == 2 and scores <= {0.0, 1.0}
     tested = Tested(claim, shown, head, n, difference, interval, found.p)
-    return replace(tested, contrasts=tuple(map(tuple, contrasts)), binary=binary)
+    return replace(
+        tested,
+        contrasts=tuple(map(tuple, contrasts)),
+        contexts=tuple(map(tuple, contexts)),
+        binary=binary,
+    )

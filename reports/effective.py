@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from harness import Report
 from harness.contracts import LoadedRun
 from harness.documents import Cell, Column, Document, Row, Table
-from harness.stats.bootstrap import percentiles, resampled_means
+from harness.results.summary import contexts_of
+from harness.stats import clustered, drawn_means, percentiles
 
 from ._rows import RUN, TASK, Member, footers, members, run_cell
 
@@ -52,13 +53,16 @@ class EffectiveLength(Report):
     """Base score, effective length and relative loss of each run, for every task that was run at several lengths."""
 
     def build(self, runs: Sequence[LoadedRun]) -> Document:
-        rows = []
+        rows, shared = [], []
         for member in (m for run in runs for m in members(run)):
-            by_length = scores_by_length(member)
+            by_length, contexts = scores_by_length(member)
             if len(by_length) < 2:
                 continue
-            found = effective(by_length)
+            found = effective(by_length, contexts)
             n = sum(map(len, by_length.values()))
+            on = len({c for mine in clustered([*by_length.values()], contexts) for c in mine})
+            if on < n:
+                shared.append(f"{member.run.label} ({member.task}: {n} on {on})")
             cells = {
                 "run": run_cell(member.run),
                 "task": Cell(member.task),
@@ -83,7 +87,12 @@ class EffectiveLength(Report):
             f"base score: the best mean × 100 of the lengths up to {BASE:,} tokens, else of the shortest",
             f"effective length: the largest length run with at least {SHARE:.0%} of the base score; 0: none",
             "relative loss: mean over the longer lengths of (score - base) / base",
-            "intervals: 95 %, from samples drawn anew within each length, or Jeffreys' for scores all 0 or 1",
+            "intervals: 95 %, from means drawn of each length, as far apart as its samples allow",
+            *(
+                [f"questions on one context are drawn together: {', '.join(shared)} contexts"]
+                if shared
+                else []
+            ),
             *footers(runs),
         ]
         tables = (
@@ -92,24 +101,35 @@ class EffectiveLength(Report):
         return Document("effective", "Effective length", tables, [])
 
 
-def scores_by_length(member: Member) -> dict[float, list[float]]:
-    """Scores of the finished samples at each length of the task's own; nothing for a task without that axis."""
-    found: dict[float, list[float]] = {}
-    for record in member.finished:
+def scores_by_length(member: Member) -> tuple[dict[float, list[float]], list[list[Hashable]]]:
+    """Scores of the finished samples at each length of the task's own, and what each is a question about.
+
+    Nothing for a task without that axis.
+    """
+    found: dict[float, list[tuple[float, Hashable]]] = {}
+    for record, context in zip(member.finished, contexts_of(member.finished)):
         length = record.metadata.get("length")
         if isinstance(length, bool) or not isinstance(length, int | float):
-            return {}
-        found.setdefault(float(length), []).append(member.score(record))
-    return dict(sorted(found.items()))
+            return {}, []
+        found.setdefault(float(length), []).append((member.score(record), context))
+    ordered = dict(sorted(found.items()))
+    scores = {length: [score for score, _ in pairs] for length, pairs in ordered.items()}
+    return scores, [[context for _, context in pairs] for pairs in ordered.values()]
 
 
-def effective(by_length: dict[float, list[float]], seed: int = 0) -> Effective:
-    """Base, effective length and loss from the scores at each length, with intervals from resampled means.
+def effective(
+    by_length: dict[float, list[float]],
+    contexts: Sequence[Sequence[Hashable]] | None = None,
+    seed: int = 0,
+) -> Effective:
+    """Base, effective length and loss from the scores at each length, with intervals from drawn means.
 
     Parameters
     ----------
     by_length
         Scores 0..1 by ascending length; at least two lengths.
+    contexts
+        What each score's sample is a question about, in the order of `by_length`; default: each its own.
     """
     lengths = list(by_length)
     means = np.array([[sum(scores) / len(scores)] for scores in by_length.values()])
@@ -117,7 +137,7 @@ def effective(by_length: dict[float, list[float]], seed: int = 0) -> Effective:
     few = any(len(scores) < 2 for scores in by_length.values())
     intervals: list[tuple[float, float] | None] = [None, None, None]
     if not few:
-        drawn = _of(_drawn(list(by_length.values()), seed), lengths)
+        drawn = _of(drawn_means(list(by_length.values()), contexts, seed), lengths)
         intervals = [
             percentiles(each[~np.isnan(each)], LEVEL) if (~np.isnan(each)).any() else None for each in drawn
         ]
@@ -131,21 +151,6 @@ def effective(by_length: dict[float, list[float]], seed: int = 0) -> Effective:
         None if np.isnan(value) else intervals[2],
         tuple(lengths),
     )
-
-
-def _drawn(scores: Sequence[Sequence[float]], seed: int) -> NDArray[np.float64]:
-    """Means of each length that the samples allow, a column for each draw.
-
-    Scores that are all 0 or 1 are drawn from Jeffreys' posterior of their share: resampling all-right or all-wrong
-    samples would claim to know the share exactly.
-    """
-    made = resampled_means(scores, seed)
-    rng = np.random.default_rng(seed)
-    for row, values in enumerate(scores):
-        if set(values) <= {0.0, 1.0}:
-            right = sum(values)
-            made[row] = rng.beta(right + 0.5, len(values) - right + 0.5, made.shape[1])
-    return made
 
 
 def _of(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from ..console.progress import sized
 from ..console.quiet import QUIET
 from ..console.safe_text import Visible
 from ..errors import UsageError
@@ -33,9 +34,6 @@ WIDTH = 14
 
 CHILD = "HARNESS_STRICT_CHILD"
 """Set for the processes of ``--strict``."""
-
-PIPED = 180
-"""Characters a line where there is no terminal."""
 
 
 class CheckCommand(MethodCommand):
@@ -64,6 +62,9 @@ class CheckCommand(MethodCommand):
 @click.option("--model", help="Try it on a model of yours (default: a random one, made on the spot).")
 @click.option(
     "--adapter", type=click.Path(path_type=Path), help="Adapter the method loads first; with --model."
+)
+@click.option(
+    "--budget", metavar="ENTRIES|SIZE", help="Check the method held to a budget, as harness run does."
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of a task's data files.")
 @click.option("--set", "settings", multiple=True, metavar="TASK.OPTION=VALUE", help="Option of the task.")
@@ -97,6 +98,8 @@ def check(
         raise UsageError("name one method, or one task with --task; harness list methods shows what there is")
     if flags["adapter"] is not None and flags["model"] is None:
         raise UsageError("--adapter belongs to the model it was trained on: name that with --model")
+    if flags["budget"] is not None and name is None:
+        raise UsageError("--budget is for methods")
     if strict and name is None:
         raise UsageError("--strict is for methods: a task's samples are made without a model's answers")
     suite = _task_suite(str(task), flags) if name is None else _method_suite(name, flags, strict)
@@ -119,8 +122,11 @@ def check(
 
 
 def _method_suite(name: str, flags: dict[str, Any], strict: bool) -> Suite[Any]:
+    from ..contracts.budget import Budget
     from ..testing.methods import method_suite
 
+    if flags["budget"] is not None:
+        Budget.parse(flags["budget"])
     if flags["settings"] or flags["data_dir"]:
         raise UsageError("--set and --data-dir are a task's; a method's options are flags of their own")
     options, fit_options = chosen(flags, "option_"), chosen(flags, "fit_")
@@ -131,6 +137,7 @@ def _method_suite(name: str, flags: dict[str, Any], strict: bool) -> Suite[Any]:
         adapter=flags["adapter"],
         model=_model(flags["model"]),
         strict=strict,
+        budget=flags["budget"],
     )
 
 
@@ -157,19 +164,12 @@ def _model(name: str | None) -> Callable[[], LanguageModel] | None:
 
 def _shown(results: list[CheckResult], quiet: bool) -> list[CheckResult]:
     """Results that are there, shown together."""
-    console = _console(quiet)
+    console = sized(quiet=quiet)
     for result in results:
         if result.status != "skipped":
             _show(console, result)
     _sum_up(console, results)
     return results
-
-
-def _console(quiet: bool) -> Console:
-    from rich.console import Console
-
-    console = Console(quiet=quiet)
-    return console if console.is_terminal else Console(quiet=quiet, width=PIPED)
 
 
 def _sum_up(console: Console, results: list[CheckResult]) -> None:
@@ -203,7 +203,7 @@ def _run(suite: Suite[Any], selected: list[str], quiet: bool) -> list[CheckResul
     from rich.console import Console
 
     torch.set_num_threads(1)  # matrices as small as the tiny model's lose by being shared out
-    console, status = _console(quiet), Console(stderr=True, quiet=quiet or QUIET.get())
+    console, status = sized(quiet=quiet), Console(stderr=True, quiet=quiet or QUIET.get())
     results = []
     for name in selected:
         if status.is_terminal and not status.quiet:

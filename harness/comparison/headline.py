@@ -5,6 +5,7 @@ One function says it, whatever shows it: the terminal, a page, Markdown, Python.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -235,7 +236,10 @@ def _needed_text(row: Row) -> str:
         return f"; a difference of {points} is ruled out"
     if row.samples_needed is None or row.samples_needed <= row.n:
         return ""
-    return f"; {row.samples_needed} samples would tell a difference of {points}"
+    on = (
+        f" on {math.ceil(row.samples_needed * row.contexts / row.n)} contexts" if row.contexts < row.n else ""
+    )
+    return f"; {row.samples_needed} samples{on} would tell a difference of {points}"
 
 
 def signed(points: float) -> str:

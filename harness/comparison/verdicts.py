@@ -231,7 +231,9 @@ def _row(
         span=lambda level: difference_interval(
             differences, weights, level, how.resamples, how.seed, clusters=contexts
         ),
-        need=lambda alpha: samples_needed(differences, TELLING, weights, binary=binary, alpha=alpha),
+        need=lambda alpha: samples_needed(
+            differences, TELLING, weights, binary=binary, alpha=alpha, clusters=contexts
+        ),
     )
 
 

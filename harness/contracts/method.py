@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import UsageError
 from ..options import Options as BaseOptions
+from .budget import entry_bytes
 from .outputs import Decoding, Generation, Scored
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
     lossless
         Options under which nothing is condensed, if there are any: ``harness check`` then expects the answers of the
         model that reads everything. None: a text too short to be condensed has to do.
+    aims
+        True if it holds an answer to a number of KV entries (``harness run --budget``): it then looks at `budget`.
+    remote
+        True if answers come from elsewhere (a server): the model given here lends its tokenizer and template, its
+        weights are never read, and what was not measured (KV entries, phases, memory) is ``?`` in every table.
     family
         None for a method. What stands for a name (``"PRESS"``) if the class is only the door to many methods,
         each asked for as ``<entry point>:<name>`` and made by `variant`.
@@ -68,6 +74,8 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
     query_agnostic
         True once `make_query_agnostic` was called: only `compress` and `generate` are used, so that nothing
         before `generate` can depend on the question.
+    budget
+        Most KV entries that a sample may hold when its answer begins, question included; None: no such limit.
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
@@ -78,6 +86,8 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
     needs_data: ClassVar[bool] = True
     fit_trial: ClassVar[Mapping[str, Any]] = {}
     lossless: ClassVar[Mapping[str, Any] | None] = None
+    aims: ClassVar[bool] = False
+    remote: ClassVar[bool] = False
     family: ClassVar[str | None] = None
 
     @classmethod
@@ -109,6 +119,7 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         self.options = options
         self.announce: Announce = _silent
         self.query_agnostic = False
+        self.budget: int | None = None
 
     @property
     def protocol(self) -> str:
@@ -136,6 +147,24 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         if self.sees_question and not self.two_phase:
             raise UsageError(f"--query-agnostic: {type(self).__name__} cannot compress without the question")
         self.query_agnostic = True
+
+    def aim(self, entries: int) -> None:
+        """From now on answers begin from at most so many KV entries (``--budget``); called once an adapter is loaded.
+
+        What cannot be kept to for one sample is kept to as far as it goes: the entries are measured. Raises UsageError
+        if the method cannot aim at all, or an option says otherwise.
+        """
+        if not self.aims:
+            raise UsageError(f"--budget: method {type(self).__name__} cannot aim at a number of KV entries")
+        self.budget = entries
+
+    def entries_within(self, size: int) -> int:
+        """KV entries that `size` bytes hold (``--budget 16MiB``). Must not need the model's weights."""
+        return size // entry_bytes(self.model.config, self.model.dtype)
+
+    def prompt_limit(self) -> int | None:
+        """Most tokens of a prompt without its answer, where that is another limit than `context_limit`; None: none."""
+        return None
 
     def share_key(self, context: int, reserve: int, decoding: Decoding) -> Hashable:
         """What `compress` makes of a context besides its tokens: equal keys, equal states.

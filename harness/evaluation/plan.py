@@ -13,6 +13,7 @@ from typing import Any
 
 from .. import registry
 from .._version import __version__
+from ..contracts.budget import Budget
 from ..contracts.method import Method
 from ..contracts.task import Task
 from ..errors import HarnessError, UsageError
@@ -103,8 +104,16 @@ def plan_run(
     adapter = adapters.resolve(settings.adapter, method.default_adapter)
     if adapter is not None:
         method.load(adapter)
+    if settings.budget is not None:
+        aim(method, settings.budget)
     told: list[str] = []
     samples, unavailable = collect_samples(tasks, method, settings, told.append)
+    chosen = next((p.task.name for p in samples if p.continuations), None)
+    if chosen and method.remote and not method.own_loglikelihood:
+        raise UsageError(
+            f"task {chosen} asks how likely choices are, which method {settings.method} cannot say: its model runs "
+            "elsewhere"
+        )
     identity = _identity(settings, method, tasks, adapter)
     if any(
         p.questions for p in samples
@@ -129,6 +138,16 @@ def plan_run(
         unavailable,
         data_notes=told,
     )
+
+
+def aim(method: Method, budget: int | str) -> None:
+    """Hold a method to a budget of KV entries or bytes. Raises UsageError if it cannot, or nothing fits."""
+    wanted = Budget.parse(budget)
+    entries = method.entries_within(wanted.size) if wanted.size is not None else wanted.entries
+    assert entries is not None
+    if entries < 1:
+        raise UsageError(f"--budget {budget} is less than one KV entry of {method.model.name}")
+    method.aim(entries)
 
 
 def _made(plugin: registry.Plugin[Method], model: LanguageModel, options: Options) -> Method:
@@ -161,6 +180,7 @@ def method_identity(name: str, method: Method, adapter: Path | None, batch_size:
         "dtype": model.dtype,
         "device": model.device.partition(":")[0],
         "batch_size": batch_size,
+        **({} if method.budget is None else {"budget": method.budget}),
         **({"method_identity": dict(own)} if (own := method.identity()) else {}),
     }
 

@@ -13,6 +13,7 @@ from .._util import environment
 from ..contracts.prompt import Prompt
 from ..contracts.task import Task
 from ..prompts.rendering import render
+from ..results.record_lines import NAMED
 from ..results.run_folder import SCHEMA, identity_hash
 from . import run_metadata
 from .plan import RunPlan
@@ -34,6 +35,7 @@ def run_content(plan: RunPlan) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "hash": identity_hash(plan.identity),
+        NAMED: True,
         "identity": plan.identity,
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(plan.settings).items()},
         "method": {

@@ -17,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 from ..contracts.phases import watched_by
 from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
+from ..results.record_lines import NAMED
 from ..results.run_folder import RunFolder, earlier_environments
 from ..results.shared_run_folder import SharedRunFolder
 from ..results.summary import digest, summarise
@@ -93,6 +94,8 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
 def _begin(plan: RunPlan, finished: Mapping[Key, SampleRecord], watcher: Watcher) -> dict[str, Any]:
     """Write down what is about to be run; returns the content of `run.json`, all but its end."""
     folder, content = plan.folder, run_content(plan)
+    if finished and not folder.named:  # an earlier version wrote some of its lines
+        content.pop(NAMED)
     if (finished or folder.shared) and (
         earlier := earlier_environments(folder.read_run() or {}, content["environment"])
     ):
@@ -214,6 +217,27 @@ def _same_samples(plan: RunPlan, finished: dict[Key, SampleRecord]) -> None:
                 f"{plan.folder.path} holds an answer to another text of {prepared.task.name} {prepared.sample.id}: "
                 "the data changed since; choose another --out"
             )
+        _own(plan, record, head)
+
+
+def _own(plan: RunPlan, record: SampleRecord, head: SampleRecord) -> None:
+    """Refuse a line of another run whose checksum does not tell: one of an earlier version, which named no run."""
+    if plan.folder.named:
+        return
+    cut = record.truncation
+    if record.protocol not in (None, head.protocol):
+        why = f"it was {record.protocol}, this run is {head.protocol}"
+    elif cut.limit is not None and (cut.rule, cut.limit) != (head.truncation.rule, head.truncation.limit):
+        ours = head.truncation
+        why = (
+            f"it was cut by the rule {cut.rule} to {cut.limit}, this run cuts by {ours.rule} to {ours.limit}"
+        )
+    else:
+        return
+    raise UsageError(
+        f"{plan.folder.samples_path}: the line of {record.task} {record.id} is of another run: {why}; remove that line "
+        "to run its sample again"
+    )
 
 
 def _summed(plan: RunPlan, records: dict[Key, SampleRecord]) -> dict[str, Any]:
@@ -236,8 +260,9 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
     """Each batch; before the first of a task the method prepares for all of the task's prompts."""
     if plan.settings.join:
         share(plan.folder.workers(), plan.model.device)
-    watcher.note(f"loading {plan.model.name}")
-    _ = plan.model.network
+    if not plan.method.remote:
+        watcher.note(f"loading {plan.model.name}")
+        _ = plan.model.network
     for task in plan.tasks:
         mine = [b for b in batches if b.samples[0].task is task]
         if not mine:

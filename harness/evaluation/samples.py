@@ -187,8 +187,7 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
         limit = (budget.prompt if limit is None else limit) - excess
         if limit < 1:
             raise UsageError(
-                f"task {task.name}: {budget.arithmetic} leave too little of the {budget.room} tokens "
-                f"{settings.method} can read"
+                f"task {task.name}: {budget.arithmetic} leave too little of the {budget.room} tokens {_reads(settings)}"
             )
     return _ready(task, sample, model, made, ids, truncation, new_tokens)
 
@@ -242,7 +241,7 @@ def _several(task: Task, sample: Sample, method: Method, settings: RunSettings) 
         if room is not None and room < 1:
             raise UsageError(
                 f"task {task.name}: sample {sample.id}: questions and answers leave nothing of the "
-                f"{budget.room or limit} tokens {settings.method} can read to the context"
+                f"{budget.room or limit} tokens {_reads(settings)} to the context"
             )
         cut, truncation = truncate(
             sample.prompt, rule, room, model.tokenizer, sample.references, task.shorten
@@ -300,12 +299,12 @@ def _budget(task: Task, sample: Sample, method: Method, settings: RunSettings) -
     new_tokens = max(map(len, uncut.continuations), default=sample.new_tokens)
     bare = len(token_ids(model.tokenizer, sample.prompt.text, data=sample.prompt.special_tokens))
     overhead = max(0, len(tokenize(uncut.prompt, model)) - bare)
-    room = apart(method.context_limit)
+    room = _room(method, new_tokens)
     free = None if room is None else room - overhead - new_tokens
     arithmetic = f"{overhead} template + {new_tokens} new tokens"
     if free is not None and free < 1:
         raise Unavailable(
-            f"task {task.name}: {arithmetic} leave nothing of the {room} tokens {settings.method} can read"
+            f"task {task.name}: {arithmetic} leave nothing of the {room} tokens {_reads(settings)}"
         )
     limit = settings.max_context
     if limit is None:
@@ -317,10 +316,23 @@ def _budget(task: Task, sample: Sample, method: Method, settings: RunSettings) -
     elif free is not None and min(limit, bare) > free:
         raise UsageError(
             f"task {task.name}: {min(limit, bare)} prompt + {arithmetic} = "
-            f"{min(limit, bare) + overhead + new_tokens} > {room}, what {settings.method} can read on "
+            f"{min(limit, bare) + overhead + new_tokens} > {room}, what {_reads(settings)} on "
             f"{settings.model}; lower --max-context to {free}"
         )
     return _Budget(uncut, room, bare, limit, arithmetic)
+
+
+def _reads(settings: RunSettings) -> str:
+    """Who reads no more, in a message."""
+    under = "" if settings.budget is None else f" under --budget {settings.budget}"
+    return f"{settings.method} can read{under}"
+
+
+def _room(method: Method, new_tokens: int) -> int | None:
+    """Tokens of prompt and answer together that the method reads, whatever it is that limits them."""
+    prompt = apart(method.prompt_limit)
+    limits = (apart(method.context_limit), None if prompt is None else prompt + new_tokens)
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _rendered(prompt: Prompt, sample: Sample, model: LanguageModel) -> InTokens:

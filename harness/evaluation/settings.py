@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..contracts.budget import Budget
 from ..errors import UsageError
 from ..prompts.truncation import AUTO, RULES
 from . import engines, timeouts
@@ -40,6 +41,7 @@ class RunSettings:
     batch_size: int | Literal["auto"] = 1
     query_agnostic: bool = False
     protocol: str = "auto"
+    budget: int | str | None = None  # KV entries, or bytes with a unit
     share: bool = True  # False: protocol "before", as it was called
     data_dir: Path | None = None
     offline: bool = False
@@ -91,5 +93,7 @@ def check_values(settings: RunSettings) -> None:
             raise UsageError(f"--{flag} must be at most {MOST:,}, not {value}")
     if not -(2**63) <= settings.seed < 2**63:
         raise UsageError(f"--seed {settings.seed}: must fit in 64 bits")
+    if settings.budget is not None:
+        Budget.parse(settings.budget)
     timeouts.check(settings.sample_timeout)
     engines.check(settings.engine, settings.workers, settings.address, settings.join)

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    pass
+from ..models import attention
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,10 @@ class KVCache:
         return KVCache(
             tuple(k[:, start:stop] for k in self.keys), tuple(v[:, start:stop] for v in self.values)
         )
+
+    def heads(self, start: int, stop: int) -> KVCache:
+        """All entries of the heads ``start:stop``."""
+        return KVCache(tuple(k[start:stop] for k in self.keys), tuple(v[start:stop] for v in self.values))
 
     def append(self, other: KVCache) -> KVCache:
         """The entries of `other` after those of this cache."""
@@ -93,13 +96,11 @@ class Batch:
         padded = any(n != self.width for n in self.lengths) or any(n != longest for n in new)
         if not padded and (self.width == 0 or longest == 1):
             return None
-        lowest = torch.finfo(dtype).min
-        causal = torch.full((longest, self.width + longest), lowest, dtype=dtype, device=device)
-        causal = causal.triu_(self.width + 1)[None, None]
+        causal = attention.causal_mask(longest, self.width + longest, dtype, device)
         if not padded:
             return causal
         valid = self.padding_mask(new, device).bool()[:, None, None]
-        return causal.masked_fill(~valid, lowest)
+        return causal.masked_fill(~valid, torch.finfo(dtype).min)
 
     def row(self, index: int, new: int) -> KVCache:
         """Row `index` after a forward pass that added `new` valid entries to it (its last ones)."""

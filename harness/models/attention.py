@@ -23,6 +23,9 @@ _listener: ContextVar[Listener | None] = ContextVar("attention_listener", defaul
 ATTENTION = "harness_sdpa"
 """The name to give as ``attn_implementation``; known to transformers after `register`."""
 
+_PLAIN = "_harness_plainly_causal"
+"""On a mask of `causal_mask`: how often it had been written to when it was made."""
+
 
 class AttentionProbe(Protocol):
     """What may be passed as ``network.model(..., attention_probe=probe)``."""
@@ -54,6 +57,38 @@ def heard_by(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+def causal_mask(queries: int, keys: int, dtype: torch.dtype, device: torch.device | str) -> torch.Tensor:
+    """Additive mask ``[1, 1, queries, keys]``: the last query sees every key, each one before it one key less.
+
+    `attend` knows it again, and need not read it where a kernel has such a mask built in. Masked places hold the
+    type's lowest finite value.
+    """
+    import torch
+
+    mask = torch.full((queries, keys), torch.finfo(dtype).min, dtype=dtype, device=device)
+    mask = mask.triu_(keys - queries + 1)[None, None]
+    setattr(mask, _PLAIN, mask._version)
+    return mask
+
+
+def _built_in(query: torch.Tensor, mask: torch.Tensor | None, dropout: float, kwargs: dict[str, Any]) -> bool:
+    """Whether a GPU's flash kernel takes the place of a mask: it has plain causal attention with an offset built in.
+
+    An additive mask of any kind would keep attention off that kernel, and every key and value would be copied once
+    for each query head that shares it.
+    """
+    import torch
+
+    return (
+        query.is_cuda
+        and query.dtype in (torch.float16, torch.bfloat16)
+        and mask is not None
+        and getattr(mask, _PLAIN, None) == mask._version  # nor written to since
+        and not dropout
+        and all(kwargs.get(name) is None for name in ("position_bias", "softcap", "cache"))
+    )
 
 
 def report(module: torch.nn.Module, key: torch.Tensor, mask: torch.Tensor | None) -> None:
@@ -111,6 +146,13 @@ def attend(
     report(module, key, attention_mask)
     if attention_probe is not None:
         attention_probe(int(module.layer_idx), query[:, :, -1], key, scaling)  # type: ignore[arg-type]
+    if _built_in(query, attention_mask, dropout, kwargs):
+        from torch.nn.attention.bias import causal_lower_right
+        from torch.nn.functional import scaled_dot_product_attention
+
+        bias: Any = causal_lower_right(query.shape[2], key.shape[2])
+        found = scaled_dot_product_attention(query, key, value, bias, scale=scaling, enable_gqa=True)
+        return found.transpose(1, 2).contiguous(), None
     output: tuple[torch.Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, dropout, scaling=scaling, **kwargs
     )

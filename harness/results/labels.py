@@ -229,6 +229,7 @@ SETTINGS = (
     "weights",
     "adapter",
     "protocol",
+    "budget",
     "method_version",
     "context_length",
     "truncate",

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contracts.record import Key, SampleRecord
 from ..contracts.run import LoadedRun, LoadedRuns
 from ..errors import UsageError
 from .labels import in_order, labelled
+from .record_lines import NAMED
 from .run_folder import RUN, SCHEMA, RunFolder, misshapen
 from .summary import sums_up
-
-if TYPE_CHECKING:
-    pass
 
 NEEDED = ("hash", "identity", "settings", "method", "model", "prompts", "status")
 """What `run.json` holds from a run's first second on."""
@@ -93,6 +91,31 @@ def loaded(content: Mapping[str, Any], records: Sequence[SampleRecord], source: 
         before = kept.get(record.key)
         if record.finished or before is None or not before.finished:
             kept[record.key] = record
+    if content.get(NAMED) is not True:
+        _check_own(content, kept, source)
     if "summary" in content and not sums_up(content, kept):
         content = {name: value for name, value in content.items() if name != "summary"} | {"stale": STALE}
     return LoadedRun(content, kept, source, str(content["method"]["name"]))
+
+
+def _check_own(content: Mapping[str, Any], records: Mapping[Key, SampleRecord], source: str) -> None:
+    """Refuse lines of another run in one that an earlier version wrote, as far as they show that they are.
+
+    Its checksums do not tell. Without ``--max-context`` a prompt is cut to what the method reads, less the answer and
+    the template, never to more; the protocol is one for all.
+    """
+    reads, protocol = content["method"].get("context_limit"), content["method"].get("protocol")
+    if content["identity"].get("max_context") is not None:
+        reads = None
+    for record in records.values():
+        limit = record.truncation.limit
+        if isinstance(reads, int) and isinstance(limit, int) and limit > reads:
+            why = f"its prompt might have {limit:,} tokens, and this method reads {reads:,}"
+        elif protocol and record.protocol not in (None, protocol):
+            why = f"it was {record.protocol}, the run {protocol}"
+        else:
+            continue
+        raise UsageError(
+            f"{source}: the line of {record.task} {record.id} is of another run: {why}; remove that line to run its "
+            "sample again"
+        )

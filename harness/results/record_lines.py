@@ -17,6 +17,8 @@ from ..errors import UsageError
 
 SUM = "crc32"
 """The field of a line that says whether the line is as it was written."""
+NAMED = "lines_name_run"
+"""Of `run.json`: whether the checksums of all lines cover the run's hash. Versions before wrote runs without it."""
 _KINDS = {"prediction": str, **dict.fromkeys(("scores", "metadata", "measured", "truncation", "cost"), dict)}
 _FINISHED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("prompt_hash", "references", "prompt_tokens", "stop_reason", "metadata", "scores"), ()),
@@ -53,8 +55,8 @@ def collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def complete_lines(data: bytes, path: Path, run: str = "") -> tuple[list[Line], int]:
-    """The lines in `data` up to its last newline, and how many bytes they took; `run` as in `parsed`.
+def complete_lines(data: bytes, path: Path, run: str = "", named: bool = False) -> tuple[list[Line], int]:
+    """The lines in `data` up to its last newline, and how many bytes they took; `run` and `named` as in `parsed`.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def complete_lines(data: bytes, path: Path, run: str = "") -> tuple[list[Line], 
         If a complete line is damaged: that is no interrupted write, so nothing is guessed.
     """
     size = data.rfind(b"\n") + 1
-    return parsed(data[:size], path, run), size
+    return parsed(data[:size], path, run, named), size
 
 
 def line_of(record: SampleRecord, run: str = "") -> str:
@@ -75,11 +77,12 @@ def _checksum(text: bytes, run: str) -> int:
     return zlib.crc32(text, zlib.crc32(run.encode()))
 
 
-def _record(line: bytes, run: str) -> SampleRecord:
+def _record(line: bytes, run: str, named: bool) -> SampleRecord:
     """The record of a line. Raises ValueError, KeyError, TypeError, AttributeError or RecursionError if it is none.
 
     A line without a checksum (of an earlier version, or put together by a person) is taken as it is, if all is
-    there that is read of a finished sample. So is one of a version whose checksum did not cover the run.
+    there that is read of a finished sample. So is one of a version whose checksum did not cover the run, unless the
+    run was begun by a later one (`named`): then it is of another.
     """
     found: dict[str, Any] = json.loads(line)
     if not all(isinstance(found[name], str) for name in ("id", "task", "status")):
@@ -90,7 +93,8 @@ def _record(line: bytes, run: str) -> SampleRecord:
         found.pop(SUM)
         told = _SUMMED.search(line)
         whole = b"" if told is None else line[: told.start()] + b"}"
-        if told is None or int(told[1], 16) not in (_checksum(whole, run), zlib.crc32(whole)):
+        right = {_checksum(whole, run)} | (set() if named else {zlib.crc32(whole)})
+        if told is None or int(told[1], 16) not in right:
             raise _DamagedError("its checksum is another, or it is of another run")
     elif _MISNAMED.search(line):
         raise _DamagedError("its checksum has another name")
@@ -118,7 +122,7 @@ def _check_scores(record: dict[str, Any]) -> None:
             raise _DamagedError(f"its score {name} is {value:g}, which is not 0..1")
 
 
-def parsed(data: bytes, path: Path, run: str = "") -> list[Line]:
+def parsed(data: bytes, path: Path, run: str = "", named: bool = False) -> list[Line]:
     """Every line of `data`; one at its end that is torn is left out.
 
     Parameters
@@ -127,6 +131,8 @@ def parsed(data: bytes, path: Path, run: str = "") -> list[Line]:
         Named in messages.
     run
         The hash of the run they should be of.
+    named
+        Whether all checksums of that run cover its hash (see `NAMED`).
 
     Raises
     ------
@@ -140,7 +146,7 @@ def parsed(data: bytes, path: Path, run: str = "") -> list[Line]:
         if not line:
             continue
         try:
-            record = _record(line, run)
+            record = _record(line, run, named)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if number == len(lines):
                 break

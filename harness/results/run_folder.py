@@ -22,7 +22,7 @@ from .._util.files import unwritable, write_whole
 from ..contracts.record import Key, SampleRecord
 from ..errors import UsageError
 from .background_sync import BackgroundSync
-from .record_lines import Line, collector_paused, complete_lines, line_of, parsed
+from .record_lines import NAMED, Line, collector_paused, complete_lines, line_of, parsed
 from .standing import Standing
 
 SCHEMA = 1
@@ -118,6 +118,11 @@ class RunFolder:
         if not self._hash:
             self._hash = str((self.read_run() or {}).get("hash", ""))
         return self._hash
+
+    @property
+    def named(self) -> bool:
+        """Whether every line's checksum covers the run's hash: not so in a run that an earlier version began."""
+        return (self.read_run() or {}).get(NAMED) is True
 
     @property
     def samples_path(self) -> Path:
@@ -225,7 +230,7 @@ class RunFolder:
         if not self.samples_path.is_file():
             return []
         with collector_paused():
-            return parsed(self.samples_path.read_bytes(), self.samples_path, self.hash)
+            return parsed(self.samples_path.read_bytes(), self.samples_path, self.hash, self.named)
 
     def recover(self) -> dict[Key, SampleRecord]:
         """Finished samples by (task, id); torn and failed lines are removed from the file.
@@ -255,7 +260,7 @@ class RunFolder:
             return
         found = {line.record.key: line for line in self._lines()}
         for path in parts:
-            for line in complete_lines(path.read_bytes(), path, self.hash)[0]:
+            for line in complete_lines(path.read_bytes(), path, self.hash, self.named)[0]:
                 key = line.record.key
                 if key not in found or not found[key].record.finished:
                     found[key] = line

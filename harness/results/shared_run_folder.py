@@ -161,7 +161,7 @@ class SharedRunFolder(RunFolder):
                 continue
             with path.open("rb") as file:
                 file.seek(self._read.get(path, 0))
-                lines, size = complete_lines(file.read(), path, self.hash)
+                lines, size = complete_lines(file.read(), path, self.hash, self.named)
             self._read[path] = self._read.get(path, 0) + size
             for record, _ in lines:
                 if record.key not in self._view:

@@ -1,6 +1,15 @@
 """Intervals and paired tests."""
 
-from .bootstrap import average_interval, clustered, confidence_interval, mean, percentiles, student, wilson
+from .bootstrap import (
+    average_interval,
+    clustered,
+    confidence_interval,
+    drawn_means,
+    mean,
+    percentiles,
+    student,
+    wilson,
+)
 from .paired import SignFlips, difference_interval, holm, mcnemar, sign_flips
 from .power import detectable_difference, samples_needed
 
@@ -11,6 +20,7 @@ __all__ = [
     "confidence_interval",
     "detectable_difference",
     "difference_interval",
+    "drawn_means",
     "holm",
     "mcnemar",
     "mean",

@@ -92,13 +92,14 @@ def average_interval(
     factors = [1 / len(arrays)] * len(arrays) if weights is None else list(weights)
     value = sum(w * float(a.mean()) for w, a in zip(factors, arrays)) if centre is None else centre
     named = clustered(strata, clusters)
-    variance, freedom = _variance(arrays, factors, named)
+    variance, freedom = variance_of_mean(arrays, factors, named)
     reach = student(level, freedom)
     if value < -1e-9 or value > 1 + 1e-9 or any(a.min() < 0 or a.max() > 1 for a in arrays):
         return value - reach * math.sqrt(variance), value + reach * math.sqrt(variance)
     value = min(1.0, max(0.0, value))
     if variance <= 1e-15:  # samples that are all alike do not prove that all others are
-        return _wilson(value, sum(map(len, arrays)), NormalDist().inv_cdf((1 + level) / 2))
+        independent = len({c for mine in named for c in mine})
+        return _wilson(value, independent, NormalDist().inv_cdf((1 + level) / 2))
     return _wilson(value, max(value * (1 - value), 1e-9) / variance, reach)
 
 
@@ -122,10 +123,10 @@ def summed(values: NDArray[np.float64], clusters: Sequence[Hashable]) -> NDArray
     return np.asarray(np.bincount(found, weights=values), dtype=np.float64)
 
 
-def _variance(
+def variance_of_mean(
     arrays: Sequence[NDArray[np.float64]], factors: Sequence[float], named: Sequence[Sequence[Hashable]]
 ) -> tuple[float, float]:
-    """Of the weighted sum of means; and its degrees of freedom (Welch and Satterthwaite), at least 1."""
+    """The variance of the weighted sum of means; and its degrees of freedom (Welch and Satterthwaite), at least 1."""
     own = [w * w * float(a.var(ddof=1)) / len(a) for w, a in zip(factors, arrays)]
     residuals = [(a - a.mean()) * (w / len(a)) for w, a in zip(factors, arrays)]
     counts = [len(set(mine)) for mine in named]
@@ -152,31 +153,57 @@ def student(level: float, freedom: float) -> float:
     return float(stdtrit(freedom, (1 + level) / 2))
 
 
-def resampled_means(
-    strata: Sequence[Sequence[float]], seed: int = 0, resamples: int = RESAMPLES
+def drawn_means(
+    strata: Sequence[Sequence[float]],
+    clusters: Sequence[Sequence[Hashable]] | None = None,
+    seed: int = 0,
+    draws: int = RESAMPLES,
 ) -> NDArray[np.float64]:
-    """``[strata, resamples]``: the mean of each stratum, resampled again and again within itself.
+    """``[strata, draws]``: what the strata's means may be, drawn, for intervals of what is made of several.
 
-    Where few distinct values are shared by many samples (scores of right and wrong), it is drawn how often
-    each value comes up, which is the same and takes far less time than drawing samples one by one. Of more
-    than 4,096 samples, values are first rounded as `grouped` says.
+    Of scores 0..1 each mean is drawn from the Beta distribution of a share (Jeffreys' prior) at the number of
+    samples that `average_interval` would give it; of others from Student's distribution. Strata that share
+    clusters are drawn together, as far apart or alike as their clusters are.
+
+    Parameters
+    ----------
+    strata
+        At least two scores each.
+    clusters
+        What each sample shares with others: see `average_interval`.
     """
-    rng = np.random.default_rng(seed)
-    means = np.empty((len(strata), resamples))
-    for row, stratum in zip(means, strata):
-        values = np.asarray(stratum, dtype=np.float64)
-        distinct, counts = grouped(values)
-        by_value = 10 * len(distinct) < len(values)  # drawing a count takes about ten times as long
-        step = max(1, BLOCK // (len(distinct) if by_value else len(values)))
-        for start in range(0, resamples, step):
-            size = min(step, resamples - start)
-            if by_value:
-                drawn = rng.multinomial(len(values), counts / len(values), size=size)
-                row[start : start + size] = drawn @ distinct / len(values)
-            else:
-                places = rng.integers(len(values), size=(size, len(values)))
-                row[start : start + size] = values[places].mean(axis=1)
+    from scipy.special import betaincinv, ndtr, stdtrit
+
+    arrays = [np.asarray(s, dtype=np.float64) for s in strata]
+    named = clustered(strata, clusters)
+    ranks = ndtr(_alike(arrays, named) @ np.random.default_rng(seed).standard_normal((len(arrays), draws)))
+    means = np.empty((len(arrays), draws))
+    for row, rank, values, mine in zip(means, ranks, arrays, named):
+        value, count = float(values.mean()), len(set(mine))
+        variance, freedom = variance_of_mean([values], [1.0], [mine])
+        if values.min() < 0 or values.max() > 1:
+            row[:] = value + stdtrit(freedom, rank) * math.sqrt(variance)
+            continue
+        n = float(count)
+        if variance > 1e-15 and not (count == len(mine) and np.isin(values, (0.0, 1.0)).all()):
+            n = value * (1 - value) / variance * (student(0.95, 1e9) / student(0.95, freedom)) ** 2
+        row[:] = betaincinv(value * n + 0.5, (1 - value) * n + 0.5, rank)
     return means
+
+
+def _alike(arrays: Sequence[NDArray[np.float64]], named: Sequence[Sequence[Hashable]]) -> NDArray[np.float64]:
+    """A matrix that makes independent normal draws, a row a stratum, as alike as the strata are by shared clusters."""
+    flat = [c for mine in named for c in mine]
+    rows = []
+    for number in range(len(arrays)):
+        own = [a - a.mean() if i == number else np.zeros(len(a)) for i, a in enumerate(arrays)]
+        rows.append(summed(np.concatenate(own), flat))
+    sums = np.array(rows)
+    norms = np.sqrt(np.square(sums).sum(axis=1))
+    shape = sums @ sums.T / np.where(np.outer(norms, norms) > 0, np.outer(norms, norms), 1.0)
+    np.fill_diagonal(shape, 1.0)
+    values, vectors = np.linalg.eigh(shape)
+    return np.asarray(vectors * np.sqrt(np.clip(values, 0, None)), dtype=np.float64)
 
 
 def grouped(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

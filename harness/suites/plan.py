@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contracts.outputs import Decoding
-from ..errors import UsageError
+from ..errors import NotInstalled, UsageError
 from ..evaluation.plan import RunPlan, plan_run
 from ..evaluation.settings import RunSettings
 from ..inference import throughput
@@ -66,6 +66,8 @@ def _run(
             return PlannedRun(settings, "unavailable", missing)
     try:
         run = plan_run(settings, note, plan.models)
+    except NotInstalled as error:
+        return PlannedRun(settings, "unavailable", str(error))
     except UsageError as error:
         return PlannedRun(settings, "refused", str(error))
     folder = None if waits else run.folder.path
@@ -78,7 +80,7 @@ def _run(
     same_as = seen.setdefault(key, row.id)
     same = None if same_as == row.id else same_as
     seconds = None
-    if estimate:
+    if estimate and not run.method.remote:
         seconds = 0.0 if same or not pending else _seconds(plan, run, pending, prepared)
     tokens = sum(p.tokens for p in run.samples)
     done = len(run.samples) - len(pending)

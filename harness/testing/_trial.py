@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding, Generation
 from ..contracts.prompt import TokenizedPrompt
-from ..inference.meter import Meter, observe
+from ..evaluation.generate import watching
+from ..evaluation.plan import aim
+from ..inference.meter import Meter
 from ..options import Options
 from ._prompts import prompt_from, prompt_of, two_questions
 from ._results import Failed
@@ -86,6 +88,8 @@ class Trial:
         Scratch space, deleted afterwards.
     shared
         What checks made for each other.
+    budget
+        What ``--budget`` says.
     strict
         Whether an answer of which something was not seen, or of which something must be said, is a failure.
     written
@@ -103,6 +107,7 @@ class Trial:
     fit_options: dict[str, Any] = field(default_factory=dict)
     shared: dict[str, object] = field(default_factory=dict)
     strict: bool = False
+    budget: int | str | None = None
     written: list[str] = field(default_factory=list)
     process_changed: list[str] = field(default_factory=list)
 
@@ -139,6 +144,8 @@ class Trial:
         method = self.cls(model, self.options)
         if self.adapter is not None:
             method.load(self.adapter)
+        if self.budget is not None:
+            aim(method, self.budget)
         if prompts:
             with noting_writes(self.written):
                 method.prepare(prompts, self.decoding)
@@ -159,8 +166,7 @@ class Trial:
 
     def watch(self, method: Method, prompt: TokenizedPrompt, decoding: Decoding | None = None) -> Seen:
         """The answer to one prompt, asked alone, and what was observed."""
-        network = method.model.network
-        with observe(network, method.model.device, 1) as meter, heard(network) as logits:
+        with watching(method, 1) as meter, heard(None if method.remote else method.model.network) as logits:
             [generation] = self.ask(method, [prompt], decoding)
         return Seen(generation, meter, [step[0] for step in logits])
 
@@ -196,8 +202,10 @@ class Trial:
         """Answers of a newly made method to all prompts as a batch; logits where rows can be told apart."""
         with self.odd():
             method = self.fresh(self.prompts)
-            network, device = self.model.network, self.model.device
-            with observe(network, device, len(self.prompts)) as meter, heard(network) as logits:
+            with (
+                watching(method, len(self.prompts)) as meter,
+                heard(None if method.remote else method.model.network) as logits,
+            ):
                 found = self.ask(method, self.prompts)
         steps = logits[-max(len(g.token_ids) for g in found) :]
         told = all(len(step) == len(found) for step in steps)

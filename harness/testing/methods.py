@@ -20,7 +20,7 @@ from ._leaks import left_in_process, left_on_modules, memory, weights
 from ._learning import fit, save
 from ._likelihoods import as_generated, likelihood
 from ._positions import positions
-from ._results import Check, CheckResult, Suite
+from ._results import Check, CheckResult, NotApplicable, Suite
 from ._trial import Trial, scratch_cache
 from ._two_phase import question, share_key, shared_state, two_phase
 
@@ -72,6 +72,12 @@ METHOD_CHECKS: tuple[Check[Trial], ...] = (
 """Every check of a method, in the order in which they are run."""
 
 
+UNSEEN = frozenset(
+    "every-sample question declared phases identity dependence positions likelihood as-generated".split()
+)
+"""Checks that look at how an answer is made: there is nothing to see where a method is remote."""
+
+
 def method_suite(
     method: str | type[Method],
     options: Mapping[str, Any] | None = None,
@@ -80,6 +86,7 @@ def method_suite(
     adapter: Path | None = None,
     model: Callable[[], LanguageModel] | None = None,
     strict: bool = False,
+    budget: int | str | None = None,
     checks: Sequence[Check[Trial]] = METHOD_CHECKS,
 ) -> Suite[Trial]:
     """The checks of a method, ready to be run one by one; see `check_method` for the parameters.
@@ -102,6 +109,7 @@ def method_suite(
     def trial() -> Trial:
         find = model or _roomy(cls, parsed)
         made = Trial(name, cls, parsed, find, folder, adapter, dict(fit_options or {}), strict=strict)
+        made.budget = budget
         made.shared["folder"] = held  # deleted with the trial
         return made
 
@@ -127,8 +135,9 @@ def check_method(
         Names of checks (see `METHOD_CHECKS`); all if none is named. What they build on runs too.
     more
         ``fit_options``: how to learn, in place of the method's `fit_trial`. ``adapter``: a folder it loads
-        first. ``strict``: an answer of which something was not seen fails. ``model``: a function that makes the
-        model, weights unread, in place of a `tiny_model` with a window the method's options fit.
+        first. ``strict``: an answer of which something was not seen fails. ``budget``: as ``harness run --budget``.
+        ``model``: a function that makes the model, weights unread, in place of a `tiny_model` with a window the
+        method's options fit.
 
     Returns
     -------
@@ -161,6 +170,8 @@ def _roomy(cls: type[Method], options: Options) -> Callable[[], LanguageModel]:
 
 def _within(check: Check[Trial], cache: Path) -> Check[Trial]:
     def run(trial: Trial) -> str:
+        if trial.cls.remote and check.name in UNSEEN:
+            raise NotApplicable("its answers come from elsewhere: how they are made cannot be seen")
         with scratch_cache(cache):
             return check.run(trial)
 

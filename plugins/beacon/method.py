@@ -14,7 +14,7 @@ from harness import Decoding, Generation, Options, UsageError
 
 from .base import CondensingMethod
 from .options import BeaconOptions
-from .ratios import RAW, capacity, parse_ratio, smallest_ratio, usable
+from .ratios import RAW, capacity, held, parse_ratio, smallest_ratio, usable
 
 if TYPE_CHECKING:
     from harness.models import LanguageModel
@@ -35,6 +35,7 @@ class Beacon(CondensingMethod):
 
     Options: ClassVar[type[Options]] = BeaconOptions
     options: BeaconOptions
+    aims: ClassVar[bool] = True
 
     def __init__(self, model: LanguageModel, options: BeaconOptions) -> None:
         super().__init__(model, options)
@@ -62,6 +63,17 @@ class Beacon(CondensingMethod):
         ratios = [max(self.usable())] if self._listed is None else self._listed
         return capacity(ratios, self.model.context_length, self.interval, self.sinks)
 
+    def aim(self, entries: int) -> None:
+        """The lowest ratio under which what is read before the answer keeps to the budget, if there is one."""
+        if self._listed is not None:
+            raise UsageError(f"--ratio {self.options.ratio} and --budget both say how much stays; give one")
+        super().aim(entries)
+
+    def _within_budget(self, read: int) -> int:
+        """The lowest ratio by which so many tokens `read` leave at most `budget` entries; the highest if none does."""
+        known, budget = sorted(self.usable()), self.budget or 0
+        return next((r for r in known if held(r, read, self.interval, self.sinks) <= budget), known[-1])
+
     def _ratios(self, tokens: int) -> list[int]:
         """The ratio of each interval, the last repeated, for so many `tokens`, prompt and answer."""
         if self._listed is not None:
@@ -71,7 +83,10 @@ class Beacon(CondensingMethod):
 
     def _planned(self, context: int, reserve: int, decoding: Decoding) -> list[int]:
         """The ratios for so many tokens of context and of question, and the answer's room."""
-        return self._ratios(context + reserve + max(self.options.margin, decoding.max_new_tokens))
+        window = self._ratios(context + reserve + max(self.options.margin, decoding.max_new_tokens))
+        if self.budget is None:
+            return window
+        return [max(window[0], self._within_budget(context + reserve - 1))]
 
     def share_key(self, context: int, reserve: int, decoding: Decoding) -> Hashable:
         """The ratios: room for question and answer decides nothing else."""

@@ -66,6 +66,12 @@ def capacity(ratios: int | Sequence[int], window: int, interval: int, sinks: int
     return sinks + (len(listed) + (budget - spent) // last + 1) * interval
 
 
+def held(ratio: int, tokens: int, interval: int, sinks: int = 0) -> int:
+    """Entries that are left of so many `tokens` read: sinks, beacons, and the raw tokens of the open interval."""
+    closed, raw = divmod(max(0, tokens - sinks), interval)
+    return min(tokens, sinks) + closed * entries(ratio, interval) + raw
+
+
 def smallest_ratio(tokens: int, window: int, interval: int, ratios: Sequence[int], sinks: int = 0) -> int:
     """The lowest of `ratios` under which `tokens` fit (raw being lowest); the highest if none does."""
     for ratio in sorted(ratios):

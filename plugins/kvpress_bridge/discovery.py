@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from harness import UsageError
+from harness.errors import NotInstalled
 from harness.models import attention as harness_attention
 
 PACKAGE = "kvpress"
@@ -27,11 +28,11 @@ ABSTRACT = ("BasePress", "ScorerPress")
 
 
 def installed(name: str) -> Any:
-    """The kvpress package. Raises UsageError if it is not there, or not with this transformers."""
+    """The kvpress package. Raises NotInstalled if it is not there, UsageError if not with this transformers."""
     from importlib import metadata
 
     if importlib.util.find_spec(PACKAGE) is None:
-        raise UsageError(f"kvpress:{name} needs kvpress: {PIP}")
+        raise NotInstalled(f"kvpress:{name} needs kvpress: {PIP}")
     from transformers.utils.versions import require_version
 
     for wanted in metadata.requires(PACKAGE) or ():

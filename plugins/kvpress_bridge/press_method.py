@@ -59,10 +59,22 @@ class PressMethod(Method):
     """
 
     press: ClassVar[type]
+    aims: ClassVar[bool] = True
 
     def __init__(self, model: LanguageModel, options: Any) -> None:
         super().__init__(model, options)
         self._seen: list[tuple[float, float]] = []
+
+    def aim(self, entries: int) -> None:
+        """Of each context as much is kept as leaves room for its question; the press's ratio follows from that."""
+        from .options import RATIO
+
+        name = f"kvpress:{self.press.__name__}"
+        if RATIO not in type(self.options).model_fields:
+            raise UsageError(f"{name} has no compression ratio of its own, so it cannot aim at --budget")
+        if RATIO in self.options.model_fields_set:
+            raise UsageError(f"{name}: --compression-ratio and --budget both say how much stays; give one")
+        super().aim(entries)
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"press": self.press.__name__, "kvpress": version()}
@@ -97,21 +109,34 @@ class PressMethod(Method):
         return make_press(self.press, self.options.model_dump())
 
     def share_key(self, context: int, reserve: int, decoding: Decoding) -> Hashable:
-        """What is left of a context depends on the context alone."""
-        return ()
+        """What is left of a context depends on the context alone; under a budget on the question's length too."""
+        return () if self.budget is None else reserve
 
     def compress(
         self, contexts: Sequence[Sequence[int]], reserve: Sequence[int], decoding: Decoding
     ) -> list[Pressed]:
         """Prefill each context under the press; what follows plays no part."""
-        return [self._press(context) for context in contexts]
+        return [self._press(context, question) for context, question in zip(contexts, reserve)]
+
+    def _aimed(self, press: Any, context: int, question: int) -> None:
+        """Set the ratio under which context and question together keep to the budget."""
+        if self.budget is None:
+            return
+        kept = self.budget - (question - 1)
+        if kept < 1:
+            raise UsageError(
+                f"kvpress:{self.press.__name__}: a question of {question} tokens leaves nothing of a --budget of "
+                f"{self.budget} entries to its context"
+            )
+        # Presses keep int(tokens * (1 - ratio)): half an entry more keeps rounding from taking one.
+        press.compression_ratio = max(0.0, 1 - (kept + 0.5) / context) if kept < context else 0.0
 
     def generate(
         self, states: Sequence[Pressed], questions: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[Generation]:
         return [self._answer(state, question, decoding) for state, question in zip(states, questions)]
 
-    def _press(self, context: Sequence[int]) -> Pressed:
+    def _press(self, context: Sequence[int], question: int) -> Pressed:
         import torch
         from transformers import DynamicCache
 
@@ -121,6 +146,7 @@ class PressMethod(Method):
         if not context:
             return Pressed(KVCache(), (), 0)
         press = self._make()
+        self._aimed(press, len(context), question)
         eager = isinstance(getattr(press, "press", press), kvpress.ObservedAttentionPress)
         devices = [network.device] if network.device.type == "cuda" else []
         with untouched(network), attention(network, "eager" if eager else "sdpa"), torch.no_grad():

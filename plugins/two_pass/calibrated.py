@@ -31,6 +31,9 @@ COMPRESSOR = "compressor"
 SHIPPED_CONTEXTS = (50, 12)
 """Contexts of the calibrations that ship: the thesis's 50 for up to 15 intervals, 12 for more."""
 
+TRAINED_UP_TO = 128
+"""Highest ratio of the papers' training; allocation goes beyond it only where the first pass must."""
+
 LEAST_FIRST = 8
 """Lowest ratio of the first pass where beacons start as the last token they stand for (ours).
 
@@ -46,6 +49,7 @@ class CalibratedMethod(CondensingMethod):
     FitOptions: ClassVar[type[BaseOptions]] = TwoPassFitOptions
     fit_trial: ClassVar[Mapping[str, Any]] = {"intervals": "1-3", "contexts": 2}
     needs_data = False
+    aims: ClassVar[bool] = True
     options: TwoPassOptions
 
     def __init__(self, model: LanguageModel, options: TwoPassOptions) -> None:
@@ -114,11 +118,21 @@ class CalibratedMethod(CondensingMethod):
         interval, total = self.interval, tokens + new_tokens
         intervals = max(0, tokens - 1 - self.sinks) // interval
         budget = self.model.context_length - self.sinks - interval
-        if total <= self.model.context_length:
+        fits = self.budget is None or tokens - 1 <= self.budget
+        if total <= self.model.context_length and fits:
             return Plan(intervals, RAW, budget)
         first = self._first_ratio(total)
         while_answering = max(0, total - 1 - self.sinks) // interval - intervals
-        return Plan(intervals, first, budget - while_answering * entries(first, interval))
+        budget -= while_answering * entries(first, interval)
+        if self.budget is not None:  # where not even the highest ratio fits, that is what there is
+            rest = max(0, tokens - 1 - self.sinks) - intervals * interval
+            least = intervals * entries(self.highest(first), interval)
+            budget = min(budget, max(self.budget - self.sinks - rest, least))
+        return Plan(intervals, first, budget)
+
+    def highest(self, first: int) -> int:
+        """The highest ratio that may be allocated after a first pass by `first`."""
+        return max(r for r in self.usable() if r <= max(TRAINED_UP_TO, first))
 
     def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
         """Measure the natural attention for each number of intervals, each under the ratio it would be read by."""

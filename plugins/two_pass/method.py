@@ -16,14 +16,11 @@ from harness.contracts import phase
 
 from ..beacon.ratios import RAW, entries
 from .allocation import CLAMP, Plan, allocate, allocate_top, positive_scores, smooth_z_scores, z_scores
-from .calibrated import CalibratedMethod
+from .calibrated import TRAINED_UP_TO, CalibratedMethod
 from .options import TwoPassOptions
 
 if TYPE_CHECKING:
     from ..beacon.reading import ChooseRatio, Reading
-
-TRAINED_UP_TO = 128
-"""Highest ratio of the papers' training; allocation goes beyond it only where the first pass must."""
 
 
 class TwoPass(CalibratedMethod):
@@ -191,7 +188,7 @@ class TwoPass(CalibratedMethod):
         if top_k is not None:
             return allocate_top(z, top_k, self._relevant, plan.budget, self.interval, ratios)
         scores, alpha, budget = positive_scores(z).tolist(), self.options.alpha, plan.budget
-        if self.smooth:
+        if self.smooth and self.budget is None:
             # The instructions stay raw. What is filled is half of the window, or what the first pass held.
             scores[0] = positive_scores([CLAMP]).item()
             half = max(self.model.context_length // 2, plan.intervals * entries(plan.first, self.interval))

@@ -178,10 +178,10 @@ def test_what_cannot_be_held_is_refused_in_one_line(tiny, tiny_folder):
     with pytest.raises(
         UsageError, match=r"--sinks 4 \+ --recent 1020 \+ --chunk 256 = 1280 .* window of 256 "
     ):
-        Streaming(tiny, StreamingOptions())
+        Streaming(tiny, StreamingOptions()).context_limit()
     with pytest.raises(UsageError, match="option recent=0"):
         StreamingOptions.parse({"recent": 0}, "method streaming")
     small = loading.load(str(tiny_folder), device="cpu", context_length=24)
     with pytest.raises(UsageError, match="window of 24 "):
-        streaming(small, chunk=4)
+        streaming(small, chunk=4).context_limit()
     assert streaming(tiny).context_limit() is None

@@ -99,3 +99,46 @@ def test_registering_again_changes_nothing(model, ids):
     attention.register()
     attention.register()
     assert torch.equal(model.network.model(ids).last_hidden_state, before)
+
+
+def rotated(queries, keys):
+    generator = torch.Generator().manual_seed(3)
+    return [
+        torch.randn(1, heads, n, 16, generator=generator) for heads, n in ((4, queries), (2, keys), (2, keys))
+    ]
+
+
+@pytest.mark.parametrize("queries,keys", [(5, 12), (12, 12), (2, 3)])
+def test_a_kernel_with_the_mask_built_in_gives_what_the_mask_gives(model, monkeypatch, queries, keys):
+    """On a GPU in sixteen bits; here by the same call, on the CPU."""
+    layer, asked = model.network.model.layers[0].self_attn, []
+    query, key, value = rotated(queries, keys)
+    mask = attention.causal_mask(queries, keys, torch.float32, "cpu")
+    expected, _ = attention.attend(layer, query, key, value, mask, scaling=0.25)
+
+    def built_in(_query, given, *_):
+        asked.append(given is mask)
+        return True
+
+    monkeypatch.setattr(attention, "_built_in", built_in)
+    found, _ = attention.attend(layer, query, key, value, mask, scaling=0.25)
+    assert asked == [True]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+class OnGpu:
+    """What `_built_in` asks of a query on a GPU."""
+
+    is_cuda, dtype = True, torch.bfloat16
+
+
+def test_only_a_mask_that_nobody_changed_is_known_again():
+    def known(mask, dropout=0.0, **kwargs):
+        return attention._built_in(OnGpu(), mask, dropout, kwargs)
+
+    mask = attention.causal_mask(3, 8, torch.bfloat16, "cpu")
+    assert known(mask) and not known(mask, 0.1) and not known(mask, position_bias=mask)
+    assert not known(mask.clone()) and not known(mask[:, :, 1:]) and not known(None)
+    mask[..., 0] = torch.finfo(torch.bfloat16).min
+    assert not known(mask)
+    assert not attention._built_in(torch.zeros(1), attention.causal_mask(3, 8, torch.float32, "cpu"), 0.0, {})

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.stats.bootstrap import average_interval, confidence_interval, mean, percentiles, wilson
+from harness.stats.bootstrap import (
+    average_interval,
+    confidence_interval,
+    drawn_means,
+    mean,
+    percentiles,
+    wilson,
+)
 
 SCORES = [0.0, 0.12, 0.31, 0.33, 0.5, 0.61, 0.7, 0.98, 1.0, 0.25]
 
@@ -130,3 +137,45 @@ def test_scores_that_are_all_alike_have_an_interval_with_width():
     assert (low, high) == wilson(0, 20)
     low, high = confidence_interval([0.5] * 8)
     assert 0 < low < 0.5 < high < 1
+
+
+def test_texts_that_are_all_right_are_as_many_as_they_are():
+    right = confidence_interval([1.0] * 30, clusters=np.arange(3).repeat(10).tolist())
+    assert right == wilson(3, 3), "ten questions on a text may all be right for the same reason"
+    assert average_interval([[0.0] * 6, [0.0] * 6], clusters=[list("aabbcc"), list("ddeeff")]) == wilson(0, 6)
+
+
+@pytest.mark.parametrize("kind", DRAWS)
+@pytest.mark.parametrize("n", [5, 20])
+def test_drawn_means_lie_as_far_apart_as_the_interval_says(kind, n):
+    draw, truth = DRAWS[kind]
+    rng = np.random.default_rng(n)
+    held = []
+    for seed in range(600):
+        low, high = percentiles(drawn_means([draw(rng, n).tolist()], seed=seed, draws=500)[0])
+        held.append(low <= truth <= high)
+    assert 0.91 < np.mean(held) < 0.985, "means that are resampled hold 84 % at 5 samples"
+
+
+def test_drawn_means_know_what_samples_share():
+    rng = np.random.default_rng(4)
+    held = {True: 0, False: 0}
+    names = np.arange(20).repeat(10).tolist()
+    for seed in range(300):
+        shared = rng.normal(0, np.sqrt(0.2), 20).repeat(10)
+        scores = np.clip(0.5 + 0.1 * (shared + rng.normal(0, np.sqrt(0.8), 200)), 0, 1).tolist()
+        for clusters in held:
+            [made] = drawn_means([scores], [names] if clusters else None, seed, draws=500)
+            low, high = percentiles(made)
+            held[clusters] += low <= 0.5 <= high
+    assert 0.92 < held[True] / 300 < 0.985 and held[False] / 300 < 0.85
+
+
+def test_strata_on_the_same_texts_are_drawn_together():
+    rng = np.random.default_rng(5)
+    one = rng.random(40)
+    other = np.clip(one + rng.normal(0, 0.05, 40), 0, 1)
+    together = drawn_means([one.tolist(), other.tolist()], [list(range(40))] * 2)
+    apart = drawn_means([one.tolist(), other.tolist()])
+    assert np.corrcoef(together)[0, 1] > 0.9 and abs(np.corrcoef(apart)[0, 1]) < 0.05
+    assert drawn_means([[3.0, 5.0, 4.0, 4.0]]).mean() == pytest.approx(4, abs=0.1), "of any unit"

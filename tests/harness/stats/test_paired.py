@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.stats.bootstrap import BINS, MANY, grouped, resampled_means
+from harness.stats.bootstrap import BINS, MANY, grouped
 from harness.stats.paired import (
     EXACT,
     contributions,
@@ -224,14 +224,6 @@ def test_two_contexts_can_show_nothing():
     # All questions on one: taken as independent samples of what there is to ask of it.
     whole = [[0.5, 0.6, 0.4, 0.7, 0.5, 0.6]]
     assert difference_interval(whole, clusters=[list("aaaaaa")]) == difference_interval(whole)
-
-
-@pytest.mark.parametrize("kind", ["few values", "many values"])
-def test_drawing_counts_is_drawing_samples(kind):
-    values = RNG.integers(0, 2, 400).astype(float) if kind == "few values" else RNG.random(MANY + 500)
-    [means] = resampled_means([values])
-    assert means.mean() == pytest.approx(values.mean(), abs=4 * values.std() / len(values) ** 0.5 / 100)
-    assert means.std() == pytest.approx(values.std() / len(values) ** 0.5, rel=0.03)
 
 
 def test_fifty_thousand_samples_take_well_under_seconds():

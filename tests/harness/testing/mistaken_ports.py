@@ -277,7 +277,7 @@ class SnapThatKeepsItAll(Snap):
     """Says what it would keep."""
 
     def compress_and_generate(self, prompts, decoding):
-        most = self.options.budget + self.options.recent
+        most = self.options.early + self.options.recent
         self.evict, real = (lambda cache, index: cache), self.evict
         try:
             found = super().compress_and_generate(prompts, decoding)

@@ -83,7 +83,7 @@ class Chunks(harness.Method):
 
 
 class SnapOptions(harness.Options):
-    budget: int = Field(60, ge=1, description="entries that stay of what comes before the last ones")
+    early: int = Field(60, ge=1, description="entries that stay of what comes before the last ones")
     recent: int = Field(16, ge=1, description="last entries, which all stay")
     chunk: int = Field(100, ge=1, description="tokens read at once")
 
@@ -114,8 +114,8 @@ class Snap(harness.Method):
         return cache, torch.stack(weights).mean(0)
 
     def choose(self, seen):
-        kept = min(len(seen) - self.options.recent, self.options.budget)
-        if kept <= 0 or len(seen) <= self.options.budget + self.options.recent:
+        kept = min(len(seen) - self.options.recent, self.options.early)
+        if kept <= 0 or len(seen) <= self.options.early + self.options.recent:
             return torch.arange(len(seen))
         early = seen[: len(seen) - self.options.recent].topk(kept).indices.sort().values
         return torch.cat((early, torch.arange(len(seen) - self.options.recent, len(seen))))
