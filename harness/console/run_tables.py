@@ -49,7 +49,14 @@ def _scaled(key: str, scale: float = 1.0) -> Callable[[dict[str, Any]], Cell]:
     return lambda r: Cell(None if r[key] is None else r[key] / scale)
 
 
+def _seen(key: str, scale: float = 1.0) -> Callable[[dict[str, Any]], Cell]:
+    """What was measured; a question mark where answers came from elsewhere and nobody could measure it."""
+    return lambda r: Cell(text="?") if r.get("remote") and r[key] is None else _scaled(key, scale)(r)
+
+
 def _ratio(r: dict[str, Any]) -> Cell:
+    if r.get("remote"):
+        return Cell(text="?")
     return Cell(r["compression"], marks=frozenset({Mark.DECLARED} if r["verified"] is False else ()))
 
 
@@ -63,11 +70,11 @@ SCORES: tuple[Measured, ...] = (
     (Column("ratio", "ratio", format=".2f"), _ratio),
 )
 COSTS: tuple[Measured, ...] = (
-    (Column("kv", "KV MiB"), _scaled("kv_bytes", MIB)),
-    (Column("peak", "peak GiB", format=".2f"), _scaled("peak_bytes", GIB)),
-    (Column("compress", "compress s"), _scaled("compress_seconds")),
-    (Column("prefill", "prefill s"), _scaled("prefill_seconds")),
-    (Column("decode", "decode s"), _scaled("decode_seconds")),
+    (Column("kv", "KV MiB"), _seen("kv_bytes", MIB)),
+    (Column("peak", "peak GiB", format=".2f"), _seen("peak_bytes", GIB)),
+    (Column("compress", "compress s"), _seen("compress_seconds")),
+    (Column("prefill", "prefill s"), _seen("prefill_seconds")),
+    (Column("decode", "decode s"), _seen("decode_seconds")),
 )
 
 NamedRow = tuple[str, dict[str, Any]]
@@ -136,7 +143,7 @@ def averages(summary: dict[str, Any]) -> list[RenderableType]:
 def notes(summary: dict[str, Any], plan: RunPlan) -> list[RenderableType]:
     """What must be said beside the numbers."""
     lines: list[RenderableType] = []
-    if warning := plan.method.facts().get("warning"):
+    if warning := plan.method_facts().get("warning"):
         lines.append(Text(f"note: {warning}", style="yellow"))
     if plan.method.protocol == "query-aware":
         lines.append(Text("note: this method sees the question while it compresses", style="yellow"))

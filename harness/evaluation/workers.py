@@ -76,7 +76,8 @@ class SampleWorker:
             mine = [samples[(key[0], key[1])] for key in keys]
             task = mine[0].task
             if task.name not in self._prepared:
-                _ = plan.model.network
+                if not plan.method.remote:
+                    _ = plan.model.network
                 prepare_task(plan, task)
                 self._prepared.add(task.name)
             batch = SampleBatch(mine, shared)
@@ -85,7 +86,7 @@ class SampleWorker:
             return {"caught": str(error)}
         except UsageError as error:
             return {"refused": f"worker on {platform.node()}: {error}"}
-        return {"records": records, "method_facts": plan.method.facts(), "model": plan.model.facts()}
+        return {"records": records, "method_facts": plan.method_facts(), "model": plan.model.facts()}
 
     def _ready(self) -> RunPlan:
         here = environment()
