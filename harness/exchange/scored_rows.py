@@ -99,7 +99,7 @@ def kvpress(path: Path) -> Imported:
 def _config(path: Path, file: Path) -> Mapping[str, Any]:
     """The settings beside the predictions, or what the name of the file says of them."""
     if path.is_file():
-        from ..suites.yaml import read_yaml
+        from .._util.yaml import read_yaml
 
         content = read_yaml(path)
         if not isinstance(content, dict) or "dataset" not in content:
