@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,19 @@ def moved(network: Any, cache: KVCache, shift: Tensor) -> KVCache:
     """The same entries for other positions: each key is turned by `shift` ``[entries]`` places (RoPE).
 
     A key is stored for its rank in the cache; whoever drops or reorders entries must turn the keys of those
-    that get another rank. Computed in float32 whatever the cache's type. Assumes half-split RoPE, which all
-    supported families have; the attention scaling some variants fold in is not applied a second time.
+    that get another rank.
+    """
+    turn = turning(network, shift)
+    if len({(k.shape, k.device) for k in cache.keys}) == 1:  # all layers in a few kernels, not in hundreds
+        return KVCache(tuple(turn(torch.stack(cache.keys)).unbind()), cache.values)
+    return KVCache(tuple(turn(k) for k in cache.keys), cache.values)
+
+
+def turning(network: Any, shift: Tensor) -> Callable[[Tensor], Tensor]:
+    """What turns keys ``[..., entries, head_dim]`` by `shift` ``[entries]`` places (RoPE).
+
+    Computed in float32 whatever the cache's type. Assumes half-split RoPE, which all supported families have; the
+    attention scaling some variants fold in is not applied a second time.
     """
     rotary = network.model.rotary_emb
     shift = shift.to(network.device)
@@ -76,8 +87,4 @@ def moved(network: Any, cache: KVCache, shift: Tensor) -> KVCache:
         result: Tensor = x * cos + turned * sin
         return result.to(keys.dtype)
 
-    if (
-        len({(k.shape, k.device) for k in cache.keys}) == 1
-    ):  # all layers at once: a few kernels in place of hundreds
-        return KVCache(tuple(turn(torch.stack(cache.keys)).unbind()), cache.values)
-    return KVCache(tuple(turn(k) for k in cache.keys), cache.values)
+    return turn
