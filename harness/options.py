@@ -15,11 +15,12 @@ O = TypeVar("O", bound="Options")  # noqa: E741
 RESERVED_FLAGS = frozenset(
     f"--{name}"
     for name in (
-        "adapter address allow-unused-weights batch-size budget chat chat-prompts context-length data data-dir device "
-        "dry-run dtype engine epochs format join json learning-rate limit max-context max-length max-steps method "
-        "min-length model offline out plugin protocol query-agnostic quick quiet sample-timeout save-every seed set "
-        "share skip-unavailable split-documents task trainer truncate trust-remote-code trust-task-code var "
-        "warmup-steps workers"
+        "adapter address allow-unused-weights batch-size budget chat chat-prompts context-length data "
+        "data-dir device dry-run dtype engine epochs format join json learning-rate limit max-context "
+        "max-length max-steps method methods micro-batch min-length model model-args offline out plugin "
+        "protocol query-agnostic quick quiet sample-timeout save-config save-every seed set share "
+        "skip-unavailable split-documents task tasks trainer truncate trust-remote-code trust-task-code "
+        "var warmup-steps workers"
     ).split()
 )
 """Flags of ``harness run`` and ``harness fit``; no option of a method may be named like one."""

@@ -127,7 +127,7 @@ QUANTITIES: Mapping[str, Callable[[SampleRecord], Any]] = {
     **{f"{phase}_s": _phase(phase) for phase in PHASES},
     "prompt_tokens": lambda r: r.prompt_tokens,
     "read": lambda r: r.prompt_tokens and r.prompt_tokens - 1,
-    "kept": lambda r: r.measured.kv_tokens,
+    "kept": lambda r: r.measured.kv_tokens or None,
 }
 
 
@@ -184,6 +184,7 @@ def _cells(parts: Sequence[Member], costs: Measured) -> dict[str, Cell]:
     rows = [m.row for m in parts]
     n_ok, n = (sum(row[name] for row in rows) for name in ("n_ok", "n"))
     declared = frozenset({Mark.DECLARED} if any(row.get("verified") is False for row in rows) else ())
+    remote = bool(rows) and all(row.get("remote") for row in rows)
     peak = max((row.get("peak_bytes") or 0 for row in rows), default=0)
     cells = {
         "run": run_cell(parts[0].run),
@@ -196,6 +197,9 @@ def _cells(parts: Sequence[Member], costs: Measured) -> dict[str, Cell]:
     }
     if peak:
         cells["peak_gib"] = Cell(peak / GIB)
+    if remote:  # the answers came from elsewhere: nobody could measure these
+        unknown = (c.key for c in COLUMNS if cells.get(c.key, Cell()) == Cell())
+        return {**cells, **{key: Cell(text="?") for key in unknown}}
     return cells
 
 

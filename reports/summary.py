@@ -45,6 +45,12 @@ def _cells(member: Member) -> dict[str, Cell]:
     def number(name: str, scale: float = 1.0) -> Cell:
         return Cell(None if row.get(name) is None else row[name] / scale)
 
+    remote = bool(row.get("remote"))
+
+    def seen(name: str, scale: float = 1.0) -> Cell:
+        """What was measured; of answers from elsewhere nobody could."""
+        return Cell(text="?") if remote and row.get(name) is None else number(name, scale)
+
     declared = frozenset({Mark.DECLARED}) if row.get("verified") is False else frozenset()
     return {
         "run": run_cell(member.run),
@@ -53,10 +59,10 @@ def _cells(member: Member) -> dict[str, Cell]:
         "n_ok": Cell(f"{row['n_ok']}/{row['n']}", n_ok=row["n_ok"], n=row["n"]),
         **{name: number(name, 0.01) for name in ("truncated", "answer_lost", "hit_limit")},
         "prompt_tokens": number("prompt_tokens"),
-        "compression": Cell(row["compression"], marks=declared),
+        "compression": Cell(text="?") if remote else Cell(row["compression"], marks=declared),
         "proved": Cell(None if row.get("proved") is None else f"{row['proved']}/{row['n_ok']}"),
-        "kv_mib": number("kv_bytes", MIB),
-        "peak_gib": number("peak_bytes", GIB),
-        **{f"{phase}_seconds": number(f"{phase}_seconds") for phase in PHASES},
+        "kv_mib": seen("kv_bytes", MIB),
+        "peak_gib": seen("peak_bytes", GIB),
+        **{f"{phase}_seconds": seen(f"{phase}_seconds") for phase in PHASES},
         "status": Cell(member.run.status),
     }

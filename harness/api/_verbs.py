@@ -11,7 +11,8 @@ from ..contracts.method import Method
 from ..contracts.run import LoadedRun
 from ..documents import Cell, Column, Document, Row, Table
 from ..errors import UsageError, unknown_name
-from ._run import Run, named_method
+from ._given import named_method
+from ._run import Run
 from ._shown import Comparisons, Shown
 
 if TYPE_CHECKING:

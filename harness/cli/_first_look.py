@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.text import Text
 
 from .. import registry
-from ..console.progress import RunDisplay
+from ..console.progress import RunDisplay, run_in_words
 from ..console.run_tables import notes, row_tables
 from ..errors import UsageError
 from ..evaluation.plan import RunPlan, plan_run
-from ..evaluation.runner import RunResult, execute
+from ._several_runs import Look, execute_shown
 
 if TYPE_CHECKING:
     from ..comparison.rows import Row
@@ -41,14 +41,6 @@ VERDICTS = {
 
 
 @dataclass(frozen=True)
-class Look:
-    """One of the two methods, carried out."""
-
-    plan: RunPlan
-    result: RunResult
-
-
-@dataclass(frozen=True)
 class FirstLook:
     """The method, its rival, and the first held against the second; `native` is the model's own window in tokens."""
 
@@ -63,11 +55,7 @@ class FirstLook:
 
     def to_json(self) -> dict[str, Any]:
         """The method's summary as of any run; the rival's under ``beside``, and what was ``learned``."""
-        facts = [
-            {"folder": str(x.result.folder.path), "ran": x.result.ran, "unavailable": x.plan.unavailable}
-            | x.result.summary
-            for x in (self.method, self.rival)
-        ]
+        facts = [look.to_json() for look in (self.method, self.rival)]
         learned = {name: value for name, value in vars(self.row).items() if name != "span"}
         return {**facts[0], "beside": facts[1], "learned": {**learned, "p": self.row.p}}
 
@@ -91,13 +79,13 @@ def carry_out(settings: RunSettings, rival: str) -> FirstLook:
     from ..results.loading import load_run
 
     models = SharedModels()
-    with RunDisplay() as display:
+    with RunDisplay(run_in_words(f"{settings.method} beside {rival}", settings.model, [TASK])) as display:
         native = _window(settings, models, display)
         cut = WINDOW if native > WINDOW else None
         settings = replace(settings, tasks=(TASK,), task_settings={TASK: GRID}, context_length=cut)
         plan = plan_run(settings, display.note, models)
         beside = _plan_rival(plan, rival, models, display)
-    method, other = (Look(each, _execute(each)) for each in (plan, beside))
+    method, other = (Look(each, execute_shown(each)) for each in (plan, beside))
     runs = [load_run(look.result.folder.path) for look in (method, other)]
     return FirstLook(method, other, compare(runs[1], runs[0]).rows[0], native)
 
@@ -119,12 +107,6 @@ def _plan_rival(plan: RunPlan, rival: str, models: SharedModels, display: RunDis
         raise UsageError(f"{rival}, to be shown beside {settings.method}: {error}; {alone}") from None
 
 
-def _execute(plan: RunPlan) -> RunResult:
-    with RunDisplay() as display:
-        display.note(plan.settings.method)
-        return execute(plan, display)
-
-
 def table(look: FirstLook, width: int) -> RenderableType:
     """Both methods' rows, and what must be known to believe them."""
     both = [(x.plan.settings.method, x.result.summary["tasks"][0]) for x in (look.method, look.rival)]
@@ -132,7 +114,7 @@ def table(look: FirstLook, width: int) -> RenderableType:
     cut = f"cut to {model.context_length:,} of {look.native:,} tokens"
     window = cut if model.context_length < look.native else f"{look.native:,} tokens"
     head = f"{TASK} on {escape(look.method.plan.settings.model)} (window {window})"
-    tables = row_tables("method", [(escape(name), row) for name, row in both], width)
+    tables = row_tables("method", both, width)
     return Group(f"[bold]{head}[/bold]", *tables, *notes(look.method.result.summary, look.method.plan))
 
 

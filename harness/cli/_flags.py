@@ -47,31 +47,34 @@ class MethodCommand(click.RichCommand):
         return [*super().get_params(ctx), *ctx.meta.get("method_params", ())]
 
     def named(self, args: list[str]) -> list[str]:
-        """Methods named in a raw command line; the last one counts."""
-        return _value(args, "-m", "--method")
+        """Methods whose options are flags here, from a raw command line; of several the last one counts."""
+        return values_of(args, "-m", "--method")[-1:]
 
     def _method_params(self, args: list[str]) -> list[click.Parameter]:
-        names = self.named(args)
-        if not names:
-            return []
         from .. import registry
         from ..options import describe
 
-        for path in _value(args, "--plugin"):
+        for path in values_of(args, "--plugin"):
             registry.register_file(Path(path))
-        params: list[click.Parameter] = []
+        names = self.named(args)
+        found: dict[str, tuple[str, dict[str, Any], click.Parameter]] = {}
         taken = {name for param in self.params for name in param.opts}
-        cls = registry.method(names[-1]).cls
-        for prefix, attribute, panel in self.kinds:
-            for row in describe(getattr(cls, attribute)):
-                flag = f"--{row['name'].replace('_', '-')}"
-                if flag in taken:
-                    raise UsageError(
-                        f"method {names[-1]}: its option {row['name']!r} is a flag of every {self.name}; rename it"
-                    )
-                taken.add(flag)
-                params.append(_option(row, flag, prefix, panel))
-        return params
+        for name in dict.fromkeys(names):
+            cls = registry.method(name).cls
+            for prefix, attribute, panel in self.kinds:
+                for row in describe(getattr(cls, attribute)):
+                    flag = f"--{row['name'].replace('_', '-')}"
+                    if flag in taken or (flag in found and found[flag][0] == name):
+                        raise UsageError(
+                            f"method {name}: its option {row['name']!r} is a flag of every {self.name}; rename it"
+                        )
+                    if flag in found and (row["type"] == "bool") != (found[flag][1]["type"] == "bool"):
+                        raise UsageError(
+                            f"{flag} is a switch of one of {found[flag][0]} and {name} and takes a value for the "
+                            "other: run them one by one"
+                        )
+                    found.setdefault(flag, (name, row, _option(row, flag, prefix, panel)))
+        return [param for _, _, param in found.values()]
 
 
 def _option(row: dict[str, Any], flag: str, prefix: str, panel: str) -> click.Parameter:
@@ -93,7 +96,7 @@ def chosen(flags: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in found.items() if value is not None}
 
 
-def _value(args: list[str], *flags: str) -> list[str]:
+def values_of(args: list[str], *flags: str) -> list[str]:
     """Values of an option in a raw command line, before it is parsed."""
     found = []
     for i, word in enumerate(args):

@@ -20,6 +20,7 @@ from ..errors import HarnessError
 VERBS = {
     "run": "Run a method on tasks and show its scores, its compression and its cost.",
     "report": "Show finished runs as tables and figures: terminal, Markdown, LaTeX, CSV, JSON or a page.",
+    "view": "Show a folder of runs in a browser, refreshed while runs go on.",
     "reproduce": "Run a paper's table again, beside the published values.",
     "list": "List methods, tasks, recipes, reports, suites or models with their options.",
     "compare": "Tell whether a run is better or worse than a baseline, or cannot be told from it.",

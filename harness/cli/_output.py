@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import IO, Any, TypeVar
 
@@ -51,10 +54,27 @@ def stdout() -> IO[str] | None:
     return found
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print a line for people: what came with data, a model or a plugin does not steer their terminal."""
+def say(text: str, *, err: bool = False, copied: bool = False) -> None:
+    """Print lines for people: what came with data, a model or a plugin does not steer their terminal.
+
+    Lines are broken between words where the terminal, or COLUMNS, has no room; what is meant to be `copied` is not.
+    """
+    file = sys.stderr if err else sys.stdout
+    lines = visible(text).split("\n")
+    if not copied and (file.isatty() or os.environ.get("COLUMNS", "").isdigit()):
+        width = max(20, shutil.get_terminal_size().columns)
+        lines = [part for line in lines for part in _broken(line, width)]
     # Named, since click would make another stream of one that is not UTF-8, and write UTF-8 to it.
-    click.echo(visible(text), file=sys.stderr if err else sys.stdout)
+    click.echo("\n".join(lines), file=file)
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """A line in parts that fit, words and paths whole; what follows the first part is set in."""
+    inset = " " * (len(line) - len(line.lstrip()) + 2)
+    parts = textwrap.wrap(
+        line, width, subsequent_indent=inset, break_long_words=False, break_on_hyphens=False
+    )
+    return parts or [line]
 
 
 def emit(content: dict[str, Any]) -> None:

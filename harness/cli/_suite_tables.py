@@ -5,38 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from ..console.safe_text import Visible
 from ..console.suite_progress import SuiteDisplay, duration
+from ..documents import Cell, Column, Row, Table
+from ..render import terminal
 from ..suites.planned import PlannedRun, SuitePlan, estimated
 
 __all__ = ["SuiteDisplay", "duration", "plan_facts", "plan_table"]
 
 
-def plan_table(plan: SuitePlan) -> RenderableType:
+COLUMNS = (
+    Column("row", "row", kind="name"),
+    Column("samples", "samples"),
+    Column("each", "tokens each"),
+    Column("tokens", "tokens"),
+    Column("done", "done"),
+    Column("estimate", "estimate"),
+    Column("state", "state", kind="text"),
+)
+
+
+def plan_table(plan: SuitePlan, width: int) -> RenderableType:
     """Every run with its samples, tokens, state and estimate, and below how that was estimated.
 
     Labels and titles are a file's: none of them can steer a terminal.
     """
     suite = plan.spelled.suite
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("row", overflow="fold")
-    for head in ("samples", "tokens each", "tokens", "done", "estimate"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("state", overflow="fold")
+    rows = []
     several = len(plan.spelled.suites) > 1
     for row, runs in plan.rows:
         for run in runs:
             label = f"{row.label} on {row.model}" if several else row.label
             label += f", seed {run.settings.seed}" if len(runs) > 1 else ""
-            table.add_row(escape(label), *map(escape, _cells(run)))
+            texts = [label, *_cells(run)]
+            rows.append(Row({c.key: Cell(text=text) for c, text in zip(COLUMNS, texts)}))
     quick = " (quick)" if plan.spelled.quick else ""
     title = Text(f"{suite.name}{quick} on {', '.join(plan.spelled.suites)}: {suite.title}", style="bold")
+    table = terminal.table(Table("plan", "", COLUMNS, rows), width, compact=True)
     return Visible(Group(title, table, *_fits(plan), *_notes(plan)))
 
 

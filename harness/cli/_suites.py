@@ -83,6 +83,7 @@ def carry_out(
     """Plan a suite, show the plan, and unless it is a dry run carry it out and print its table."""
     from rich.console import Console
 
+    from ..console.progress import sized
     from ..errors import unknown_name
     from ..suites.document import variables as parsed
     from ..suites.matrix import spell
@@ -101,12 +102,10 @@ def carry_out(
         emit(plan_facts(plan))
         return 0
     if dry_run:
-        display.show(lambda width: plan_table(plan))
+        display.show(lambda width: plan_table(plan, width))
         return 0
-    told = (
-        display.console if display.console.is_terminal else Console(stderr=True, width=160, quiet=QUIET.get())
-    )
-    told.print(plan_table(plan))
+    told = sized(stderr=True, quiet=QUIET.get())
+    told.print(plan_table(plan, told.width))
     outcome = execute(plan, out, display)
     show(outcome.path, form, display)
     errors = Console(stderr=True)  # shown under --quiet too

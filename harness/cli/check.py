@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from ..console.progress import sized
 from ..console.quiet import QUIET
 from ..console.safe_text import Visible
 from ..errors import UsageError
@@ -33,9 +34,6 @@ WIDTH = 14
 
 CHILD = "HARNESS_STRICT_CHILD"
 """Set for the processes of ``--strict``."""
-
-PIPED = 180
-"""Characters a line where there is no terminal."""
 
 
 class CheckCommand(MethodCommand):
@@ -166,19 +164,12 @@ def _model(name: str | None) -> Callable[[], LanguageModel] | None:
 
 def _shown(results: list[CheckResult], quiet: bool) -> list[CheckResult]:
     """Results that are there, shown together."""
-    console = _console(quiet)
+    console = sized(quiet=quiet)
     for result in results:
         if result.status != "skipped":
             _show(console, result)
     _sum_up(console, results)
     return results
-
-
-def _console(quiet: bool) -> Console:
-    from rich.console import Console
-
-    console = Console(quiet=quiet)
-    return console if console.is_terminal else Console(quiet=quiet, width=PIPED)
 
 
 def _sum_up(console: Console, results: list[CheckResult]) -> None:
@@ -212,7 +203,7 @@ def _run(suite: Suite[Any], selected: list[str], quiet: bool) -> list[CheckResul
     from rich.console import Console
 
     torch.set_num_threads(1)  # matrices as small as the tiny model's lose by being shared out
-    console, status = _console(quiet), Console(stderr=True, quiet=quiet or QUIET.get())
+    console, status = sized(quiet=quiet), Console(stderr=True, quiet=quiet or QUIET.get())
     results = []
     for name in selected:
         if status.is_terminal and not status.quiet:

@@ -116,7 +116,7 @@ def _fetched(place: Any, as_json: bool) -> None:
     if as_json:
         emit({"path": str(place)})
     else:
-        say(str(place))
+        say(str(place), copied=True)
 
 
 def _environment(

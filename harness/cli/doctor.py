@@ -26,7 +26,8 @@ def doctor(as_json: bool) -> int:
     if as_json:
         emit(found)
     else:
-        say("\n".join(lines(found)))
+        for line in lines(found):
+            say(line, copied=line.startswith("missing"))  # which holds a command
     return 1 if lacking or found["broken"] else 0
 
 

@@ -42,4 +42,7 @@ def new(kind: str, name: str, out: Path, as_json: bool) -> None:
         "task": f"harness check --task {called.name}\n  harness run --method plain --task {called.name} --limit 3",
         "report": f"harness report runs --kind {called.name}",
     }[kind]
-    say(f"next:\n  pip install -e {folder}\n  {tries}\nthen edit {folder / (called.module + '.py')}")
+    say(
+        f"next:\n  pip install -e {folder}\n  {tries}\nthen edit {folder / (called.module + '.py')}",
+        copied=True,
+    )

@@ -1,140 +1,34 @@
-"""``harness run``: one method on one or more tasks."""
+"""``harness run``: methods on tasks, from flags or from a file."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from ..errors import UsageError
-from ._flags import MethodCommand, batch_size, chosen, names
-from ._output import emit, json_flag, quiet_flag
+from . import _model_args
+from ._flags import chosen
+from ._output import emit, json_flag, quiet_flag, say
+from ._run_flags import RunCommand, run_flags
 from ._suites import carry_out, suite_flags, typed
 
 if TYPE_CHECKING:
     from ..evaluation.settings import RunSettings
+    from ..suites.run_file import RunRequest
 
 
-class RunCommand(MethodCommand):
-    """`run`, with the options of whatever ``--method`` names as flags of its own."""
-
-    kinds = (("option_", "Options", "Options of the method"),)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if len(given := self.named(args)) > 1:
-            raise UsageError(
-                f"--method is given {len(given)} times ({', '.join(given)}) and a run has one: run them one by one"
-            )
-        return super().parse_args(ctx, args)
-
-
-@click.command(cls=RunCommand, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("suite", metavar="[SUITE.yaml]", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "-m",
-    "--method",
-    shell_complete=names("methods"),
-    help="Method to run; `harness list methods` shows them.",
+@click.command(
+    cls=RunCommand,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: name.replace("_", "-"),  # --batch_size, as lm-eval has it
+    },
 )
-@click.option(
-    "-t",
-    "--task",
-    "tasks",
-    multiple=True,
-    shell_complete=names("tasks"),
-    help="Task or family, repeatable (default passkey; two_pass is then shown beside one uniform pass).",
-)
-@click.option("--model", default="smollm2", show_default=True, help="Name, Hub id, folder or .gguf file.")
-@click.option(
-    "--adapter",
-    type=click.Path(path_type=Path),
-    help="Folder of trained weights for the method; none: untrained (default: one that ships, if any).",
-)
-@click.option("--context-length", type=int, help="Treat the model's window as smaller than it is, in tokens.")
-@click.option(
-    "--budget",
-    metavar="ENTRIES|SIZE",
-    help="KV entries (1024) or bytes (16MiB) an answer may begin from, at most.",
-)
-@click.option("--max-context", type=int, help="Truncate raw prompts to so many tokens.")
-@click.option(
-    "--truncate",
-    default="auto",
-    show_default=True,
-    help="middle, middle-exact, left, right, context-end or none; auto: the task's own rule, middle for most.",
-)
-@click.option(
-    "--chat", default="auto", show_default=True, help="Use the model's chat template: auto or never."
-)
-@click.option("--limit", type=int, help="At most so many samples of each task.")
-@click.option("--seed", type=int, default=42, show_default=True, help="Seed of the tasks' samples.")
-@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
-@click.option(
-    "--batch-size",
-    metavar="INTEGER|auto",
-    callback=batch_size,
-    default="1",
-    show_default=True,
-    help="Samples run together; auto: as many of like length as there is memory for, the longest first.",
-)
-@click.option(
-    "--query-agnostic",
-    is_flag=True,
-    help="Let no method see the question while it compresses (query-agnostic).",
-)
-@click.option(
-    "--protocol",
-    default="auto",
-    show_default=True,
-    help="Questions come after compression (a context is compressed once for all), before (once for each), or auto: "
-    "after, unless the method looks at the question.",
-)
-@click.option(
-    "--share/--no-share", default=True, hidden=True, help="--no-share is an older name of --protocol before."
-)
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data files, `<dataset>.jsonl`.")
-@click.option("--offline", is_flag=True, help="Fetch nothing.")
-@click.option(
-    "--sample-timeout",
-    type=float,
-    metavar="SECONDS",
-    help="Record a sample as failed (timeout) that takes longer; a batch has as much for each of its samples.",
-)
-@click.option(
-    "--join", is_flag=True, help="Share the run's samples with other processes started with --join."
-)
-@click.option("--engine", default="local", show_default=True, help="local, or ray: workers on many devices.")
-@click.option("--workers", type=int, help="Of --engine ray, at most so many. [default: one for each device]")
-@click.option("--address", metavar="HOST:PORT", help="Of --engine ray, a cluster. [default: this machine]")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="TASK.OPTION=VALUE", help="Option of a task, repeatable."
-)
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="Python file with a method."
-)
-@click.option(
-    "--trust-remote-code", is_flag=True, help="Run code that comes with a model. Only for one you trust."
-)
-@click.option(
-    "--allow-unused-weights",
-    is_flag=True,
-    help="Run a model although its files hold weights that it does not use; the run is marked.",
-)
-@click.option(
-    "--trust-task-code",
-    is_flag=True,
-    help="Run code that a task's own files name (lm_eval.include_path). Only for files you trust.",
-)
-@click.option(
-    "--skip-unavailable",
-    is_flag=True,
-    help="Leave out tasks whose data cannot be had here, and say which (else an error, if asked for by name).",
-)
+@click.argument("file", metavar="[FILE.yaml]", required=False, type=click.Path(path_type=Path))
+@run_flags
 @json_flag("the summary")
 @quiet_flag
 @suite_flags
@@ -142,58 +36,137 @@ class RunCommand(MethodCommand):
 def run(
     context: click.RichContext,
     /,
-    suite: Path | None,
-    method: str | None,
+    file: Path | None,
+    methods: tuple[str, ...],
     tasks: tuple[str, ...],
     settings: tuple[str, ...],
     plugins: tuple[Path, ...],
+    model_args: str | None,
+    save_config: Path | None,
     as_json: bool,
     **flags: Any,
 ) -> int:
-    """Run a method on tasks, or a suite; what was interrupted goes on where it stopped.
+    """Run methods on tasks, or a file of runs; what was interrupted goes on where it stopped.
 
-    The options of a method are shown by `harness run --method NAME --help`. A suite is a YAML file: `harness
-    reproduce NAME --print` shows some. The same command on the same machine gives the same answers, byte for
-    byte; another batch size, dtype, device, number of threads or version of a library may change some.
+    The options of a method are shown by `harness run --method NAME --help`. Several methods end with one comparison,
+    against the first. FILE.yaml is a run (`--save-config` writes one; flags go before what it says) or a suite
+    (`harness reproduce NAME --print` shows some). The same command on the same machine gives the same answers, byte
+    for byte; another batch size, dtype, device, number of threads or version of a library may change some.
     """
+    from . import _first_look
+
     of_suites = {name: flags.pop(name) for name in ("quick", "variables", "dry_run", "form")}
-    if suite is not None:
-        return _suite(context, suite, of_suites, settings, plugins, as_json, flags)
-    if method is None:
-        raise UsageError("give --method NAME, or a suite: harness run FILE.yaml")
+    request, content = _in_file(file)
+    options = chosen(flags, "option_")
+    said = _model_args.over(model_args, typed(context, flags))
+    if file is not None and request is None:
+        if save_config is not None:
+            raise UsageError(f"--save-config writes a single run: {file} is a suite")
+        for name, there in (("method", methods), ("task", tasks), ("adapter", "adapter" in said)):
+            if there:
+                raise UsageError(f"--{name} belongs to the cells of a suite: say it in {file}")
+        return _suite(file, content, of_suites, settings, as_json, said)
+    if request is None and not methods:
+        raise UsageError("give --method NAME, or a file: harness run FILE.yaml")
     if given := typed(context, of_suites):
         raise UsageError(f"--{FLAG_NAMES.get(next(iter(given)), next(iter(given)))} is for suites")
-    from ..console.progress import RunDisplay
+    wanted = _wanted(request, methods, options, said, tasks, settings)
+
+    def planned() -> None:
+        """Written once all is known to be in order: what is refused leaves no file."""
+        if save_config is not None:
+            _save(wanted, save_config, plugins)
+
+    if len(wanted) > 1:
+        return _several(wanted, as_json, planned)
+    told = typed(context, dict.fromkeys(_first_look.CHOOSING))
+    alone = told or file is not None or save_config is not None
+    if not alone and (rival := _first_look.rival_of(wanted[0])):
+        return _beside(wanted[0], rival, as_json, context.obj or [])
+    return _one(wanted[0], as_json, context.obj or [], planned)
+
+
+def _in_file(file: Path | None) -> tuple[RunRequest | None, Any]:
+    """The run that a file asks for, or None if it is a suite; and what stands in it."""
+    if file is None:
+        return None, None
+    from ..suites.run_file import is_run, read
+    from ..suites.yaml import read_yaml
+
+    content = read_yaml(file)
+    return (read(file, content) if is_run(content) else None), content
+
+
+def _wanted(
+    request: RunRequest | None,
+    methods: tuple[str, ...],
+    options: dict[str, Any],
+    said: dict[str, Any],
+    tasks: tuple[str, ...],
+    settings: tuple[str, ...],
+) -> list[RunSettings]:
+    """The runs that are asked for: what was typed goes before the file."""
+    from ..suites.run_file import RunRequest
+
+    given = dict(said)
+    if tasks:
+        given["tasks"] = tasks
+    if settings:
+        before = dict(request.settings.get("task_settings", {})) if request else {}
+        now = task_settings(settings)
+        given["task_settings"] = {
+            **before,
+            **{family: {**before.get(family, {}), **own} for family, own in now.items()},
+        }
+    return (request or RunRequest()).over(methods, options, given).runs()
+
+
+def _save(wanted: list[RunSettings], path: Path, plugins: tuple[Path, ...]) -> None:
+    from ..console.quiet import QUIET
+    from ..suites.run_file import save
+
+    left = save(wanted, path) + (["plugin"] if plugins else [])
+    words = (
+        f"; {', '.join('--' + name.replace('_', '-') for name in left)} is for whoever runs it to type"
+        if left
+        else ""
+    )
+    if not QUIET.get():
+        say(f"written to {path}{words}", err=True)
+
+
+def _one(wanted: RunSettings, as_json: bool, line: list[str], planned: Callable[[], None]) -> int:
+    """One method; `line` is the command line as `invoke` was given it."""
+    from ..console.progress import RunDisplay, run_in_words
     from ..console.run_tables import summary_table
     from ..evaluation.plan import plan_run
     from ..evaluation.runner import execute
-    from ..evaluation.settings import RunSettings
-    from . import _first_look
     from ._next_command import closing_lines
 
-    options = chosen(flags, "option_")
-    wanted = RunSettings(
-        method=method,
-        options=options,
-        tasks=tasks or ("passkey",),
-        task_settings=task_settings(settings),
-        **flags,
-    )
-    told = typed(context, dict.fromkeys(_first_look.CHOOSING))
-    if not told and (rival := _first_look.rival_of(wanted)):
-        return _beside(wanted, rival, as_json, context.obj or [])
-    display = RunDisplay()
+    display = RunDisplay(run_in_words(wanted.method, wanted.model, wanted.tasks))
     with display:
         plan = plan_run(wanted, display.note)
+        planned()
         result = execute(plan, display)
     if as_json:
         whole = {"folder": str(result.folder.path), "ran": result.ran, "unavailable": plan.unavailable}
         emit({**whole, **result.summary})
     else:
         display.show(lambda width: summary_table(result.summary, plan, width))
-        line: list[str] = context.obj or []  # the words of the command line, as `invoke` was given them
         display.show(lambda width: closing_lines(result, plan, line), copied=True)
     return 1 if result.failed else 0
+
+
+def _several(wanted: list[RunSettings], as_json: bool, planned: Callable[[], None]) -> int:
+    """Several methods, and in one table what they came to."""
+    from . import _several_runs
+
+    found = _several_runs.carry_out(wanted, planned)
+    if as_json:
+        emit(found.to_json())
+    else:
+        _several_runs.show(found)
+    return 1 if found.failed else 0
 
 
 def _beside(wanted: RunSettings, rival: str, as_json: bool, line: list[str]) -> int:
@@ -215,29 +188,21 @@ FLAG_NAMES = {"variables": "var", "dry_run": "dry-run", "form": "format"}
 
 
 def _suite(
-    context: click.Context,
     path: Path,
+    content: Any,
     of_suites: dict[str, Any],
     settings: tuple[str, ...],
-    plugins: tuple[Path, ...],
     as_json: bool,
-    flags: dict[str, Any],
+    overrides: dict[str, Any],
 ) -> int:
     """Carry out a suite's file; what belongs to a cell cannot be typed."""
-    from .. import registry
-    from ..suites.document import read
+    from ..suites.document import checked
 
-    for name in ("method", "tasks", "adapter"):
-        if typed(context, {name: None}):
-            raise UsageError(f"--{name.rstrip('s')} belongs to the cells of a suite: say it in {path}")
-    for plugin in plugins:
-        registry.register_file(plugin)
-    overrides = typed(context, flags)
     if settings:
         overrides["task_settings"] = task_settings(settings)
     if as_json:
         of_suites["form"] = "json"
-    return carry_out(read(path), overrides, **of_suites)
+    return carry_out(checked(path, content), overrides, **of_suites)
 
 
 def task_settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
+
+from ..documents import Cell, Column, Row, Table
+from ..render import terminal
 
 if TYPE_CHECKING:
     from ..training.run import FitResult
@@ -29,13 +30,8 @@ def fit_tables(result: FitResult) -> Iterator[Callable[[int], RenderableType]]:
                 + (f" ({card['loss_of']})" if "loss_of" in card else "")
             )
         if report.parameters:
-            columns = list(report.parameters[0])
-            table = Table(box=box.SIMPLE_HEAD, title="Trained parameters, in millions", title_justify="left")
-            for name in columns:
-                table.add_column(name, justify="left" if name == columns[0] else "right")
-            for row in report.parameters:
-                table.add_row(*(v if isinstance(v, str) else f"{v / 1e6:,.2f}" for v in row.values()))
-            yield lambda _: table
+            table = _trained(report.parameters)
+            yield lambda width: terminal.table(table, width, compact=True)
     request = card.get("request", {})
     words = ["harness", "run", "--method", str(request.get("method")), "--adapter", str(folder)]
     if request.get("model") not in (None, "smollm2"):
@@ -46,3 +42,14 @@ def fit_tables(result: FitResult) -> Iterator[Callable[[int], RenderableType]]:
             [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
         )
     yield lambda _: Text(f"next: {shlex.join(words)}")
+
+
+def _trained(parameters: Sequence[Mapping[str, str | int]]) -> Table:
+    """How many parameters of each kind were trained."""
+    first, *others = parameters[0]
+    columns = [Column(first, first, kind="name"), *(Column(name, name, format=",.2f") for name in others)]
+    rows = [
+        Row({name: Cell(v if isinstance(v, str) else v / 1e6) for name, v in row.items()})
+        for row in parameters
+    ]
+    return Table("parameters", "Trained parameters, in millions", columns, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -33,11 +33,20 @@ PIPE = 180
 """Columns where there is no terminal, unless the environment's COLUMNS says how many."""
 
 
+def sized(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console as wide as its terminal; a file or pipe is as wide as COLUMNS says, or else `PIPE`."""
+    console = Console(stderr=stderr, quiet=quiet)
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        console = Console(stderr=stderr, quiet=quiet, width=PIPE)
+    return console
+
+
 class Display:
     """Progress on standard error, bars only if that is a terminal; results on standard output."""
 
     def __init__(self) -> None:
         self.quiet = QUIET.get()
+        self._told = time.monotonic()
         self.console = Console(stderr=True, quiet=self.quiet)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -62,6 +71,15 @@ class Display:
         if self.console.is_terminal:
             self.progress.console.print(f"[dim]{escape(visible(text))}[/dim]", highlight=False)
 
+    def _due(self) -> bool:
+        """Whether a log, which has no bar, is to get a line again."""
+        return not self.console.is_terminal and time.monotonic() - self._told >= LOGGED
+
+    def _log(self, words: str) -> None:
+        """A line of a log."""
+        self._told = time.monotonic()
+        self.console.print(escape(visible(words)), highlight=False, soft_wrap=True)
+
     @contextmanager
     def announce(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A bar of its own for a preparation; gone when it is done."""
@@ -74,35 +92,41 @@ class Display:
     def show(self, make: Callable[[int], RenderableType], *, copied: bool = False) -> None:
         """Print a result, made for the width there is, to standard output.
 
-        A file or pipe is as wide as COLUMNS says, or else wide.
-
         What is meant to be `copied` keeps its lines whole: a command broken in two would be two commands.
         """
-        console = Console()
-        if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
-            console = Console(width=PIPE)
+        console = sized()
         console.print(Visible(make(console.width)), soft_wrap=copied)
 
 
 class RunDisplay(Display):
-    """A run: a bar for each task."""
+    """A run: a bar for each task.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    what
+        What is run, in words; said from the first second on, since reading model and prompts may take a while.
+    """
+
+    def __init__(self, what: str = "") -> None:
         super().__init__()
+        self._what = what
         self._rows: dict[str, TaskID] = {}
         self._tokens: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
-        self._told = time.monotonic()
         self._now: TaskID | None = None
         self._sample, self._doing, self._since = "", "reading", time.monotonic()
 
     def __enter__(self) -> Self:
         super().__enter__()
-        # From the first second on: reading the model and the prompts may take a while.
-        self._now = self.progress.add_task("preparing", total=None, rate="")
+        words = f"{self._what}: preparing" if self._what else "preparing"
+        self._now = self.progress.add_task(escape(visible(words)), total=None, rate="")
         return self
 
     def start(self, totals: dict[str, int], done: dict[str, int]) -> None:
+        had = f", {sum(done.values()):,} finished before" if any(done.values()) else ""
+        self._what += f": {sum(totals.values()):,} samples{had}" if self._what else ""
+        if self._what:
+            self.note(self._what)
         for task, total in totals.items():
             self._rows[task] = self.progress.add_task(
                 escape(visible(task)), total=total, completed=done[task], rate=""
@@ -142,10 +166,15 @@ class RunDisplay(Display):
             self.progress.update(
                 self._now, description=escape(visible(line)), completed=done or 0, total=total, rate=left[2:]
             )
-        elif time.monotonic() - self._told >= LOGGED:
-            self._told = time.monotonic()
-            words = f"{line}, {taken:,.0f} s so far{left}"
-            self.console.print(escape(visible(words)), highlight=False, soft_wrap=True)
+        elif self._due():
+            self._log(f"{line}, {taken:,.0f} s so far{left}")
+
+    def _log(self, words: str) -> None:
+        """Before the first line, what is run."""
+        if self._what:
+            super()._log(self._what)
+            self._what = ""
+        super()._log(words)
 
     def sample(self, task: str, record: SampleRecord) -> None:
         tokens = (record.prompt_tokens or 0) + (record.new_tokens or 0)
@@ -153,11 +182,10 @@ class RunDisplay(Display):
         self._seconds[task] = self._seconds.get(task, 0.0) + (record.cost.seconds or 0.0)
         rate = self._tokens[task] / self._seconds[task] if self._seconds[task] else 0.0
         self.progress.update(self._rows[task], advance=1, rate=f"{rate:,.0f} tok/s" if rate else "")
-        if not self.console.is_terminal and time.monotonic() - self._told >= LOGGED:
-            self._told = time.monotonic()
+        if self._due():
             row = next(r for r in self.progress.tasks if r.id == self._rows[task])
             line = f"{task}: {row.completed:.0f} of {row.total or 0:.0f} samples, {rate:,.0f} tokens/s"
-            self.console.print(escape(visible(line)), highlight=False, soft_wrap=True)
+            self._log(line)
 
 
 DOING = {"compress": "compressing", "prefill": "reading", "decode": "answering"}
@@ -171,11 +199,17 @@ class FitDisplay(Display):
 
     def start(self, total: int, done: int) -> None:
         self._row = self.progress.add_task("training", total=total, completed=done, rate="")
+        self._total, self._done = total, done
+        self._since = self._told = time.monotonic()
 
     def step(self, step: int, loss: float, tokens: int, seconds: float) -> None:
         self._mean = loss if self._mean is None else 0.9 * self._mean + 0.1 * loss
         rate = f"loss {self._mean:.3f}, {tokens / max(seconds, 1e-9):,.0f} tok/s"
         self.progress.update(self._row, completed=step, rate=rate)
+        if self._due():
+            taken = time.monotonic() - self._since
+            left = taken / max(1, step - self._done) * (self._total - step)
+            self._log(f"step {step:,} of {self._total:,}, {rate}, {taken:,.0f} s so far, {left:,.0f} s left")
 
 
 class SynthDisplay(Display):
@@ -185,6 +219,18 @@ class SynthDisplay(Display):
 
     def start(self, what: str, total: int, done: int) -> None:
         self._row = self.progress.add_task(what, total=total, completed=done, rate="")
+        self._what, self._total, self._done = what, total, done
+        self._told = time.monotonic()
 
     def step(self, number: int, rate: str = "") -> None:
         self.progress.update(self._row, advance=number, rate=rate)
+        self._done += number
+        if self._due():
+            speed = f", {rate}" if rate else ""
+            self._log(f"{self._what}: {self._done:,} of {self._total:,}{speed}")
+
+
+def run_in_words(method: str, model: str, tasks: Sequence[str]) -> str:
+    """``two_pass on smollm2, passkey``: what a run is, in a line."""
+    few = [*tasks[:3], *([f"{len(tasks) - 3} more"] if len(tasks) > 3 else [])]
+    return f"{method} on {model}, {', '.join(few)}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from .._util.units import GIB, MIB
+from ..documents import Cell, Column, Mark, Row, Table
+from ..render import terminal
 
 if TYPE_CHECKING:
     from ..evaluation.plan import RunPlan
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 def percent(value: float | None) -> str:
     """A share 0..1 in percent; a dash for None."""
     return "–" if value is None else f"{100 * value:.0f} %"
-
-
-def number(value: float | None, form: str = ".1f", scale: float = 1.0) -> str:
-    """`value` divided by `scale`; a dash for None."""
-    return "–" if value is None else format(value / scale, form)
 
 
 def score(value: float | None, interval: Sequence[float] | None, digits: int = 1) -> str:
@@ -36,27 +31,51 @@ def score(value: float | None, interval: Sequence[float] | None, digits: int = 1
     return f"{100 * value:.{digits}f} [{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}]"
 
 
-Column = tuple[str, Callable[[dict[str, Any]], str]]
+Measured = tuple[Column, Callable[[dict[str, Any]], Cell]]
+"""A column, and its cell from a task's summary."""
 
 
-SCORES: tuple[Column, ...] = (
-    ("score [95 %]", lambda r: score(r["score"], r["interval"])),
-    ("n ok", lambda r: f"[red]{r['n_ok']}/{r['n']}[/red]" if r["n_ok"] < r["n"] else f"{r['n_ok']}/{r['n']}"),
-    ("cut", lambda r: percent(r["truncated"])),
-    ("lost", lambda r: percent(r["answer_lost"])),
-    ("at limit", lambda r: percent(r["hit_limit"])),
-    ("tokens", lambda r: number(r["prompt_tokens"], ",.0f")),
-    ("ratio", lambda r: number(r["compression"], ".2f") + ("" if r["verified"] is not False else "?")),
+def _score(r: dict[str, Any]) -> Cell:
+    if r["score"] is None or r["interval"] is None:
+        return Cell(None if r["score"] is None else 100 * r["score"])
+    return Cell(100 * r["score"], (100 * r["interval"][0], 100 * r["interval"][1]))
+
+
+def _share(key: str) -> Callable[[dict[str, Any]], Cell]:
+    return lambda r: Cell(r[key], text=percent(r[key]))
+
+
+def _scaled(key: str, scale: float = 1.0) -> Callable[[dict[str, Any]], Cell]:
+    return lambda r: Cell(None if r[key] is None else r[key] / scale)
+
+
+def _seen(key: str, scale: float = 1.0) -> Callable[[dict[str, Any]], Cell]:
+    """What was measured; a question mark where answers came from elsewhere and nobody could measure it."""
+    return lambda r: Cell(text="?") if r.get("remote") and r[key] is None else _scaled(key, scale)(r)
+
+
+def _ratio(r: dict[str, Any]) -> Cell:
+    if r.get("remote"):
+        return Cell(text="?")
+    return Cell(r["compression"], marks=frozenset({Mark.DECLARED} if r["verified"] is False else ()))
+
+
+SCORES: tuple[Measured, ...] = (
+    (Column("score", "score [95 %]"), _score),
+    (Column("n_ok", "n ok"), lambda r: Cell(text=f"{r['n_ok']}/{r['n']}", n_ok=r["n_ok"], n=r["n"])),
+    (Column("cut", "cut"), _share("truncated")),
+    (Column("lost", "lost"), _share("answer_lost")),
+    (Column("limit", "at limit"), _share("hit_limit")),
+    (Column("tokens", "tokens", format=",.0f"), _scaled("prompt_tokens")),
+    (Column("ratio", "ratio", format=".2f"), _ratio),
 )
-COSTS: tuple[Column, ...] = (
-    ("KV MiB", lambda r: number(r["kv_bytes"], ".1f", MIB)),
-    ("peak GiB", lambda r: number(r["peak_bytes"], ".2f", GIB)),
-    ("compress s", lambda r: number(r["compress_seconds"])),
-    ("prefill s", lambda r: number(r["prefill_seconds"])),
-    ("decode s", lambda r: number(r["decode_seconds"])),
+COSTS: tuple[Measured, ...] = (
+    (Column("kv", "KV MiB"), _seen("kv_bytes", MIB)),
+    (Column("peak", "peak GiB", format=".2f"), _seen("peak_bytes", GIB)),
+    (Column("compress", "compress s"), _seen("compress_seconds")),
+    (Column("prefill", "prefill s"), _seen("prefill_seconds")),
+    (Column("decode", "decode s"), _seen("decode_seconds")),
 )
-LEAST_NAME = 16
-"""Terminal columns that the names in the first column have at least, where they are longer."""
 
 NamedRow = tuple[str, dict[str, Any]]
 """What a row is called, and the summary of a task that it shows."""
@@ -74,43 +93,21 @@ def task_name(row: dict[str, Any]) -> str:
     return str(row["task"]) + (f" ({row['metric']})" if row["metric"] != "score" else "")
 
 
-def row_tables(head: str, rows: Sequence[NamedRow], width: int) -> list[Table]:
-    """Scores and costs in one table if `width` terminal columns hold it, else in as many as it takes.
+def row_tables(head: str, rows: Sequence[NamedRow], width: int) -> list[RenderableType]:
+    """Scores and costs in one table if `width` terminal columns hold it, else one below the other.
 
-    No number is ever broken in two; only a name that leaves no room for the numbers is.
+    No number is ever broken in two.
     """
-    names = max([len(head), *(Text(name).cell_len for name, _ in rows)])
-    width -= 2  # the table's edges
-    tables: list[Table] = []
-    for group in [SCORES + COSTS] if _fits(SCORES + COSTS, rows, width - names) else [SCORES, COSTS]:
-        widest = max(_width(column, rows) for column in group)
-        room = width - min(names, max(LEAST_NAME, width - widest))
-        left = list(group)
-        while left:
-            taken = next(n for n in range(len(left), 0, -1) if n == 1 or _fits(left[:n], rows, room))
-            tables.append(_table(head, rows, left[:taken]))
-            left = left[taken:]
-    return tables
+    both = _table(head, rows, SCORES + COSTS)
+    parts = [both] if terminal.fits(both, width) else [_table(head, rows, part) for part in (SCORES, COSTS)]
+    return [terminal.table(part, width, compact=True) for part in parts]
 
 
-def _fits(columns: Sequence[Column], rows: Sequence[NamedRow], room: int) -> bool:
-    return sum(_width(column, rows) for column in columns) <= room
-
-
-def _width(column: Column, rows: Sequence[NamedRow]) -> int:
-    """Terminal columns of the widest cell, with the three before it."""
-    head, cell = column
-    return 3 + max([len(head), *(Text.from_markup(cell(r)).cell_len for _, r in rows)])
-
-
-def _table(head: str, rows: Sequence[NamedRow], columns: Sequence[Column]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(head, overflow="fold")
-    for name, _ in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, r in rows:
-        table.add_row(escape(name), *(cell(r) for _, cell in columns))
-    return table
+def _table(head: str, rows: Sequence[NamedRow], columns: Sequence[Measured]) -> Table:
+    made = [
+        Row({"name": Cell(name), **{column.key: cell(r) for column, cell in columns}}) for name, r in rows
+    ]
+    return Table("run", "", [Column("name", head, kind="name"), *(column for column, _ in columns)], made)
 
 
 def title(plan: RunPlan) -> str:

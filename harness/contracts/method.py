@@ -60,6 +60,9 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         model that reads everything. None: a text too short to be condensed has to do.
     aims
         True if it holds an answer to a number of KV entries (``harness run --budget``): it then looks at `budget`.
+    remote
+        True if answers come from elsewhere (a server): the model given here lends its tokenizer and template, its
+        weights are never read, and what was not measured (KV entries, phases, memory) is ``?`` in every table.
     family
         None for a method. What stands for a name (``"PRESS"``) if the class is only the door to many methods,
         each asked for as ``<entry point>:<name>`` and made by `variant`.
@@ -84,6 +87,7 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
     fit_trial: ClassVar[Mapping[str, Any]] = {}
     lossless: ClassVar[Mapping[str, Any] | None] = None
     aims: ClassVar[bool] = False
+    remote: ClassVar[bool] = False
     family: ClassVar[str | None] = None
 
     @classmethod

@@ -41,7 +41,8 @@ class Generation:
         Tokens of the prompt the method was given.
     kv_tokens
         KV entries of this sample resident when the answer began: what the prompt was compressed to. The
-        runner fails the run if the model was seen attending to another number.
+        runner fails the run if the model was seen attending to another number. Layers and heads may hold different
+        numbers: this is their mean, rounded. A method with `Method.remote` says 0: nobody knows.
     details
         JSON-ready facts for the record: ratio of each interval, relevance, and so on. A list of sentences under
         ``notes`` is what a reader must know of this answer: tables say how many answers each stands beside.

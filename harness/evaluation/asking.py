@@ -126,7 +126,7 @@ def _record(plan: RunPlan, prepared: PreparedSample, output: MeasuredOutput) -> 
 def _in_time(plan: RunPlan, samples: int) -> AbstractContextManager[None]:
     """The time that so many samples have together, if it is limited."""
     seconds = plan.settings.sample_timeout
-    return limited(seconds and seconds * samples, plan.model.network)
+    return limited(seconds and seconds * samples, None if plan.method.remote else plan.model.network)
 
 
 def _release(plan: RunPlan) -> None:

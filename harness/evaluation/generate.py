@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +81,21 @@ def prepared_for(method: Method, prompts: Sequence[TokenizedPrompt]) -> Sequence
     ]
 
 
+@contextmanager
+def watching(method: Method, samples: int) -> Iterator[Meter]:
+    """What the model is seen doing in the block; of a remote method nothing is, and its weights stay unread."""
+    if method.remote:
+        yield Meter()
+        return
+    with observe(method.model.network, method.model.device, samples) as meter:
+        yield meter
+
+
 def generate(method: Method, batch: Sequence[PreparedSample]) -> list[MeasuredOutput]:
     """The method's answers to a batch, or its likelihoods, in order."""
     prompts = [p.tokenized(method.model) for p in batch]
     began = time.perf_counter()
-    with observe(method.model.network, method.model.device, len(batch)) as meter:
+    with watching(method, len(batch)) as meter:
         generations: Sequence[Generation | Scored]
         if batch[0].continuations:
             generations = apart(loglikelihood, method, prompts, [p.continuations for p in batch])
@@ -98,7 +109,7 @@ def compress_once(method: Method, group: Sequence[PreparedSample]) -> SharedCont
     first = group[0]
     head = first.tokenized(method.model).head_ids
     began = time.perf_counter()
-    with observe(method.model.network, method.model.device, 1) as meter, phase("compress"):
+    with watching(method, 1) as meter, phase("compress"):
         [state] = apart(method.compress, [head], [first.question_tokens], first.decoding)
     return SharedContext(state, meter, time.perf_counter() - began, len(group))
 
@@ -112,7 +123,7 @@ def generate_from(
 
     answer = _answering(method, shared.state, questions)
     began = time.perf_counter()
-    with observe(method.model.network, method.model.device, len(batch)) as meter:
+    with watching(method, len(batch)) as meter:
         generations: Sequence[Generation | Scored]
         if batch[0].continuations:
             generations = apart(score, type(method).__name__, answer, [p.continuations for p in batch])
@@ -143,6 +154,8 @@ def _held(
 ) -> list[MeasuredOutput]:
     if len(generations) != len(batch):
         raise RuntimeError(f"the method returned {len(generations)} answers to {len(batch)} prompts")
+    if method.remote:
+        return [_unseen(answer, seconds, len(batch), row) for row, answer in enumerate(generations)]
     held = []
     for row, (sample, prompt, answer) in enumerate(zip(batch, prompts, generations)):
         asked = asked_of(method.model, prompt.ids, sample.decoding, row, generations)
@@ -152,6 +165,11 @@ def _held(
         cost = _cost(meter, seconds, len(batch), row, shared)
         held.append(MeasuredOutput(answer, measured, cost, doubts))
     return held
+
+
+def _unseen(answer: Generation | Scored, seconds: float, batch: int, row: int) -> MeasuredOutput:
+    """An answer from elsewhere: only how long it took is known."""
+    return MeasuredOutput(answer, Measured(), Cost(seconds=seconds / batch, batch=batch, row=row))
 
 
 def _cost(meter: Meter, seconds: float, batch: int, row: int, shared: SharedContext | None) -> Cost:

@@ -84,6 +84,8 @@ INFLUENCES: tuple[Influence, ...] = (
         "which tasks are asked; those that are, are asked alike, and are in the hash",
     ),
     _flag("--trust-task-code", NO, "without it the task is refused; its configuration and data are covered"),
+    _flag("--model-args", NO, "another way to say --model, --dtype and the like, which are covered"),
+    _flag("--save-config", NO, "only what is written beside"),
     _flag("--json, --quiet", NO, "only what is printed"),
     Influence("config.json, weights", "file", YES, True, "a hash over their contents"),
     Influence(
@@ -102,7 +104,7 @@ INFLUENCES: tuple[Influence, ...] = (
     Influence(
         "YAML of lm-eval tasks", "file", YES, True, "its whole configuration, functions' source, and data"
     ),
-    Influence("suite.yaml", "file", NO, False, "the runs it stands for have hashes of their own"),
+    Influence("suite.yaml, run.yaml", "file", NO, False, "the runs it stands for have hashes of their own"),
     Influence(
         "cached conversions, hashes, downloads",
         "file",

@@ -108,6 +108,12 @@ def plan_run(
         aim(method, settings.budget)
     told: list[str] = []
     samples, unavailable = collect_samples(tasks, method, settings, told.append)
+    chosen = next((p.task.name for p in samples if p.continuations), None)
+    if chosen and method.remote and not method.own_loglikelihood:
+        raise UsageError(
+            f"task {chosen} asks how likely choices are, which method {settings.method} cannot say: its model runs "
+            "elsewhere"
+        )
     identity = _identity(settings, method, tasks, adapter)
     if any(
         p.questions for p in samples

@@ -260,8 +260,9 @@ def _with_preparation(plan: RunPlan, batches: list[SampleBatch], watcher: Watche
     """Each batch; before the first of a task the method prepares for all of the task's prompts."""
     if plan.settings.join:
         share(plan.folder.workers(), plan.model.device)
-    watcher.note(f"loading {plan.model.name}")
-    _ = plan.model.network
+    if not plan.method.remote:
+        watcher.note(f"loading {plan.model.name}")
+        _ = plan.model.network
     for task in plan.tasks:
         mine = [b for b in batches if b.samples[0].task is task]
         if not mine:

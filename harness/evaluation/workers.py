@@ -76,7 +76,8 @@ class SampleWorker:
             mine = [samples[(key[0], key[1])] for key in keys]
             task = mine[0].task
             if task.name not in self._prepared:
-                _ = plan.model.network
+                if not plan.method.remote:
+                    _ = plan.model.network
                 prepare_task(plan, task)
                 self._prepared.add(task.name)
             batch = SampleBatch(mine, shared)

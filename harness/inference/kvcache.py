@@ -41,6 +41,10 @@ class KVCache:
             tuple(k[:, start:stop] for k in self.keys), tuple(v[:, start:stop] for v in self.values)
         )
 
+    def heads(self, start: int, stop: int) -> KVCache:
+        """All entries of the heads ``start:stop``."""
+        return KVCache(tuple(k[start:stop] for k in self.keys), tuple(v[start:stop] for v in self.values))
+
     def append(self, other: KVCache) -> KVCache:
         """The entries of `other` after those of this cache."""
         if not self.keys:

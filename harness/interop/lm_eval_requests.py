@@ -11,8 +11,7 @@ from ..contracts.outputs import Decoding, Generation, Scored
 from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..errors import HarnessError, MeasurementError, UsageError
 from ..evaluation.apart import apart
-from ..evaluation.generate import prepared_for
-from ..inference.meter import observe
+from ..evaluation.generate import prepared_for, watching
 from ..inference.verification import asked_of
 from ..prompts.rendering import by_last_line, tokenize
 from ..prompts.tokenization import continuation_ids, trailing_blanks
@@ -128,7 +127,7 @@ class Requests:
     def _batch(self, batch: Sequence[Question], answer: Callable[[Sequence[Question]], list[A]]) -> list[A]:
         """Answers of a batch, measured; one that cannot be run as a batch is run one by one."""
         try:
-            with observe(self.model.network, self.model.device, len(batch)) as meter:
+            with watching(self.method, len(batch)) as meter:
                 answers = apart(answer, batch)
         except (UsageError, MeasurementError):
             raise

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..documents.document import Answer
 from ..documents.tables import Table
-from ._grid import drawn, layouts, wrapped
+from ._grid import Layout, drawn, layouts, wrapped
 from ._text import visible
 
 TOLD = {"better": "green", "worse": "red"}
@@ -20,12 +20,18 @@ def table(made: Table, width: int, leave_out: Sequence[str] = (), *, compact: bo
 
     With `compact` it is set in the least room (see `harness.render._grid.layouts`), and has no notes.
     """
-    parts: list[RenderableType] = [Text(visible(made.title, one_line=True), style="bold")]
+    title = visible(made.title, one_line=True)
+    parts: list[RenderableType] = [Text(title, style="bold")] * bool(title)
     for number, layout in enumerate(layouts(made, width, compact=compact)):
         parts += [Text()] * bool(number) + drawn(layout, width)
     if not compact:
         parts += notes([note for note in made.notes() if note not in leave_out], width)
     return Group(*parts, Text())
+
+
+def fits(made: Table, width: int) -> bool:
+    """Whether all columns have room beside each other, names in one line and intervals behind their values."""
+    return Layout(made, made.ungrouped).fits(width, unwrapped=True)
 
 
 def answers(found: Sequence[Answer], width: int) -> list[RenderableType]:

@@ -153,12 +153,18 @@ def row(task: Task, n: int, records: Sequence[SampleRecord]) -> dict[str, Any]:
         "peak_bytes": max((r.cost.peak_bytes or 0 for r in ok), default=0) or None,
         "shared": sum(max(1, len(r.answers)) for r in ok if r.cost.questions > 1),
         "saved_seconds": sum(r.cost.saved_seconds for r in ok),
+        **({"remote": True} if ok and all(unseen(r) for r in ok) else {}),
         **({"notes": noted} if (noted := _noted(ok)) else {}),
         **{
             f"{name}_seconds": average(lambda r, name=name: getattr(r.cost, f"{name}_seconds"))  # type: ignore[misc]
             for name in PHASES
         },
     }
+
+
+def unseen(record: SampleRecord) -> bool:
+    """Whether nobody saw how an answer was made: it came from elsewhere, and only its time is known."""
+    return record.cost.seconds is not None and record.cost.decode_seconds is None
 
 
 def _scored(record: SampleRecord) -> ScoredSample:

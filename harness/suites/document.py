@@ -115,9 +115,15 @@ def read(path: Path) -> Document:
         One line: the file cannot be read, is no YAML (see `read_yaml`), or a key is unknown, missing, there twice
         or of another type.
     """
-    content = read_yaml(path)
+    return checked(path, read_yaml(path))
+
+
+def checked(path: Path, content: Any) -> Document:
+    """What a file holds as a suite, checked as it stands. Raises UsageError as `read` does."""
     if not isinstance(content, dict):
-        raise UsageError(f"{path}: not a suite; it begins with 'name:'")
+        raise UsageError(
+            f"{path}: not a suite; it begins with 'name:' (and the file of a run with 'method:')"
+        )
     document = Document(path, content)
     _validated({k: v for k, v in content.items() if k not in ("models", "quick")}, path)
     for key in ("models", "quick"):

@@ -210,7 +210,7 @@ def _task_settings(
     families = {name.partition(":")[0].partition("/")[0] for name in tasks}
     for layer in (shared.get("task_settings", {}), cell.task_settings):
         for family in families & set(layer):
-            _no_code(family, layer[family])
+            refuse_code(family, layer[family])
     found: dict[str, dict[str, Any]] = {}
     for layer in (shared.get("task_settings", {}), cell.task_settings, overrides.get("task_settings", {})):
         for family, options in layer.items():
@@ -219,7 +219,7 @@ def _task_settings(
     return found
 
 
-def _no_code(family: str, options: Mapping[str, Any]) -> None:
+def refuse_code(family: str, options: Mapping[str, Any]) -> None:
     """Refuse options by which a file, which may be a stranger's, would have its own code run."""
     fields = registry.task_class(family)[0].cls.Options.model_fields
     for name, value in options.items():

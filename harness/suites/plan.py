@@ -80,7 +80,7 @@ def _run(
     same_as = seen.setdefault(key, row.id)
     same = None if same_as == row.id else same_as
     seconds = None
-    if estimate:
+    if estimate and not run.method.remote:
         seconds = 0.0 if same or not pending else _seconds(plan, run, pending, prepared)
     tokens = sum(p.tokens for p in run.samples)
     done = len(run.samples) - len(pending)

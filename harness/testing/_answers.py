@@ -11,6 +11,8 @@ from ..inference.proof import TOLERANCE_TOKENS
 from ._results import Failed, NotApplicable
 from ._trial import NEW_TOKENS, Seen, Trial
 
+STOPS = ("eos", "stop", "length")
+
 
 def answers(trial: Trial) -> str:
     """Each answer is a `Generation` whose parts agree with each other."""
@@ -33,14 +35,15 @@ def _whole(trial: Trial, tokens: int, found: Any) -> None:
     size = len(model.tokenizer)
     if not isinstance(ids, list) or not ids or not all(type(i) is int and 0 <= i < size for i in ids):
         raise Failed(f"token_ids is {str(ids)[:60]}; give a list of at least one token id, as plain int")
-    text = model.tokenizer.decode(ids, skip_special_tokens=True)
-    if found.text != text:
+    if trial.cls.remote:
+        _elsewhere(found)
+    elif found.text != (text := model.tokenizer.decode(ids, skip_special_tokens=True)):
         raise Failed(
             f"text {found.text[:40]!r} is not what token_ids say ({str(text)[:40]!r}); decode them with "
             "skip_special_tokens=True and leave the text as it is"
         )
     due = "eos" if ids[-1] in model.end_ids else "length"
-    if found.stop_reason != due:
+    if not trial.cls.remote and found.stop_reason != due:
         raise Failed(
             f"stop_reason is {found.stop_reason!r}, due is {due!r}; harness.inference.stopping.stop_reason says it"
         )
@@ -56,6 +59,16 @@ def _whole(trial: Trial, tokens: int, found: Any) -> None:
         raise Failed(
             f"details cannot be written as JSON ({error}); give numbers, text, lists and dicts"
         ) from None
+
+
+def _elsewhere(found: Generation) -> None:
+    """Of an answer from elsewhere the text and its end are what the server says."""
+    if not isinstance(found.text, str):
+        raise Failed(f"text is {found.text!r}; give the text that came back")
+    if found.stop_reason not in STOPS:
+        raise Failed(f"stop_reason is {found.stop_reason!r}; give one of {', '.join(STOPS)}")
+    if found.kv_tokens != 0:
+        raise Failed(f"kv_tokens is {found.kv_tokens}, which nobody could see; a remote method says 0")
 
 
 def decoding(trial: Trial) -> str:

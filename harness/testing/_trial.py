@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding, Generation
 from ..contracts.prompt import TokenizedPrompt
+from ..evaluation.generate import watching
 from ..evaluation.plan import aim
-from ..inference.meter import Meter, observe
+from ..inference.meter import Meter
 from ..options import Options
 from ._prompts import prompt_from, prompt_of, two_questions
 from ._results import Failed
@@ -165,8 +166,7 @@ class Trial:
 
     def watch(self, method: Method, prompt: TokenizedPrompt, decoding: Decoding | None = None) -> Seen:
         """The answer to one prompt, asked alone, and what was observed."""
-        network = method.model.network
-        with observe(network, method.model.device, 1) as meter, heard(network) as logits:
+        with watching(method, 1) as meter, heard(None if method.remote else method.model.network) as logits:
             [generation] = self.ask(method, [prompt], decoding)
         return Seen(generation, meter, [step[0] for step in logits])
 
@@ -202,8 +202,10 @@ class Trial:
         """Answers of a newly made method to all prompts as a batch; logits where rows can be told apart."""
         with self.odd():
             method = self.fresh(self.prompts)
-            network, device = self.model.network, self.model.device
-            with observe(network, device, len(self.prompts)) as meter, heard(network) as logits:
+            with (
+                watching(method, len(self.prompts)) as meter,
+                heard(None if method.remote else method.model.network) as logits,
+            ):
                 found = self.ask(method, self.prompts)
         steps = logits[-max(len(g.token_ids) for g in found) :]
         told = all(len(step) == len(found) for step in steps)

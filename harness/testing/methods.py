@@ -20,7 +20,7 @@ from ._leaks import left_in_process, left_on_modules, memory, weights
 from ._learning import fit, save
 from ._likelihoods import as_generated, likelihood
 from ._positions import positions
-from ._results import Check, CheckResult, Suite
+from ._results import Check, CheckResult, NotApplicable, Suite
 from ._trial import Trial, scratch_cache
 from ._two_phase import question, share_key, shared_state, two_phase
 
@@ -70,6 +70,12 @@ METHOD_CHECKS: tuple[Check[Trial], ...] = (
     Check("save", "save and load give the same answers", save, (*STEADY, "fit")),
 )
 """Every check of a method, in the order in which they are run."""
+
+
+UNSEEN = frozenset(
+    "every-sample question declared phases identity dependence positions likelihood as-generated".split()
+)
+"""Checks that look at how an answer is made: there is nothing to see where a method is remote."""
 
 
 def method_suite(
@@ -164,6 +170,8 @@ def _roomy(cls: type[Method], options: Options) -> Callable[[], LanguageModel]:
 
 def _within(check: Check[Trial], cache: Path) -> Check[Trial]:
     def run(trial: Trial) -> str:
+        if trial.cls.remote and check.name in UNSEEN:
+            raise NotApplicable("its answers come from elsewhere: how they are made cannot be seen")
         with scratch_cache(cache):
             return check.run(trial)
 

@@ -62,7 +62,13 @@ def plan_fit(settings: FitSettings, note: Callable[[str], None] | None = None) -
     owner = f"method {settings.method}"
     options = plugin.cls.Options.parse(settings.options, owner)
     fit_options = plugin.cls.FitOptions.parse(settings.fit_options, f"fit of {owner}")
-    for name, least in (("batch_size", 1), ("save_every", 1), ("min_length", 2), ("warmup_steps", 0)):
+    for name, least in (
+        ("batch_size", 1),
+        ("micro_batch", 1),
+        ("save_every", 1),
+        ("min_length", 2),
+        ("warmup_steps", 0),
+    ):
         if (value := getattr(settings, name)) < least:
             raise UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {value}")
     for name in ("learning_rate", "epochs"):
@@ -70,6 +76,10 @@ def plan_fit(settings: FitSettings, note: Callable[[str], None] | None = None) -
             raise UsageError(f"--{name.replace('_', '-')} must be greater than 0 and finite, not {value:g}")
     if not 0 <= settings.seed < 2**32:  # as numpy and torch take it
         raise UsageError(f"--seed must be 0 to {2**32 - 1}, not {settings.seed}")
+    if settings.batch_size % settings.micro_batch:
+        raise UsageError(
+            f"--batch-size {settings.batch_size} is no multiple of --micro-batch {settings.micro_batch}"
+        )
     if settings.max_steps is not None and settings.max_steps < 1:
         raise UsageError(f"--max-steps must be at least 1, not {settings.max_steps}")
     if settings.min_length > settings.max_length:
@@ -110,6 +120,7 @@ def schedule_of(settings: FitSettings, observer: FitObserver | None = None) -> S
     return Schedule(
         folder=settings.out / TRAINING,
         batch_size=settings.batch_size,
+        micro_batch=settings.micro_batch,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
         epochs=settings.epochs,
@@ -147,6 +158,7 @@ def request_of(
         "dtype": method.model.dtype,
         "data": list(settings.data),
         **({"allow_unused_weights": True} if settings.allow_unused_weights else {}),
+        **({"micro_batch": settings.micro_batch} if settings.micro_batch > 1 else {}),
         "from_adapter": None if adapter is None else adapters.fingerprint(adapter),
         **{
             name: getattr(settings, name)

@@ -23,6 +23,7 @@ class FitSettings:
     split_documents: bool = False
     chat_prompts: bool = False
     batch_size: int = 8
+    micro_batch: int = 1
     learning_rate: float = 5e-5
     warmup_steps: int = 0
     epochs: float = 1.0

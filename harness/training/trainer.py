@@ -27,7 +27,7 @@ from transformers import (
 from .._util.files import write_whole, writes
 from .._util.hashing import digest
 from ..contracts.fit import Example, FitObserver, FitReport, Schedule, TrainingData
-from ..errors import HarnessError
+from ..errors import HarnessError, UsageError
 from .arguments import arguments
 from .checkpoints import WHOLE, is_whole, last_whole
 
@@ -58,7 +58,9 @@ def train(
     Parameters
     ----------
     module
-        ``module(input_ids, labels)`` takes tensors ``[tokens]`` of one sequence and returns its mean loss.
+        ``module(input_ids, labels)`` takes tensors ``[tokens]`` of one sequence and returns its mean loss. With
+        ``schedule.micro_batch`` above 1 it takes lists of them and returns the mean of their losses; one that
+        can says so by an attribute ``batched = True``.
         Only its parameters are trained, saved and moved between devices; what it draws at random must come
         from torch's global generator, whose state is part of a checkpoint.
     data
@@ -75,6 +77,10 @@ def train(
     TrainingError
         At the first loss or gradient that is not finite, naming step and checkpoint.
     """
+    if schedule.micro_batch > 1 and not getattr(module, "batched", False):
+        raise UsageError(
+            f"--micro-batch {schedule.micro_batch}: what is trained here reads one sequence at a time; leave it out"
+        )
     given = arguments(schedule, device)
     checkpoint = last_whole(schedule.folder)
     with writes(schedule.folder, "make room and run again"):
@@ -86,7 +92,7 @@ def train(
             model=module,
             args=given,
             train_dataset=_Examples(data),
-            data_collator=_single,
+            data_collator=_collated,
             callbacks=[_Guard(observer), *callbacks],
         )
         trainer.remove_callback(PrinterCallback)
@@ -128,9 +134,12 @@ class _Examples(torch.utils.data.Dataset[Example]):
         return self.data[index]
 
 
-def _single(batch: list[Example]) -> dict[str, Tensor]:
-    (example,) = batch
-    return {"input_ids": torch.tensor(example.input_ids), "labels": torch.tensor(example.labels)}
+def _collated(batch: list[Example]) -> dict[str, Any]:
+    ids = [torch.tensor(example.input_ids) for example in batch]
+    labels = [torch.tensor(example.labels) for example in batch]
+    if len(batch) == 1:
+        return {"input_ids": ids[0], "labels": labels[0]}
+    return {"input_ids": ids, "labels": labels}
 
 
 class _Trainer(Trainer):  # type: ignore[misc]
@@ -156,12 +165,11 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self.callback_handler.on_train_end(self.args, state, control)
         return True
 
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
-    ) -> Any:
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         loss = model(inputs["input_ids"], inputs["labels"])
         _finite("the loss", float(loss.detach()), self.state.global_step, self.args.output_dir)
-        self._tokens += len(inputs["input_ids"])
+        ids = inputs["input_ids"]
+        self._tokens += len(ids) if isinstance(ids, Tensor) else sum(map(len, ids))
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

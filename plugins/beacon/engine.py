@@ -178,11 +178,12 @@ class ActivationBeacon:
         )
         # From the position it was computed at to its rank in the memory.
         shift = sent(torch.arange(number) - ends, device)
-        caches = []
-        for row, (state, kept) in enumerate(zip(states, before)):
-            fresh = batch.row(row, number).slice(len(state.cache), len(state.cache) + number)
-            caches.append(state.cache.slice(0, kept).append(moved(self.network, fresh, shift)))
-        return caches
+        fresh = moved(self.network, _last_of_all(batch.cache, number), shift)
+        heads = len(fresh.keys[0]) // len(states)
+        return [
+            state.cache.slice(0, kept).append(fresh.heads(row * heads, (row + 1) * heads))
+            for row, (state, kept) in enumerate(zip(states, before))
+        ]
 
     def sight(self, ratio: int, before: int) -> Tensor:
         """What beacons see of memory, interval and each other: ``[1, 1, beacons, before + interval + beacons]``."""
@@ -247,3 +248,11 @@ class ActivationBeacon:
                 with torch.no_grad():
                     self._close_full(rows, active, ratio)
         return rows, answers
+
+
+def _last_of_all(cache: Any, number: int) -> KVCache:
+    """The last entries of every row of a batch as one cache, the rows' heads behind each other."""
+    return KVCache(
+        tuple(layer.keys[:, :, -number:].flatten(0, 1) for layer in cache.layers),
+        tuple(layer.values[:, :, -number:].flatten(0, 1) for layer in cache.layers),
+    )

@@ -1,11 +1,10 @@
-"""What a sequence read through the beacon engine costs: the papers' next-token loss, and distillation (ours)."""
+"""What a sequence read through the beacon engine costs: the papers' next-token loss."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -106,126 +105,3 @@ class Targets:
         """Of the tokens ``start:stop`` those that predict something, counted from `start`, and what they predict."""
         part = slice(bisect_left(self.places, start), bisect_left(self.places, stop))
         return self._places[part] - start, self._wanted[part]
-
-    def any_between(self, start: int, stop: int) -> bool:
-        """Whether one of the tokens ``start:stop`` predicts something."""
-        return bisect_left(self.places, start) < bisect_left(self.places, stop)
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A sequence as the model itself reads it, raw: what a memory of it is held against.
-
-    Attributes
-    ----------
-    ids
-        Its token ids, up to the last that predicts something.
-    targets
-        What each of them is to predict.
-    first
-        Tokens until its first window is full; what comes after is compared.
-    cache
-        Raw entries of the first window.
-    hidden
-        Last hidden states ``[tokens after first, hidden]``.
-    attended
-        For each layer the attention block's output at the same tokens.
-    """
-
-    ids: list[int]
-    targets: Targets
-    first: int
-    cache: KVCache
-    hidden: Tensor
-    attended: list[Tensor]
-
-
-@torch.no_grad()
-def lesson(engine: ActivationBeacon, input_ids: Sequence[int], labels: Sequence[int]) -> Lesson | None:
-    """Read a sequence as it is; None if nothing is predicted behind its first window."""
-    first = engine.end_of(1)
-    targets = Targets(labels, engine.network.device)
-    if not targets.places or targets.places[-1] < first:
-        return None
-    ids = list(input_ids[: targets.places[-1] + 1])
-    with attention_outputs(engine.network) as attended:
-        (cache,), hidden = feed(engine.network, [KVCache()], [ids])
-    return Lesson(
-        ids, targets, first, cache.slice(0, first), hidden[0, first:], [a[0, first:] for a in attended]
-    )
-
-
-def distillation_loss(engine: ActivationBeacon, told: Lesson, ratios: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """How far the model is from itself once its past is condensed.
-
-    Every full window is condensed; the tokens after the first are read after the memory. The memory is
-    detached where later windows are read into it, so a window's beacons learn from the tokens of the open
-    window at the end, and from those of other windows that predict something.
-
-    Parameters
-    ----------
-    told
-        The sequence and what the model made of it uncompressed.
-    ratios
-        Those of the full windows, in order.
-
-    Returns
-    -------
-    tuple of Tensor
-        KL(uncompressed || condensed) of the next-token distribution, the mean over predicted tokens behind the
-        first window, in nats; and the squared distance of the attention outputs relative to the uncompressed
-        ones' squares, the mean over layers, on every token read with a gradient.
-    """
-    network = engine.network
-    state = Reading(told.cache, 0, told.first, tokens=tuple(told.ids[: told.first]))
-    state = engine.condense([state], ratios[0])[0]
-    divergences, distances, start = [], [], told.first
-    while start < len(told.ids):
-        chunk = told.ids[start : start + engine.room(state)]
-        stop, last = start + len(chunk), start + len(chunk) == len(told.ids)
-        learns = last or told.targets.any_between(start, stop)
-        before = state.cache if learns else _detached(state.cache)
-        with torch.set_grad_enabled(learns and torch.is_grad_enabled()), attention_outputs(network) as seen:
-            (cache,), hidden = feed(network, [before], [chunk])
-        if learns:
-            part = slice(start - told.first, stop - told.first)
-            kept, _ = told.targets.between(start, stop)
-            divergences.append(_divergence(network, hidden[0][kept], told.hidden[part][kept]))
-            distances.append(_distances(seen, [a[part] for a in told.attended]))
-        if not last:
-            full = replace(state, cache=_detached(cache), raw=len(chunk), tokens=tuple(chunk))
-            closed = engine.condense([full], ratios[len(state.ratios)])[0]
-            fresh = closed.cache.slice(state.memory, closed.memory)
-            state = replace(closed, cache=state.cache.slice(0, state.memory).append(fresh))
-        start = stop
-    apart = torch.cat(divergences)
-    return apart.mean(), torch.stack(distances).mean()
-
-
-@contextmanager
-def attention_outputs(network: Any) -> Iterator[list[Tensor]]:
-    """The output ``[batch, tokens, hidden]`` of every attention block during a forward pass, layer by layer."""
-    found: list[Tensor] = []
-    with ExitStack() as hooks:
-        for layer in network.model.layers:
-            hook = layer.self_attn.register_forward_hook(lambda _, args, out: found.append(out[0]))
-            hooks.callback(hook.remove)
-        yield found
-
-
-def _divergence(network: Any, hidden: Tensor, aim: Tensor) -> Tensor:
-    """KL of each token's prediction, from last hidden states."""
-    ours = network.lm_head(hidden).float().log_softmax(-1)
-    with torch.no_grad():
-        theirs = network.lm_head(aim).float().log_softmax(-1)
-    return F.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1)
-
-
-def _distances(seen: Sequence[Tensor], aims: Sequence[Tensor]) -> Tensor:
-    """The relative squared distance of each layer's attention outputs."""
-    pairs = [(a[0].float(), b.float()) for a, b in zip(seen, aims)]
-    return torch.stack([(a - b).square().sum() / b.square().sum() for a, b in pairs])
-
-
-def _detached(cache: KVCache) -> KVCache:
-    return KVCache(tuple(k.detach() for k in cache.keys), tuple(v.detach() for v in cache.values))

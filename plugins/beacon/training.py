@@ -17,8 +17,9 @@ from harness import UsageError
 from harness.contracts import FitReport, Schedule, TrainingData
 from harness.training.trainer import train
 
+from .distillation import distillation_loss, lessons
 from .engine import ActivationBeacon
-from .losses import distillation_loss, lesson, next_token_loss
+from .losses import next_token_loss
 
 if TYPE_CHECKING:
     from harness.models import LanguageModel
@@ -48,31 +49,42 @@ class BeaconTraining(torch.nn.Module):
         self.ratios = tuple(ratios)
         self.options = options
 
-    def forward(self, input_ids: Tensor, labels: Tensor) -> Tensor:
+    @property
+    def batched(self) -> bool:
+        """Whether several sequences are read in one pass: the objective ``distill`` does."""
+        return self.options.objective == "distill"
+
+    def forward(self, input_ids: Tensor | list[Tensor], labels: Tensor | list[Tensor]) -> Tensor:
         """``input_ids``, ``labels`` ``[tokens]``; returns the mean cost in nats per predicted token.
 
         With the objective ``distill`` the cost is the divergence from the model's own predictions plus the
-        relative squared distance of attention outputs, averaged over the draws of ratios.
+        relative squared distance of attention outputs, averaged over the draws of ratios. Several sequences are
+        then read in one pass, their windows by the same ratios, and the mean of their costs is returned.
         """
-        options, engine = self.options, self.engine
-        ids, wanted = input_ids.tolist(), labels.tolist()
-        if options.reconstruct and float(torch.rand(())) < options.reconstruct:
-            ids, wanted = _again(ids, engine.interval)
-        if options.objective == "distill":
-            cost = self._distilled(ids, wanted)
-        else:
-            total, count = next_token_loss(
-                engine,
-                ids,
-                wanted,
-                self._drawn(len(ids)),
-                skip_first=options.skip_first,
-                recompute=options.recompute,
-            )
-            cost = total / max(1, count)
+        each = input_ids if isinstance(input_ids, list) else [input_ids]
+        wanted = labels if isinstance(labels, list) else [labels]
+        rows = [self._prepared(i.tolist(), w.tolist()) for i, w in zip(each, wanted)]
+        cost = self._distilled(rows) if self.batched else self._next_token(*rows[0])
         if not cost.requires_grad:  # shorter than a window and a token: worth nothing, but no error either
             cost = cost + 0.0 * self.weights.embedding(self.ratios[0]).sum()
         return cost
+
+    def _prepared(self, ids: list[int], wanted: list[int]) -> tuple[list[int], list[int]]:
+        """A sequence as it is read, or said twice."""
+        if self.options.reconstruct and float(torch.rand(())) < self.options.reconstruct:
+            return _again(ids, self.engine.interval)
+        return ids, wanted
+
+    def _next_token(self, ids: list[int], wanted: list[int]) -> Tensor:
+        total, count = next_token_loss(
+            self.engine,
+            ids,
+            wanted,
+            self._drawn(len(ids)),
+            skip_first=self.options.skip_first,
+            recompute=self.options.recompute,
+        )
+        return total / max(1, count)
 
     def _drawn(self, tokens: int) -> list[int]:
         """A ratio for each full window of so many tokens.
@@ -82,14 +94,16 @@ class BeaconTraining(torch.nn.Module):
         windows = max(0, tokens - self.engine.sinks) // self.engine.interval
         return [self.ratios[d] for d in torch.randint(len(self.ratios), (windows,)).tolist()]
 
-    def _distilled(self, ids: list[int], wanted: list[int]) -> Tensor:
-        """The model reads the sequence raw once, and after that once for each draw of ratios."""
-        drawn = [self._drawn(len(ids)) for _ in range(self.options.draws)]
-        told = lesson(self.engine, ids, wanted)
+    def _distilled(self, rows: Sequence[tuple[list[int], list[int]]]) -> Tensor:
+        """The model reads the sequences raw once, and after that once for each draw of ratios."""
+        longest = max(len(ids) for ids, _ in rows)
+        drawn = [self._drawn(longest) for _ in range(self.options.draws)]
+        told = lessons(self.engine, rows)
         if told is None:
             return torch.zeros((), device=self.engine.network.device)
         costs = [sum(distillation_loss(self.engine, told, ratios)) for ratios in drawn]
-        return torch.stack([torch.as_tensor(c) for c in costs]).mean()
+        # One that has nothing to predict costs nothing and counts among the others.
+        return torch.stack([torch.as_tensor(c) for c in costs]).mean() * (len(told.ids) / len(rows))
 
 
 def _again(ids: list[int], interval: int) -> tuple[list[int], list[int]]:

@@ -10,7 +10,7 @@ from harness import Decoding, UsageError
 from harness.inference.forward import feed, moved
 from harness.inference.kvcache import KVCache
 from harness.models import adapters
-from harness.plugins.beacon import checkpoint, losses
+from harness.plugins.beacon import checkpoint, distillation, losses
 from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.form import Form, trained_form
 from harness.plugins.beacon.lora_method import LoraExperts
@@ -292,19 +292,19 @@ def test_the_loss_is_that_of_reading_by_the_engine(tiny, start, recompute):
 def told(model, length=150, labelled=40, **kwargs):
     own = engine(model, **kwargs)
     labels = [-100] * (length - labelled) + IDS[length - labelled : length]
-    return own, losses.lesson(own, IDS[:length], labels)
+    return own, distillation.lessons(own, [(IDS[:length], labels)])
 
 
 def test_nothing_condensed_is_nothing_apart(tiny):
     """With raw windows the student is the teacher: both parts of the loss are zero."""
     own, lesson = told(tiny)
-    divergence, distance = losses.distillation_loss(own, lesson, [0] * 4)
+    divergence, distance = distillation.distillation_loss(own, lesson, [0] * 4)
     assert abs(float(divergence)) < 1e-5 and float(distance) < 1e-8
 
 
 def test_distillation_against_the_model_computed_by_hand(tiny):
     own, lesson = told(tiny, length=90, labelled=20)
-    divergence, _ = losses.distillation_loss(own, lesson, [4, 8])
+    divergence, _ = distillation.distillation_loss(own, lesson, [4, 8])
     with torch.no_grad():
         (state,) = own.read([Reading()], [IDS[:65]], lambda row, window: (4, 8)[window])
         hidden = feed(tiny.network, [state.cache], [IDS[65:89]])[1][0]
@@ -317,7 +317,7 @@ def test_distillation_against_the_model_computed_by_hand(tiny):
 def test_every_window_learns_and_nothing_stays_on_the_model(tiny):
     experts = Experts({r: random_expert(tiny, r) for r in (2, 4, 8)})
     own, lesson = told(tiny, length=120, labelled=20, weights=experts)
-    divergence, distance = losses.distillation_loss(own, lesson, [2, 4, 8])
+    divergence, distance = distillation.distillation_loss(own, lesson, [2, 4, 8])
     (divergence + distance).backward()
     for ratio in experts.ratios:
         assert experts.expert(ratio).beacon_embedding.grad.abs().sum() > 0
@@ -328,8 +328,38 @@ def test_every_window_learns_and_nothing_stays_on_the_model(tiny):
 @pytest.mark.parametrize("length", [1, 33, 34])
 def test_no_lesson_in_a_text_of_one_window(tiny, length):
     own = engine(tiny)
-    assert (losses.lesson(own, IDS[:length], IDS[:length]) is None) == (length < 35)
-    assert losses.lesson(own, IDS[:60], [-100] * 60) is None
+    assert (distillation.lessons(own, [(IDS[:length], IDS[:length])]) is None) == (length < 35)
+    assert distillation.lessons(own, [(IDS[:60], [-100] * 60)]) is None
+
+
+def test_several_sequences_cost_what_each_costs_alone(tiny):
+    """Of unequal lengths, with windows that predict nothing, and one that has nothing to predict at all."""
+    rows = []
+    for length, labelled in ((150, 40), (70, 3), (120, 80), (90, 90)):
+        ids = IDS[200 - length : 200]
+        rows.append((ids, [-100] * (length - labelled) + ids[length - labelled :]))
+    experts = Experts({r: random_expert(tiny, r) for r in (2, 4, 8)})
+    own, ratios = engine(tiny, weights=experts), [2, 8, 4, 8]
+
+    def cost(chosen):
+        told = distillation.lessons(own, chosen)
+        return torch.stack(distillation.distillation_loss(own, told, ratios))
+
+    def gradients():
+        found = [p.grad for p in experts.parameters() if p.grad is not None]
+        experts.zero_grad()
+        return found
+
+    together = cost(rows)
+    together.sum().backward()
+    at_once = gradients()
+    alone = torch.stack([cost([row]) for row in rows]).mean(0)
+    alone.sum().backward()
+    torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-5)
+    for a, b in zip(at_once, gradients(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+    silent = (IDS[:60], [-100] * 60)
+    torch.testing.assert_close(cost([*rows, silent]), together)
 
 
 # --- two_pass: the first pass, and calibrations

@@ -6,9 +6,10 @@ import torch
 from harness import Decoding
 from harness.inference.forcing import _Choice
 from harness.inference.meter import observe
+from harness.plugins.beacon.distillation import distillation_loss, lessons
 from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.lora_projections import LoraExperts
-from harness.plugins.beacon.losses import distillation_loss, lesson, next_token_loss
+from harness.plugins.beacon.losses import next_token_loss
 from harness.plugins.beacon.projections import MultiHeadBeacon
 from harness.plugins.beacon.reading import Reading
 from harness.plugins.two_pass.relevance import BeaconAttention
@@ -75,7 +76,7 @@ def test_distilling_waits_for_no_interval(tiny):
     def waits(intervals):
         ids = list(range(5, 5 + intervals * INTERVAL + 9))
         with Waits() as found:
-            cost, apart = distillation_loss(engine, lesson(engine, ids, ids), [RATIO] * intervals)
+            cost, apart = distillation_loss(engine, lessons(engine, [(ids, ids)]), [RATIO] * intervals)
             (cost + apart).backward()
         return found
 

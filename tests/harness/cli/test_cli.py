@@ -263,8 +263,8 @@ PLAIN = ("run", "-m", "plain")
         ([*PLAIN, "--set", "passkey.lengths="], "give at least one value"),
         ([*PLAIN, "--set", "passkey.depths=101"], "a depth must lie between 0 and 100"),
         ([*PLAIN, "--plugin", "no/such/file.py"], "--plugin no/such/file.py: no such file"),
-        ([*PLAIN, "more"], "--method belongs to the cells of a suite: say it in more"),
-        (["run"], "give --method NAME, or a suite: harness run FILE.yaml"),
+        ([*PLAIN, "more"], "more: cannot be read (No such file or directory)"),
+        (["run"], "give --method NAME, or a file: harness run FILE.yaml"),
         (["run", "-m"], "Option '-m' requires an argument"),
         (["rum", "-m", "plain"], "no command named 'rum'; did you mean 'run'?"),
         (

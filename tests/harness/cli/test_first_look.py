@@ -44,7 +44,7 @@ def test_both_methods_answer_the_same_samples_and_the_last_line_says_what_was_le
     title = " ".join(line.strip() for line in lines[:3])  # in three lines where the model's path is long
     assert "passkey on" in title and "(window cut to 240 of 256 tokens)" in title
     for name in ("two_pass", "lora_experts"):
-        assert any(re.match(rf" {name} .* 12/12 ", line) for line in lines), lines
+        assert any(re.match(rf"{name} .* 12/12 ", line) for line in lines), lines
     assert re.match(
         r"learned: two_pass \d+\.\d, lora_experts \d+\.\d on the same 12 samples: [+-]\d+\.\d points "
         r"\[[+-]\d+\.\d, [+-]\d+\.\d\], p = [\d.e-]+, so ",
@@ -98,6 +98,6 @@ def test_tables_keep_to_the_width_and_break_no_number(width, name):
         console.print(table)
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= width
-    for number in ("100.0 [43.5, 100.0]", "1000/1000", "1,000,000", "1024.00?", "32768.0", "12345.6"):
+    for number in ("100.0", "[43.5, 100.0]", "1000/1000", "1,000,000", "1024.00?", "32768.0", "12345.6"):
         assert number in text
     assert "…" not in text

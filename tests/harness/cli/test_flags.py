@@ -282,8 +282,3 @@ def test_the_reserved_flags_are_those_of_run_and_fit():
 
     flags = {flag for verb in (run, fit) for param in verb.params for flag in param.opts}
     assert {flag for flag in flags if flag.startswith("--")} == RESERVED_FLAGS
-
-
-def test_a_run_has_one_method(capsys):
-    assert invoke(["run", "-m", "plain", "--method", "beacon"]) == 2
-    assert "--method is given 2 times (plain, beacon)" in capsys.readouterr().err

@@ -321,7 +321,7 @@ def test_files_and_flags_that_make_no_suite(tmp_path, written, capsys):
     assert run("--method", "plain", "--dry-run") == 2
     assert "--dry-run is for suites" in capsys.readouterr().err
     assert run() == 2
-    assert "give --method NAME, or a suite" in capsys.readouterr().err
+    assert "give --method NAME, or a file" in capsys.readouterr().err
 
 
 # --- the suites that ship

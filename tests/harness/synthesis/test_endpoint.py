@@ -2,46 +2,19 @@
 
 import contextlib
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from harness._util import server as server_of
 from harness.contracts.recipe import Request
 from harness.errors import HarnessError, UsageError
 from harness.synthesis import endpoint
 from harness.synthesis.endpoint import EndpointGenerator
 
+from ...helpers.serving import Server
+
 ASKED = [Request(f"story {n}", f"Say {n}.", 20, 0.7, 50) for n in range(4)]
-
-
-class Server:
-    """Answers with what `reply(body, number of the call)` gives: (status, JSON)."""
-
-    def __init__(self, reply):
-        seen = self.seen = []
-        lock = threading.Lock()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    seen.append({**body, "path": self.path, "key": self.headers.get("Authorization")})
-                    number = len(seen)
-                status, found = reply(body, number)
-                raw = json.dumps(found).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
 
 def chat(body, finish="stop"):
@@ -60,8 +33,7 @@ def serve():
 
     yield start
     for server in servers:
-        server.http.shutdown()
-        server.http.server_close()
+        server.close()
 
 
 def test_answers_come_in_order_with_key_seed_and_sampling(serve, monkeypatch):
@@ -105,7 +77,7 @@ def test_top_k_is_left_out_where_it_is_refused(serve):
     ("reply", "said", "calls"),
     [
         (lambda body, n: (401, {"error": "no such key"}), "HTTP 401 .*no such key", 1),
-        (lambda body, n: (500, {}), "HTTP 500", endpoint.ATTEMPTS),
+        (lambda body, n: (500, {}), "HTTP 500", server_of.ATTEMPTS),
         (lambda body, n: (200, {"hello": 1}), "no chat completion", 1),
         (lambda body, n: (200, [1]), "no chat completion", 1),
     ],
@@ -206,7 +178,7 @@ def test_the_key_is_not_kept_if_an_answer_says_it(serve, monkeypatch):
 @pytest.mark.parametrize("key", ["secret\nkey", "secret\x00key", "sécret"])
 def test_a_key_that_cannot_be_sent_is_not_printed(serve, monkeypatch, key):
     if "\0" in key:
-        monkeypatch.setattr(endpoint.os, "environ", {"OPENAI_API_KEY": key})
+        monkeypatch.setattr(server_of.os, "environ", {"OPENAI_API_KEY": key})
     else:
         monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(UsageError, match="cannot carry") as caught:

@@ -39,7 +39,11 @@ def checked(name, fit):
     )
 
 
-@pytest.mark.parametrize("name", sorted(entry_points.entry_points("methods")))
+SERVED = {"endpoint"}
+"""Checked where there is a server for it: tests/plugins/test_endpoint.py."""
+
+
+@pytest.mark.parametrize("name", sorted({*entry_points.entry_points("methods")} - SERVED))
 def test_our_methods(name):
     if name in ONE_OF:
         pytest.importorskip(name)

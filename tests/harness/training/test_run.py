@@ -171,7 +171,7 @@ def weightless(monkeypatch):
         (["--trainer", "bf61=true"], "--trainer bf61: transformers.TrainingArguments has no such argument"),
         (["--trainer", "optim=nothing"], "--trainer: "),
         (["--trainer", "output_dir=x"], "--trainer output_dir: give --out instead"),
-        (["--trainer", "per_device_train_batch_size=2"], "give --batch-size instead"),
+        (["--trainer", "per_device_train_batch_size=2"], "give --micro-batch instead"),
         (["--data", "no/such.jsonl"], "no/such.jsonl: no such file or folder"),
         (["--adapter", "no/such"], "no adapter.json there"),
     ],

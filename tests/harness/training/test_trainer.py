@@ -70,6 +70,43 @@ def test_a_first_loss_that_is_no_number_says_there_is_no_checkpoint(tmp_path):
         train(Toy(lambda call, loss: loss * float("nan")), random_examples(8, 8), schedule(tmp_path), "cpu")
 
 
+class Several(Toy):
+    """Takes one sequence or several, and notes how many."""
+
+    batched = True
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, input_ids, labels):
+        several = isinstance(input_ids, list)
+        self.sizes.append(len(input_ids) if several else 1)
+        rows = input_ids if several else [input_ids]
+        return torch.stack([self.table(ids).pow(2).mean() for ids in rows]).mean()
+
+
+def test_a_step_is_the_same_however_many_are_read_in_one_pass(tmp_path):
+    data, curves = random_examples(*[8, 5] * 12), {}
+    for size in (1, 2, 4):
+        torch.manual_seed(0)
+        module = Several()
+        given = schedule(tmp_path / str(size), batch_size=4, micro_batch=size)
+        curves[size] = train(module, data, given, "cpu").curve
+        assert module.sizes == [size] * (6 * 4 // size)
+    for size in (2, 4):
+        for one, more in zip(curves[1], curves[size], strict=True):
+            assert more["loss"] == pytest.approx(one["loss"], rel=1e-5)
+            assert more["tokens"] == one["tokens"]
+
+
+def test_what_reads_one_sequence_at_a_time_says_so(tmp_path):
+    with pytest.raises(UsageError, match=r"--micro-batch 2: .* one sequence at a time"):
+        train(Toy(), random_examples(8, 8), schedule(tmp_path, micro_batch=2), "cpu")
+    with pytest.raises(UsageError, match="--batch-size 3 is no multiple of --micro-batch 2"):
+        check(schedule(tmp_path, batch_size=3, micro_batch=2), "cpu")
+
+
 def test_a_report_counts_every_step_also_those_of_before(tmp_path):
     data = random_examples(*[8] * 12)
     whole = train(Toy(), data, schedule(tmp_path / "a"), "cpu")

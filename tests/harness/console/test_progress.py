@@ -1,0 +1,68 @@
+"""What is said of a run, a fit and a synthesis while they go on, in a log and on a terminal."""
+
+import pytest
+
+from harness.console import progress
+from harness.console.progress import FitDisplay, RunDisplay, SynthDisplay, run_in_words
+from harness.contracts.record import SampleRecord
+
+from ...helpers import making
+
+
+def a_run(words):
+    record = SampleRecord.from_json(making.record("passkey", "a", {"accuracy": 1.0}))
+    with RunDisplay(words) as display:
+        display.start({"passkey": 3}, {"passkey": 1})
+        display.begin([("passkey", "a"), ("passkey", "b")])
+        display.phase("compress")
+        display._since -= 60
+        display.step(2, 9, "intervals")
+        display.phase("decode")
+        display.sample("passkey", record)
+
+
+def test_a_log_says_what_is_run_where_it_is_and_what_is_left(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LOGGED", 0.0)
+    a_run(run_in_words("two_pass", "smollm2", ["passkey"]))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "two_pass on smollm2, passkey: 3 samples, 1 finished before"
+    assert "passkey, a and 1 more: compressing, 0 s so far" in lines
+    assert "passkey, a and 1 more: compressing 3 of 9 intervals, 60 s so far, 210 s left" in lines
+    assert any(line.startswith("passkey, a and 1 more: answering") for line in lines)
+    assert lines[-1].startswith("passkey: 2 of 3 samples, ")
+
+
+def test_a_quick_run_leaves_a_log_empty(capsys):
+    a_run("plain on tiny, passkey")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_shows_it_from_the_first_second(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with RunDisplay("plain on tiny, passkey"):
+        pass
+    assert "plain on tiny, passkey: preparing" in capsys.readouterr().err
+    a_run("two_pass on tiny, passkey")
+    shown = capsys.readouterr().err
+    assert "two_pass on tiny, passkey: 3 samples, 1 finished before" in shown and "2/3" in shown
+
+
+@pytest.mark.parametrize("many", [2, 5])
+def test_many_tasks_are_not_all_named(many):
+    said = run_in_words("plain", "m", [f"t{i}" for i in range(many)])
+    assert said == {2: "plain on m, t0, t1", 5: "plain on m, t0, t1, t2, 2 more"}[many]
+
+
+def test_a_log_of_a_fit_and_of_a_synthesis(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LOGGED", 0.0)
+    with FitDisplay() as fit:
+        fit.start(100, 10)
+        fit._since -= 30
+        fit.step(40, 2.0, 100, 1.0)
+    with SynthDisplay() as synth:
+        synth.start("stories", 20, 4)
+        synth.step(3, "9 tok/s")
+    lines = capsys.readouterr().err.splitlines()
+    said = "step 40 of 100, loss 2.000, 100 tok/s, 30 s so far, 60 s left"
+    assert lines == [said, "stories: 7 of 20, 9 tok/s"]
