@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,14 +22,39 @@ from harness.inference.forward import turning
 from harness.inference.tensors import sent
 from harness.models import attention
 
+from .form import Start
+from .projections import BeaconWeights
 from .ratios import RAW, entries
 from .reading import ChooseRatio, Reading
 
-if TYPE_CHECKING:
-    from .engine import ActivationBeacon
-
 TOGETHER = 2048
 """Raw tokens of a pass; whole intervals, and one of each row at least."""
+
+
+class Engine(Protocol):
+    """What a pass has to know of `ActivationBeacon`, where all of it is explained."""
+
+    network: Any
+    weights: BeaconWeights
+    interval: int
+    start: Start
+    sinks: int
+
+    def room(self, state: Reading) -> int:
+        """Raw tokens until the open window is full."""
+        ...
+
+    def extended(self, state: Reading, cache: KVCache, read: Sequence[int]) -> Reading:
+        """The state after more raw tokens of the open window."""
+        ...
+
+    def closed(self, state: Reading, cache: KVCache, before: int, ratio: int) -> Reading:
+        """The state once its window has closed onto `before` entries of memory."""
+        ...
+
+    def sight(self, ratio: int, before: int) -> Tensor:
+        """What beacons see of memory, interval and each other."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -74,7 +99,7 @@ def possible(network: Any) -> bool:
 
 
 def planned(
-    engine: ActivationBeacon,
+    engine: Engine,
     readings: Sequence[Reading],
     tokens: Sequence[Sequence[int]],
     ratio: ChooseRatio,
@@ -102,7 +127,7 @@ def planned(
 
 
 def read(
-    engine: ActivationBeacon,
+    engine: Engine,
     readings: Sequence[Reading],
     tokens: Sequence[Sequence[int]],
     ratio: ChooseRatio,
@@ -172,7 +197,7 @@ class Layout:
     An attention pattern of `harness.models.attention`.
     """
 
-    def __init__(self, engine: ActivationBeacon, pieces: Sequence[Piece], stores: Sequence[Store]) -> None:
+    def __init__(self, engine: Engine, pieces: Sequence[Piece], stores: Sequence[Store]) -> None:
         self.engine, self.pieces, self.stores = engine, pieces, stores
         self.raw = sum(len(p.ids) for p in pieces)
         closing = sorted((p for p in pieces if p.beacons), key=lambda p: p.ratio or RAW)
