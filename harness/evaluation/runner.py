@@ -157,7 +157,7 @@ def _left_in_order(
     except MeasurementError as error:
         with plan.folder.leaving():
             plan.folder.write_run(
-                {**content, "status": "failed", "error": str(error), "method_facts": plan.method.facts()}
+                {**content, "status": "failed", "error": str(error), "method_facts": plan.method_facts()}
             )
         raise
     except BaseException:
@@ -172,7 +172,7 @@ def _conclude(plan: RunPlan, content: Mapping[str, Any], finished: dict[Key, Sam
     with plan.folder.leaving():
         summed = _summed(plan, finished)
         status = "finished" if not summed["summary"]["total"]["failed"] else "finished with failures"
-        end = {"method_facts": plan.method.facts(), "model": plan.model.facts(), **plan.known, **summed}
+        end = {"method_facts": plan.method_facts(), "model": plan.model.facts(), **plan.known, **summed}
         plan.folder.write_run({**content, "status": status, **end})
     return dict(summed["summary"])
 

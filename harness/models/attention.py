@@ -20,6 +20,37 @@ if TYPE_CHECKING:
 
 _listener: ContextVar[Listener | None] = ContextVar("attention_listener", default=None)
 
+
+class Shapes(Protocol):
+    """What the layers of a cache hold where they differ (`harness.inference.uneven`)."""
+
+    def masks(self, layer: int, query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each query sees, and what each row holds."""
+        ...
+
+    def entries(self, length: int) -> list[list[int]]:
+        """For each row the entries of each layer."""
+        ...
+
+
+_shapes: ContextVar[Shapes | None] = ContextVar("attention_shapes", default=None)
+
+
+def shapes() -> Shapes | None:
+    """What the cache of the pass under way holds, where its layers or heads differ."""
+    return _shapes.get()
+
+
+@contextmanager
+def shaped_by(found: Shapes) -> Iterator[None]:
+    """Within the block every layer attends by masks of its own."""
+    token = _shapes.set(found)
+    try:
+        yield
+    finally:
+        _shapes.reset(token)
+
+
 ATTENTION = "harness_sdpa"
 """The name to give as ``attn_implementation``; known to transformers after `register`."""
 
@@ -28,7 +59,11 @@ _PLAIN = "_harness_plainly_causal"
 
 
 class AttentionProbe(Protocol):
-    """What may be passed as ``network.model(..., attention_probe=probe)``."""
+    """What may be passed as ``network.model(..., attention_probe=probe)``, or to `harness.inference.feed`.
+
+    One that has an attribute ``queries = n`` is handed the last n queries in place of the last one:
+    ``[batch, heads, n, head_dim]`` (`harness.inference.LastQueries` is such a probe).
+    """
 
     def __call__(self, layer: int, query_last: torch.Tensor, key: torch.Tensor, scaling: float) -> None:
         """Called by every layer, in order, before it attends.
@@ -222,12 +257,21 @@ def attend(
         Called with ``(layer, query_last, key, scaling)``; None: nobody listens.
     attention_pattern
         Attends in place of what follows; None: under `attention_mask`.
+
+    Notes
+    -----
+    Where layers or heads of the cache differ, each layer's mask is made here (`shaped_by`).
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    report(module, key, attention_mask)
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    told = attention_mask
+    if (own := _shapes.get()) is not None:
+        attention_mask, told = own.masks(layer, query, key)
+    report(module, key, told)
     if attention_probe is not None:
-        attention_probe(int(module.layer_idx), query[:, :, -1], key, scaling)  # type: ignore[arg-type]
+        last = getattr(attention_probe, "queries", None)
+        attention_probe(layer, query[:, :, -1] if last is None else query[:, :, -last:], key, scaling)
     if attention_pattern is not None:
         return attention_pattern(module, query, key, value, scaling), None
     if _plain(query, attention_mask, dropout, kwargs):
