@@ -102,7 +102,9 @@ def turning(network: Any, shift: Tensor) -> Callable[[Tensor], Tensor]:
     by = shift.to(network.device)
     like = torch.empty(0, dtype=torch.float32, device=network.device)
     scale = getattr(rotary, "attention_scaling", 1.0)
-    cos, sin = ((part[0] / scale).reshape(*by.shape, part.shape[-1]) for part in rotary(like, by.reshape(1, -1)))
+    cos, sin = (
+        (part[0] / scale).reshape(*by.shape, part.shape[-1]) for part in rotary(like, by.reshape(1, -1))
+    )
 
     def turn(keys: Tensor) -> Tensor:
         x = keys.float()
