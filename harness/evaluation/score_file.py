@@ -79,7 +79,7 @@ def score_file(path: Path, *, drop_thoughts: bool = False) -> FileScores:
             row = _row(line)
             named = _task_name(row)
             if named not in tasks:
-                tasks[named] = _build(*named)
+                tasks[named] = build(*named)
             _once(tasks[named].name, row, number, ids)
             thoughts += holds_thought(row["prediction"])
             if drop_thoughts:
@@ -166,7 +166,7 @@ def _task_name(row: dict[str, Any]) -> tuple[str, bool]:
     raise UsageError("field 'task' is missing (family/variant, see 'harness list tasks')")
 
 
-def _build(name: str, full: bool) -> Task:
+def build(name: str, full: bool) -> Task:
     """The task with its default options."""
     if not full:
         name = resolve(name)
