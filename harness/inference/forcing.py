@@ -135,7 +135,8 @@ class Forcing:
             raise HarnessError(
                 "likelihoods: the method decodes its rows more than once, or not from the tokens it was given; "
                 "harness.inference.decode is "
-                "for the answer alone: write what comes before it with harness.inference.write, or override loglikelihood"
+                "for the answer alone: write what comes before it with harness.inference.write, or override "
+                "loglikelihood"
             )
         self.begun += 1
         return self.begun - 1, 0
