@@ -7,16 +7,18 @@ from ..contracts.phases import phase
 
 if TYPE_CHECKING:
     from .decoding import decode, write
+    from .eviction import kept
     from .forward import feed, moved
     from .kvcache import KVCache, stack
     from .likelihood import loglikelihood
     from .meter import Meter, observe
+    from .queries import LastQueries
     from .stopping import end_token_ids, stop_reason
 
 # fmt: off
 __all__ = [
-    "KVCache", "Meter", "decode", "end_token_ids", "feed", "loglikelihood", "moved", "observe", "phase", "stack",
-    "stop_reason", "write",
+    "KVCache", "LastQueries", "Meter", "decode", "end_token_ids", "feed", "kept", "loglikelihood", "moved", "observe",
+    "phase", "stack", "stop_reason", "write",
 ]
 # fmt: on
 
@@ -29,5 +31,7 @@ __getattr__ = lazily(  # most of these import torch
         **dict.fromkeys(("end_token_ids", "stop_reason"), ".stopping"),
         **dict.fromkeys(("decode", "write"), ".decoding"),
         "loglikelihood": ".likelihood",
+        "LastQueries": ".queries",
+        "kept": ".eviction",
     },
 )

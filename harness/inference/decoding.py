@@ -12,6 +12,7 @@ from ..contracts.outputs import Decoding
 from . import forcing
 from .kvcache import stack
 from .stopping import end_token_ids
+from .uneven import shaped
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -65,21 +66,20 @@ def decode(
     # 5 release reads as "the whole sequence so far": it then feeds only what the cache does not hold.
     ids = torch.full((len(rows), batch.width + 1), model.pad_id, dtype=torch.long, device=device)
     ids[:, -1] = torch.as_tensor(list(last_tokens), dtype=torch.long, device=device)
-    out = model.network.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        past_key_values=batch.cache,
-        generation_config=_greedy(model, decoding, produced, limit, ends),
-    )
+    with shaped(batch.shapes):
+        out = model.network.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=batch.cache,
+            generation_config=_greedy(model, decoding, produced, limit, ends),
+        )
     fresh = out[:, batch.width + 1 :].tolist()
     answers = []
     for tokens in fresh:
         stop = next((i for i, t in enumerate(tokens) if t in ends), len(tokens) - 1)
         answers.append(tokens[: stop + 1])
     steps = len(fresh[0])
-    return [
-        batch.row(i, steps).slice(0, n + len(a)) for i, (n, a) in enumerate(zip(batch.lengths, answers))
-    ], answers
+    return [batch.row(i, steps).without_last(steps - len(a)) for i, a in enumerate(answers)], answers
 
 
 @torch.no_grad()
