@@ -119,12 +119,9 @@ class Batch:
 
 def stack(rows: Sequence[KVCache]) -> Batch:
     """Stack caches into one batch, zero-padded on the left."""
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
     lengths = [len(row) for row in rows]
     width = max(lengths)
-    cache = DynamicCache()
+    layers = []
     for layer in range(len(rows[lengths.index(width)].keys) if width else 0):
         like = rows[lengths.index(width)].keys[layer]
         pair = []
@@ -137,9 +134,28 @@ def stack(rows: Sequence[KVCache]) -> Batch:
                 pad = like.new_zeros(like.shape[0], width - n, like.shape[2])
                 padded.append(torch.cat((pad, getattr(row, side)[layer]), dim=1) if n else pad)
             pair.append(padded[0][None] if len(padded) == 1 else torch.stack(padded))
-        # Set, where `update` would copy: a pass that extends a layer makes new tensors and leaves these alone.
+        layers.append((pair[0], pair[1]))
+    return Batch(_dynamic(layers), lengths, width)
+
+
+def together(layers: Sequence[tuple[Tensor, Tensor]], rows: int) -> Batch:
+    """Caches stacked already, all of one length: keys and values ``[rows, kv_heads, width, head_dim]``, or no layer."""
+    width = layers[0][0].shape[2] if layers else 0
+    return Batch(_dynamic(layers), [width] * rows, width)
+
+
+def _dynamic(layers: Sequence[tuple[Tensor, Tensor]]) -> Any:
+    """A `DynamicCache` of these keys and values.
+
+    Set, where `update` would copy: a pass that extends a layer makes new tensors and leaves these alone.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    cache = DynamicCache()
+    for keys, values in layers:
         held = DynamicLayer()
-        held.keys, held.values, held.is_initialized = pair[0], pair[1], True
-        held.dtype, held.device = like.dtype, like.device
+        held.keys, held.values, held.is_initialized = keys, values, True
+        held.dtype, held.device = keys.dtype, keys.device
         cache.layers.append(held)
-    return Batch(cache, lengths, width)
+    return cache
