@@ -14,7 +14,7 @@ from .errors import HarnessError, MeasurementError, UsageError
 from .options import Options
 
 if TYPE_CHECKING:
-    from .api import check, compare, fit, report, reproduce, run, score, synth
+    from .api import check, compare, export, fit, import_runs, report, reproduce, run, score, synth
     from .results.loading import load_runs
 
 __all__ = [
@@ -35,7 +35,9 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "export",
     "fit",
+    "import_runs",
     "load_runs",
     "report",
     "reproduce",
@@ -44,7 +46,7 @@ __all__ = [
     "synth",
 ]
 
-_VERBS = ("check", "compare", "fit", "report", "reproduce", "run", "score", "synth")
+_VERBS = ("check", "compare", "export", "fit", "import_runs", "report", "reproduce", "run", "score", "synth")
 _LATER = {"load_runs": ".results.loading", **dict.fromkeys(_VERBS, ".api")}
 __getattr__ = lazily(__name__, _LATER)
 

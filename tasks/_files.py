@@ -183,8 +183,11 @@ def read(path: Path, told: Callable[[str], None] | None = None) -> Iterator[tupl
 
 def once(row_id: str, place: str, seen: dict[str, str]) -> str:
     """`row_id`, noted in `seen`; raises UsageError if an earlier row has it."""
-    if (before := seen.setdefault(row_id, place)) != place:
-        raise UsageError(f"{place}: a second row with the id {row_id!r}, after {before}; keep one of them")
+    if row_id in seen:
+        raise UsageError(
+            f"{place}: a second row with the id {row_id!r}, after {seen[row_id]}; keep one of them"
+        )
+    seen[row_id] = place
     return row_id
 
 
@@ -221,8 +224,8 @@ def _lines(path: Path) -> int:
 def _elements(text: str, name: str) -> Iterator[tuple[dict[str, Any], str]]:
     """The objects of a JSON list, one parsed at a time, each with the line it begins in."""
     decoder = json.JSONDecoder()
-    at, line, counted = text.index("[") + 1, 1, 0
-    first = True
+    at, line, counted, number = text.index("[") + 1, 1, 0, 0
+    first, last = True, 0
     while True:
         at = _blank(text, at)
         if not first and text[at : at + 1] == ",":
@@ -230,7 +233,9 @@ def _elements(text: str, name: str) -> Iterator[tuple[dict[str, Any], str]]:
         elif text[at : at + 1] == "]":
             return
         line, counted = line + text.count("\n", counted, at), at
-        place = f"{name}, line {line}"
+        number += 1
+        place = f"{name}, line {line}" + (f" (row {number})" if line == last else "")
+        last = line
         try:
             value, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:

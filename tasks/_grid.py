@@ -64,6 +64,12 @@ def part_means(scored: Sequence[ScoredSample], metric: str, facts: Sequence[str]
     return rows
 
 
+def means_by(scored: Sequence[ScoredSample], fact: str, names: Sequence[str]) -> dict[str, float]:
+    """The mean ``score`` of the samples of each name that `fact` has, in the order of `names`; none without samples."""
+    found = {name: [s.scores["score"] for s in scored if s.metadata[fact] == name] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items() if values}
+
+
 def plain(value: float) -> str:
     """A number as people write it: 50, not 50.0."""
     return str(int(value)) if float(value).is_integer() else str(value)

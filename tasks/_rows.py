@@ -6,11 +6,12 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from harness._util.json_rows import json_row
 from harness._util.network import hub_answers, hub_out_of_reach
 from harness.errors import Unavailable, UsageError
 
@@ -35,7 +36,7 @@ def objects(lines: Iterable[bytes], name: str) -> Iterator[tuple[dict[str, Any],
             continue
         place = f"{name}, line {number}"
         try:
-            value = json.loads(line)
+            value = json_row(line)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{place}: not JSON ({error})") from None
         if not isinstance(value, dict):
@@ -83,6 +84,28 @@ def _readable(lines: Iterable[bytes], name: str) -> Iterator[bytes]:
         yield from lines
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{name} is damaged or cannot be read ({error}); fetch it again") from error
+
+
+class Twice:
+    """Tells once, in one line, where a row stands again as it stood before: both are asked, and both count.
+
+    Parameters
+    ----------
+    notify
+        Who is told; None: nobody.
+    """
+
+    def __init__(self, notify: Callable[[str], None] | None) -> None:
+        self._notify, self._places = notify, dict[bytes, str]()
+
+    def see(self, value: dict[str, Any], place: str) -> None:
+        """Look at a row as it stands in the file."""
+        if self._notify is None:
+            return
+        key = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()[:16]
+        if (before := self._places.setdefault(key, place)) != place:
+            self._notify(f"{place}: the same row as {before}; both are asked, and both count")
+            self._notify = None
 
 
 def unique(row_id: str, seen: set[str]) -> str:

@@ -1,7 +1,7 @@
 """Write the generated parts of README.md and docs/: what the code says about itself is not typed a second time.
 
 A part stands between ``<!-- generated: NAME -->`` and ``<!-- /generated -->``, in one page only; some have an
-argument (``options two_pass``). Run it from anywhere:
+argument (``options two_pass``). The JSON schemas in ``docs/schemas`` are written whole. Run it from anywhere:
 
     python tools/docs.py            # rewrite the parts
     python tools/docs.py --check    # write nothing; exit 1 if a part is out of date
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import re
 import subprocess
@@ -33,7 +34,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a part is out of date")
     check = parser.parse_args().check
     old = {path: path.read_text(encoding="utf-8") for path in pages()}
-    stale = [(path, text) for path, text in rendered(old).items() if text != old[path]]
+    made = {**rendered(old), **schemas()}
+    old |= {path: path.read_text(encoding="utf-8") if path.exists() else "" for path in schemas()}
+    stale = [(path, text) for path, text in made.items() if text != old[path]]
     for path, text in stale:
         name = path.relative_to(ROOT).as_posix()
         if check:
@@ -42,8 +45,19 @@ def main() -> int:
             )
             sys.stdout.write("\n".join(lines) + f"\n{name} is out of date: run python tools/docs.py\n")
         else:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
     return int(check and bool(stale))
+
+
+def schemas() -> dict[Path, str]:
+    """The JSON schemas of what a run's folder holds, by file."""
+    from harness.results.schemas import SCHEMAS
+
+    folder = ROOT / "docs" / "schemas"
+    return {
+        folder / f"{name}.schema.json": json.dumps(make(), indent=1) + "\n" for name, make in SCHEMAS.items()
+    }
 
 
 def pages() -> list[Path]:

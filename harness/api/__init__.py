@@ -2,7 +2,7 @@
 
 from ._run import Run, Runs, run
 from ._shown import Comparisons, Shown
-from ._verbs import check, compare, fit, report, reproduce, score, synth
+from ._verbs import check, compare, export, fit, import_runs, report, reproduce, score, synth
 
 __all__ = [
     "Comparisons",
@@ -11,7 +11,9 @@ __all__ = [
     "Shown",
     "check",
     "compare",
+    "export",
     "fit",
+    "import_runs",
     "report",
     "reproduce",
     "run",

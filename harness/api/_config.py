@@ -27,9 +27,9 @@ def asked_in(
         Whatever is wrong with the file, in a line with its name; an argument that nothing here has.
     """
     from .. import registry
+    from .._util.yaml import read_yaml
     from ..suites.run_file import is_run, read
     from ..suites.settings import run_fields
-    from ..suites.yaml import read_yaml
 
     content = read_yaml(path)
     if not is_run(content):

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
-from ..contracts.method import Method
 from ..contracts.run import LoadedRuns
 from ..errors import UsageError, unknown_name
 from ._config import asked_in
+from ._given import MethodLike, ModelLike, named_method, named_model
 
 if TYPE_CHECKING:
     import pandas
@@ -101,28 +101,13 @@ class Runs(list[Run]):
         return self.load().plot()
 
 
-MethodLike = str | type[Method] | Method
-"""A method's name, its class (one written in a cell too), or an instance with its options."""
-
-
-def named_method(method: MethodLike) -> tuple[str, dict[str, Any]]:
-    """The name under which a method is known from now on, and the options that an instance brings."""
-    from .. import registry
-
-    if isinstance(method, str):
-        return method, {}
-    if isinstance(method, type):
-        return registry.register_class(method), {}
-    given = method.options.model_dump(exclude_unset=True)
-    return registry.register_class(type(method)), given
-
-
 @overload
 def run(
     method: MethodLike | None = None,
     *,
     task: str | Sequence[str] | None = None,
-    model: str | None = None,
+    model: ModelLike | None = None,
+    tokenizer: Any = None,
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
@@ -136,7 +121,8 @@ def run(
     method: Sequence[MethodLike],
     *,
     task: str | Sequence[str] | None = None,
-    model: str | Sequence[str] | None = None,
+    model: ModelLike | Sequence[str] | None = None,
+    tokenizer: Any = None,
     plugin: Path | str | None = None,
     progress: bool = False,
     **settings: Any,
@@ -163,7 +149,8 @@ def run(
     method: MethodLike | Sequence[MethodLike] | None = None,
     *,
     task: str | Sequence[str] | None = None,
-    model: str | Sequence[str] | None = None,
+    model: ModelLike | Sequence[str] | None = None,
+    tokenizer: Any = None,
     plugin: Path | str | None = None,
     progress: bool = False,
     config: Path | str | None = None,
@@ -182,7 +169,11 @@ def run(
     task
         A task or a family of tasks, or several; ``passkey`` if nothing says another.
     model
-        A model's name, folder or file, or several; ``smollm2`` if nothing says another.
+        A model's name, folder or file, or several, ``smollm2`` if nothing says another; or a causal language model of
+        transformers that is loaded. Its weights are shared and it stays as it is. Where they are those of the files
+        it came from, the run is that of those files; else the run is known by the weights.
+    tokenizer
+        Of a loaded model.
     plugin
         Python file with a method of your own.
     progress
@@ -215,22 +206,27 @@ def run(
         several = isinstance(method, list | tuple)
         named = list(method) if isinstance(method, list | tuple) else [method] * (method is not None)
         known = dict(named_method(cast(MethodLike, each)) for each in named)
-        asked = asked_in(Path(config), list(known), {"tasks": task, "model": model, **settings})
+        loaded = {} if model is None or isinstance(model, str | list | tuple) else {"model": model}
+        said = {"tasks": task, "model": None if loaded else model, **settings}
+        own_model: dict[str, Any] = {**loaded, "tokenizer": tokenizer} if loaded else {}
         made = [
-            cast(Run, run(name, progress=progress, **{**each, **known.get(name, {})})) for name, each in asked
+            cast(Run, run(name, progress=progress, **{**each, **known.get(name, {}), **own_model}))
+            for name, each in asked_in(Path(config), list(known), said)
         ]
         return made[0] if len(made) == 1 and not several else Runs(made)
-    if isinstance(method, list | tuple) or not isinstance(model, str | None):
+    if isinstance(method, list | tuple) or isinstance(model, list | tuple):
         methods = method if isinstance(method, list | tuple) else [method]
-        models = [model] if isinstance(model, str | None) else list(model)
+        models = list(model) if isinstance(model, list | tuple) else [cast(ModelLike | None, model)]
         each = [(cast(MethodLike | None, m), on) for on in models for m in methods]
-        return Runs([run(m, task=task, model=on, progress=progress, **settings) for m, on in each])
+        common: dict[str, Any] = {"task": task, "tokenizer": tokenizer, "progress": progress, **settings}
+        return Runs([run(m, model=on, **common) for m, on in each])
     name, own = named_method(cast(MethodLike, method or "plain"))
     tasks = ("passkey",) if task is None else (task,) if isinstance(task, str) else tuple(task)
-    given = {**own, **({} if model is None else {"model": model}), **settings}
+    called, load = named_model(cast(ModelLike | None, model) or "smollm2", tokenizer, settings)
+    given = {**own, **({} if model is None else {"model": called}), **settings}
     wanted = _settings(name, tasks, given)
     with quietly(not progress), RunDisplay(run_in_words(name, wanted.model, wanted.tasks)) as display:
-        plan = plan_run(wanted, display.note)
+        plan = plan_run(wanted, display.note, load)
         result = execute(plan, display)
     summary = json.loads(json.dumps(result.summary))  # lists for tuples, as in `run.json`
     return Run(result.folder.path, summary, result.ran, dict(plan.unavailable))
@@ -249,7 +245,7 @@ def _settings(method: str, tasks: tuple[str, ...], given: dict[str, Any]) -> Run
         raise UsageError(f"method {method}: its option {clash[0]!r} is a setting of every run; rename it")
     for name in given:
         if name not in own and name not in options:
-            known = {"task", "plugin", "progress", *own, *options}
+            known = {"task", "tokenizer", "plugin", "progress", *own, *options}
             raise unknown_name(f"argument of run(method={method!r})", name, known)
     whole = {name: value for name, value in given.items() if name in own}
     whole |= {"method": method, "tasks": tasks}

@@ -11,7 +11,8 @@ from ..contracts.method import Method
 from ..contracts.run import LoadedRun
 from ..documents import Cell, Column, Document, Row, Table
 from ..errors import UsageError, unknown_name
-from ._run import Run, named_method
+from ._given import named_method
+from ._run import Run
 from ._shown import Comparisons, Shown
 
 if TYPE_CHECKING:
@@ -249,6 +250,61 @@ def reproduce(
     cls = registry.report("suite").cls
     made = cls(cls.Options.parse({"outcome": outcome.path}, "report suite")).build([])
     return Shown([made], made.title)
+
+
+def export(
+    *runs: RunLike,
+    out: str | Path,
+    format: str | None = None,
+    adapter: str | Path | None = None,
+    force: bool = False,
+) -> tuple[Path, ...]:
+    """Write runs in a format of another tool: ``harness export``.
+
+    Parameters
+    ----------
+    runs
+        See `RunLike`; default: the folder ``runs``.
+    out, format, adapter, force
+        As the flags of ``harness export``.
+
+    Returns
+    -------
+    tuple
+        The files.
+
+    Raises
+    ------
+    UsageError
+        For a format nobody has, a file that is there, a package that is missing.
+    """
+    from ..exchange.exporting import export as write
+    from ..results.gathering import read
+
+    loaded = read([_meant(r) for r in runs] or [Path("runs")])
+    return write(loaded, out, format, adapter=None if adapter is None else Path(adapter), force=force).files
+
+
+def import_runs(
+    path: str | Path,
+    source: str,
+    *,
+    out: str | Path = "runs",
+    like: str | Path | None = None,
+    model: str | None = None,
+    method: str | None = None,
+) -> LoadedRun:
+    """Make a run of what another tool has written: ``harness import``; `source` is its ``--from``.
+
+    Raises
+    ------
+    UsageError
+        In one line, with the file and what is missing in it.
+    """
+    from ..exchange.importing import import_runs as make
+    from ..results.loading import load_run
+
+    return load_run(make(path, source, out=out, like=like, model=model, method=method))
 
 
 def _meant(given: RunLike) -> str | Path | Sequence[LoadedRun]:

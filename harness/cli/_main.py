@@ -20,15 +20,18 @@ from ..errors import HarnessError
 VERBS = {
     "run": "Run a method on tasks and show its scores, its compression and its cost.",
     "report": "Show finished runs as tables and figures: terminal, Markdown, LaTeX, CSV, JSON or a page.",
+    "view": "Show a folder of runs in a browser, refreshed while runs go on.",
     "reproduce": "Run a paper's table again, beside the published values.",
     "list": "List methods, tasks, recipes, reports, suites or models with their options.",
     "compare": "Tell whether a run is better or worse than a baseline, or cannot be told from it.",
     "fit": "Train or calibrate a method on data; the result is an adapter folder.",
     "synth": "Generate synthetic long-context data with the model itself.",
     "score": "Score predictions made anywhere, without a model.",
+    "export": "Write runs as Parquet, Excel, lm-eval's or inspect's files, or send them to the Hub.",
+    "import": "Make a run of what lm-eval, kvpress or LongBench's own code has written.",
     "data": "Show prompts, and fetch data and models.",
     "lm-eval": "Run lm-eval's own command line, with the methods as its model `harness`.",
-    "new": "Write a package of your own: a method, a task or a report that runs at once.",
+    "new": "Write a package of your own: a method, task, recipe or report that runs at once.",
     "check": "Try whether a method or a task keeps to its contract, on a tiny model.",
     "doctor": "Show what a run will find here: versions, memory, what is missing.",
 }
@@ -67,7 +70,7 @@ class Verbs(click.RichGroup):
             return None
         if ctx.meta.get(ONLY_HELP):
             return click.Command(name, help=VERBS[name])
-        plain = name.replace("-", "")
+        plain = "import_" if name == "import" else name.replace("-", "")
         module = importlib.import_module(f".{plain}", __package__)
         command: click.Command = getattr(module, "list_" if name == "list" else plain)
         return command

@@ -43,8 +43,8 @@ class RunCommand(MethodCommand):
         files = [word for word in words if before.get(word, "").replace("_", "-") not in flags]
         if not files or not Path(files[0]).is_file():
             return []
+        from .._util.yaml import read_yaml
         from ..suites.run_file import is_run, read
-        from ..suites.yaml import read_yaml
 
         content = read_yaml(Path(files[0]))
         return [name for name, _ in read(Path(files[0]), content).methods] if is_run(content) else []

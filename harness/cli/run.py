@@ -90,8 +90,8 @@ def _in_file(file: Path | None) -> tuple[RunRequest | None, Any]:
     """The run that a file asks for, or None if it is a suite; and what stands in it."""
     if file is None:
         return None, None
+    from .._util.yaml import read_yaml
     from ..suites.run_file import is_run, read
-    from ..suites.yaml import read_yaml
 
     content = read_yaml(file)
     return (read(file, content) if is_run(content) else None), content

@@ -143,7 +143,7 @@ def averages(summary: dict[str, Any]) -> list[RenderableType]:
 def notes(summary: dict[str, Any], plan: RunPlan) -> list[RenderableType]:
     """What must be said beside the numbers."""
     lines: list[RenderableType] = []
-    if warning := plan.method.facts().get("warning"):
+    if warning := plan.method_facts().get("warning"):
         lines.append(Text(f"note: {warning}", style="yellow"))
     if plan.method.protocol == "query-aware":
         lines.append(Text("note: this method sees the question while it compresses", style="yellow"))

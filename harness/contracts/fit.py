@@ -79,7 +79,7 @@ class Schedule:
     seed
         Of the data's order and of every draw while training.
     trainer
-        More arguments of `transformers.TrainingArguments` (``bf16``, ``deepspeed``, ``optim`` …); those that
+        More arguments of `transformers.TrainingArguments` (``bf16``, ``optim``, ``max_grad_norm`` …); those that
         are said here otherwise are refused.
     observer
         Who is told how it goes; None: nobody.

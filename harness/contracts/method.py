@@ -219,7 +219,11 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         return {}
 
     def facts(self) -> dict[str, Any]:
-        """JSON-ready facts about this method as configured (trained or not, calibration); kept in run.json."""
+        """JSON-ready facts about this method as configured (trained or not, calibration); kept in run.json.
+
+        ``warning``, if there is one, is a sentence that stands under every table the run is in; None: nothing to say. A
+        `trainable` method without this key gets one from the harness where no adapter was loaded.
+        """
         return {}
 
     def compress(self, contexts: Sequence[Head], reserve: Sequence[int], decoding: Decoding) -> list[Any]:

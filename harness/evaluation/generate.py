@@ -30,12 +30,15 @@ class MeasuredOutput:
     ----------
     doubts
         What could not be seen of how it was made, or is worth knowing, in words.
+    by_layer
+        KV entries of each layer when the answer began, as seen, where layers differ.
     """
 
     generation: Generation | Scored
     measured: Measured
     cost: Cost
     doubts: list[str] = field(default_factory=list)
+    by_layer: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -163,7 +166,8 @@ def _held(
         if method.budget is not None and measured.kv_tokens > method.budget:
             answer.details = {**answer.details, "notes": [*answer.details.get("notes", ()), OVER_BUDGET]}
         cost = _cost(meter, seconds, len(batch), row, shared)
-        held.append(MeasuredOutput(answer, measured, cost, doubts))
+        layers = None if (seen := meter.by_layer) is None else seen[row]
+        held.append(MeasuredOutput(answer, measured, cost, doubts, layers))
     return held
 
 

@@ -57,6 +57,21 @@ class RunPlan:
     known: dict[str, Any] = field(default_factory=dict)
     data_notes: list[str] = field(default_factory=list)
 
+    def method_facts(self) -> dict[str, Any]:
+        """What the method says of itself, and what it need not say: that nothing it can learn was loaded."""
+        return method_facts(self.method, self.identity["adapter"] is not None)
+
+
+UNTRAINED = "no adapter was loaded: what this method can be trained for was not trained"
+
+
+def method_facts(method: Method, adapter: bool) -> dict[str, Any]:
+    """`Method.facts`, with a warning where weights were never trained; one that has a ``warning`` says it itself."""
+    facts = method.facts()
+    if method.trainable and method.needs_data and not adapter and "warning" not in facts:
+        return {**facts, "warning": UNTRAINED}
+    return facts
+
 
 def plan_run(
     settings: RunSettings,

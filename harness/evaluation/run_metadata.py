@@ -47,7 +47,7 @@ def run_content(plan: RunPlan) -> dict[str, Any]:
             "context_limit": plan.method.context_limit(),
         },
         "model": plan.model.facts(),
-        "method_facts": plan.method.facts(),
+        "method_facts": plan.method_facts(),
         "unavailable": plan.unavailable,
         **({"data_notes": plan.data_notes} if plan.data_notes else {}),
         "metrics": {t.name: t.metrics[0] for t in plan.tasks},

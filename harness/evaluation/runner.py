@@ -20,7 +20,7 @@ from ..errors import MeasurementError, UsageError
 from ..results.record_lines import NAMED
 from ..results.run_folder import RunFolder, earlier_environments
 from ..results.shared_run_folder import SharedRunFolder
-from ..results.summary import digest, summarise
+from ..results.summary import digest, own_digest, summarise
 from .asking import prepare_task, run_batch
 from .batches import SampleBatch, sample_batches
 from .cores import share
@@ -157,7 +157,7 @@ def _left_in_order(
     except MeasurementError as error:
         with plan.folder.leaving():
             plan.folder.write_run(
-                {**content, "status": "failed", "error": str(error), "method_facts": plan.method.facts()}
+                {**content, "status": "failed", "error": str(error), "method_facts": plan.method_facts()}
             )
         raise
     except BaseException:
@@ -172,7 +172,7 @@ def _conclude(plan: RunPlan, content: Mapping[str, Any], finished: dict[Key, Sam
     with plan.folder.leaving():
         summed = _summed(plan, finished)
         status = "finished" if not summed["summary"]["total"]["failed"] else "finished with failures"
-        end = {"method_facts": plan.method.facts(), "model": plan.model.facts(), **plan.known, **summed}
+        end = {"method_facts": plan.method_facts(), "model": plan.model.facts(), **plan.known, **summed}
         plan.folder.write_run({**content, "status": status, **end})
     return dict(summed["summary"])
 
@@ -244,7 +244,8 @@ def _summed(plan: RunPlan, records: dict[Key, SampleRecord]) -> dict[str, Any]:
     """The summary of the planned samples, and a digest of the records it was made from."""
     keys = [p.key for p in plan.samples]
     made_from = digest(records[key] for key in keys if key in records)
-    return {"summary": summarise(plan.tasks, keys, records), "summary_of": made_from}
+    summary = summarise(plan.tasks, keys, records)
+    return {"summary": summary, "summary_of": made_from, "summary_sum": own_digest(summary)}
 
 
 def _batches(plan: RunPlan) -> Iterator[SampleBatch]:

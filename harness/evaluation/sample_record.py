@@ -70,7 +70,11 @@ def answered(head: SampleRecord, prepared: PreparedSample, output: MeasuredOutpu
         declared_kv_tokens=given.kv_tokens,
         details=given.details,
         cost=output.cost,
-        extra={**head.extra, **({"doubts": output.doubts} if output.doubts else {})},
+        extra={
+            **head.extra,
+            **({"doubts": output.doubts} if output.doubts else {}),
+            **({"kv_tokens_by_layer": list(output.by_layer)} if output.by_layer else {}),
+        },
     )
 
 

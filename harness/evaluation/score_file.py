@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from .. import registry
 from .._util import entry_points
+from .._util.json_rows import json_row
 from .._util.thoughts import holds_thought, without_thought
 from ..contracts.task import Task
 from ..errors import UsageError, unknown_name
@@ -79,7 +79,7 @@ def score_file(path: Path, *, drop_thoughts: bool = False) -> FileScores:
             row = _row(line)
             named = _task_name(row)
             if named not in tasks:
-                tasks[named] = _build(*named)
+                tasks[named] = build(*named)
             _once(tasks[named].name, row, number, ids)
             thoughts += holds_thought(row["prediction"])
             if drop_thoughts:
@@ -134,7 +134,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _row(line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json_row(line)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not JSON ({error})") from None
     if not isinstance(row, dict):
@@ -146,8 +146,8 @@ def _row(line: bytes) -> dict[str, Any]:
 
 def _once(task: str, row: dict[str, Any], number: int, ids: dict[tuple[str, str], int]) -> None:
     """Refuse a second prediction for one sample: a second run has appended its own, and both would count."""
-    given = row.get("_id", row.get("id"))
-    if not isinstance(given, str | int) or given == "":
+    given = next((row[name] for name in ("_id", "id") if row.get(name) not in (None, "")), None)
+    if not isinstance(given, str | int):
         return
     before = ids.setdefault((task, str(given)), number)
     if before != number:
@@ -166,7 +166,7 @@ def _task_name(row: dict[str, Any]) -> tuple[str, bool]:
     raise UsageError("field 'task' is missing (family/variant, see 'harness list tasks')")
 
 
-def _build(name: str, full: bool) -> Task:
+def build(name: str, full: bool) -> Task:
     """The task with its default options."""
     if not full:
         name = resolve(name)

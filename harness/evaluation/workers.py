@@ -86,7 +86,7 @@ class SampleWorker:
             return {"caught": str(error)}
         except UsageError as error:
             return {"refused": f"worker on {platform.node()}: {error}"}
-        return {"records": records, "method_facts": plan.method.facts(), "model": plan.model.facts()}
+        return {"records": records, "method_facts": plan.method_facts(), "model": plan.model.facts()}
 
     def _ready(self) -> RunPlan:
         here = environment()

@@ -10,8 +10,9 @@ import torch
 
 from ..contracts.outputs import Decoding
 from . import forcing
-from .kvcache import stack
+from .kvcache import OwnCache, stack
 from .stopping import end_token_ids
+from .uneven import shaped
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
@@ -54,6 +55,12 @@ def decode(
     """
     if (scoring := forcing.current()) is not None:
         return scoring.decode(model, rows, last_tokens, decoding, produced, at_most)
+    if len(rows) > 1 and any(isinstance(row, OwnCache) for row in rows):
+        pairs = [
+            decode(model, [row], [last], decoding, produced=produced, at_most=at_most)
+            for row, last in zip(rows, last_tokens)
+        ]
+        return [cache for [cache], _ in pairs], [answer for _, [answer] in pairs]
     ends = end_token_ids(model, decoding)
     limit = decoding.max_new_tokens - produced
     if at_most is not None:
@@ -65,21 +72,20 @@ def decode(
     # 5 release reads as "the whole sequence so far": it then feeds only what the cache does not hold.
     ids = torch.full((len(rows), batch.width + 1), model.pad_id, dtype=torch.long, device=device)
     ids[:, -1] = torch.as_tensor(list(last_tokens), dtype=torch.long, device=device)
-    out = model.network.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        past_key_values=batch.cache,
-        generation_config=_greedy(model, decoding, produced, limit, ends),
-    )
+    with shaped(batch.shapes):
+        out = model.network.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=batch.cache,
+            generation_config=_greedy(model, decoding, produced, limit, ends),
+        )
     fresh = out[:, batch.width + 1 :].tolist()
     answers = []
     for tokens in fresh:
         stop = next((i for i, t in enumerate(tokens) if t in ends), len(tokens) - 1)
         answers.append(tokens[: stop + 1])
     steps = len(fresh[0])
-    return [
-        batch.row(i, steps).slice(0, n + len(a)) for i, (n, a) in enumerate(zip(batch.lengths, answers))
-    ], answers
+    return [batch.row(i, steps).without_last(steps - len(a)) for i, a in enumerate(answers)], answers
 
 
 @torch.no_grad()

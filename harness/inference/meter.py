@@ -16,6 +16,7 @@ from typing import Any
 
 from ..contracts.phases import PHASES, heard_by
 from ..errors import NotFiniteError
+from ..models.attention import shapes
 from .memory import peak, reset_peak
 from .witness import Witness, witnessed
 
@@ -34,12 +35,15 @@ class Rows:
         How many the mask lets each row's newest position see ``[batch | 1]``; None: all.
     minus
         How many of them are new tokens, which the mask covers and the cache does not hold yet.
+    layers
+        For each row the entries of each layer, where layers differ; None: they do not.
     """
 
     length: int
     batch: int
     seen: Any
     minus: int
+    layers: tuple[tuple[int, ...], ...] | None = None
 
     @cached_property
     def entries(self) -> list[int]:
@@ -48,6 +52,8 @@ class Rows:
         It does not say more: entries that are merely hidden from every row take as much memory as any other, so they
         count.
         """
+        if self.layers is not None:
+            return [round(sum(row) / len(row)) for row in self.layers]
         if self.seen is None:
             return [self.length] * self.batch
         seen = [int(n) - self.minus for n in self.seen.expand(self.batch).tolist()]
@@ -102,6 +108,13 @@ class Meter:
     def started(self) -> list[int] | None:
         """KV entries of each sample when its answer began; None if that was not seen of every sample."""
         return self._begun()[0]
+
+    @property
+    def by_layer(self) -> list[tuple[int, ...]] | None:
+        """For each sample the entries of each layer when its answer began; None if layers do not differ."""
+        begun = [rows.layers for rows, _ in self._marked or self._unmarked]
+        found = [row for layers in begun if layers is not None for row in layers]
+        return found if found and self.batch in (None, len(found)) and None not in begun else None
 
     @property
     def kv_bytes(self) -> int | None:
@@ -162,7 +175,7 @@ class Meter:
         if marked:
             self._entered = False
         cache = kwargs.get("past_key_values")
-        rows = _rows(kwargs, 0 if cache is None else _entries(cache), minus=1)
+        rows = _rows(kwargs, 0 if cache is None else _entries(cache), cache, minus=1)
         (self._marked if marked else self._unmarked).append((rows, _nbytes(cache)))
 
     @property
@@ -178,7 +191,7 @@ class Meter:
         self.forwards += 1
         self.positions += _width(kwargs) * _batch(kwargs)
         if cache is not None:
-            self._last = _rows(kwargs, _entries(cache), minus=0)
+            self._last = _rows(kwargs, _entries(cache), cache, minus=0)
 
     def chosen(self, logits: Any) -> None:
         """Note logits that tokens may be chosen from; the device is asked only once, by `finite`."""
@@ -207,8 +220,14 @@ def _batch(kwargs: dict[str, Any]) -> int:
     return int(_tokens(kwargs).shape[0])
 
 
-def _rows(kwargs: dict[str, Any], length: int, *, minus: int) -> Rows:
+def _rows(kwargs: dict[str, Any], length: int, cache: Any, *, minus: int) -> Rows:
     """What a pass's mask says of the rows of a cache of `length`; `minus` of what it covers are new tokens."""
+    if (own := shapes()) is not None:
+        layers = own.entries(int(cache.get_seq_length()))
+        return Rows(length, len(layers), None, minus, tuple(map(tuple, layers)))
+    held = tuple(int(layer.get_seq_length()) for layer in getattr(cache, "layers", ()))
+    if len(set(held)) > 1 and _batch(kwargs) == 1:  # a method that attends by a function of its own
+        return Rows(length, 1, None, minus, (held,))
     mask = kwargs.get("attention_mask")
     ndim = getattr(mask, "ndim", 0)
     if mask is None or ndim not in (2, 4):
@@ -225,14 +244,21 @@ def _entries(cache: Any) -> int:
 
 
 def _nbytes(cache: Any) -> int:
-    """Bytes of every tensor a transformers cache holds."""
-    total = 0
-    for layer in getattr(cache, "layers", ()):
-        for side in ("keys", "values"):
-            tensor = getattr(layer, side, None)
-            if tensor is not None:
-                total += tensor.numel() * tensor.element_size()
-    return total
+    """Bytes of every tensor a transformers cache holds, in whatever form: quantised, with scales, in several parts."""
+    return sum(_held(vars(layer)) for layer in getattr(cache, "layers", ()))
+
+
+def _held(value: Any) -> int:
+    """Bytes of the tensors in a value."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        if hasattr(value, "__tensor_flatten__"):  # a tensor made of others
+            return sum(_held(getattr(value, name)) for name in value.__tensor_flatten__()[0])
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(map(_held, value.values()))
+    return sum(map(_held, value)) if isinstance(value, list | tuple) else 0
 
 
 def settle() -> None:

@@ -18,12 +18,13 @@ from .. import registry
 from ..contracts.outputs import Decoding, Generation, Likelihood, Scored
 from ..errors import UsageError, unknown_name
 from ..evaluation.choices import cut_at, tokens_holding
-from ..evaluation.plan import method_identity
+from ..evaluation.plan import aim, method_facts, method_identity
 from ..inference.likelihood import loglikelihood
 from ..models import adapters, loading
 from ..prompts.rendering import by_last_line, tokenize
 from ..results.run_folder import identity_hash
 from .lm_eval_measured import Measured
+from .lm_eval_protocol import hold
 from .lm_eval_requests import Question, Requests
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ VERSION = "1"
 
 RULES = ("left", "none")
 ARGUMENTS = (
-    "method", "model", "adapter", "plugin", "context_length", "truncate", "dtype", "device", "batch_size",
-    "max_batch_size", "max_gen_toks", "offline", "trust_remote_code", "allow_unused_weights",
+    "method", "model", "adapter", "plugin", "context_length", "max_context", "budget", "protocol", "query_agnostic",
+    "truncate", "dtype", "device", "batch_size", "max_batch_size", "max_gen_toks", "offline", "trust_remote_code",
+    "allow_unused_weights",
 )  # fmt: skip
 
 
@@ -54,7 +56,10 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
 
     Parameters
     ----------
-    method, model, adapter, context_length, dtype, device, trust_remote_code, offline, allow_unused_weights
+    method, model, adapter, context_length, max_context, budget, protocol, query_agnostic
+        As the flags of ``harness run``. ``max_context`` counts lm-eval's whole prompt. ``protocol=before`` has each
+        prompt compressed for itself, also where lm-eval asks for several continuations of one.
+    dtype, device, trust_remote_code, offline, allow_unused_weights
         As the flags of ``harness run``.
     plugin
         A Python file with methods, as ``harness run --plugin``.
@@ -81,6 +86,10 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
         adapter: str | None = None,
         plugin: str | None = None,
         context_length: int | None = None,
+        max_context: int | None = None,
+        budget: int | str | None = None,
+        protocol: str = "auto",
+        query_agnostic: bool = False,
         truncate: str = "left",
         dtype: str = "auto",
         device: str | None = None,
@@ -119,14 +128,20 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
         self.tokenizer = self.language_model.tokenizer
         self._device = self.language_model.device
         self.method = found.cls(self.language_model, found.cls.Options.parse(options, f"method {method}"))
+        asked = hold(self.method, method, protocol, query_agnostic, max_context, budget)
         folder = adapters.resolve(None if adapter is None else Path(adapter), self.method.default_adapter)
         if folder is not None:
             self.method.load(folder)
-        self.identity = self._identity(method, found.file_hash, folder)
+        if budget is not None:
+            aim(self.method, budget)
+        self.identity = {**self._identity(method, found.file_hash, folder), **asked}
         if allow_unused_weights:
             self.identity["allow_unused_weights"] = True
         self.measured = Measured()
-        self.requests = Requests(self.method, self.truncate, self.batch_size, self.measured)
+        self.requests = Requests(
+            self.method, self.truncate, self.batch_size, self.measured, asked.get("max_context")
+        )
+        self._apart = protocol == "before"
 
     @classmethod
     def create_from_arg_obj(
@@ -167,8 +182,9 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
         questions: dict[tuple[Any, ...], Question] = {}
         for place, (prompt, continuation) in enumerate(pairs):
             prompt = self.requests.fitted(prompt, len(continuation))
+            one = place if self._apart else None
             question = questions.setdefault(
-                (prompt.ids, prompt.context_end), Question(prompt, (), [], Decoding(1))
+                (prompt.ids, prompt.context_end, one), Question(prompt, (), [], Decoding(1))
             )
             question.continuations += (continuation,)
             question.places.append(place)
@@ -278,7 +294,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
                 "identity_hash": identity_hash(self.identity),
                 "sees_question": self.method.sees_question,
                 "model": self.language_model.facts(),
-                "method_facts": self.method.facts(),
+                "method_facts": method_facts(self.method, self.identity["adapter"] is not None),
                 "measured": self.measured.facts(),
             }
         }

@@ -53,14 +53,24 @@ class Requests:
         Requests run together.
     measured
         Told of everything that is cut, and of every answer.
+    most
+        Tokens a prompt may have; None: as many as the method reads.
     """
 
-    def __init__(self, method: Method, truncate: str, batch_size: int, measured: Measured) -> None:
+    def __init__(
+        self,
+        method: Method,
+        truncate: str,
+        batch_size: int,
+        measured: Measured,
+        most: int | None = None,
+    ) -> None:
         self.method = method
         self.model = method.model
         self.truncate = truncate
         self.batch_size = batch_size
         self.measured = measured
+        self.most = most
 
     def encode(self, context: str, continuation: str, prefix: int) -> tuple[TokenizedPrompt, tuple[int, ...]]:
         """Tokens of a pair exactly as lm-eval's ``hf`` model has them; `prefix` stands for an empty context."""
@@ -81,7 +91,9 @@ class Requests:
 
     def fitted(self, prompt: TokenizedPrompt, answer: int) -> TokenizedPrompt:
         """The prompt, cut by the rule if it and an answer of so many tokens are more than the method reads."""
-        room = self.method.context_limit()
+        limits = (self.method.prompt_limit(), self.most)
+        most = [limit + answer for limit in limits if limit is not None]
+        room = min((n for n in (self.method.context_limit(), *most) if n is not None), default=None)
         self.measured.asked += 1
         if room is None or len(prompt) + answer <= room:
             return prompt

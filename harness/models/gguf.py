@@ -123,11 +123,19 @@ def _as_the_file_says(entries: dict[str, Any], header: Header) -> dict[str, Any]
 def check_complete(label: str, info: dict[str, Any]) -> None:
     """Refuse a model some of whose weights were not in its files; `info` is transformers' loading info."""
     for problem in ("missing_keys", "mismatched_keys"):
-        if keys := sorted(map(str, info.get(problem) or ())):
+        if keys := sorted(map(_weight, info.get(problem) or ())):
             raise UsageError(
                 f"model {label}: {len(keys)} weights are missing or of another shape, first {keys[0]}; "
                 "the configuration and the weight files do not belong together"
             )
+
+
+def _weight(key: Any) -> str:
+    """The name of a weight; of one of another shape also both shapes, which transformers gives beside it."""
+    if isinstance(key, str):
+        return key
+    name, saved, wanted = key
+    return f"{name} (saved as {list(saved)}, config.json asks for {list(wanted)})"
 
 
 def _name_ends(tokenizer: Any, gguf: Path) -> None:

@@ -23,6 +23,8 @@ Notify = Callable[[str], None]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _INDEX = "model.safetensors.index.json"
+READ_WHOLE = (".json", ".jinja", ".model", ".txt")
+"""Endings of the files of a model that are no weights."""
 _HUB_FILES = [
     "config.json",
     "generation_config.json",
@@ -150,10 +152,14 @@ def check_folder(folder: Path, name: str | None = None) -> None:
             f"model {label}: holds an adapter beside the model (adapter_config.json); merge it into the weights, or "
             "move it out of the folder"
         )
-    for path in sorted((folder / "config.json", *folder.glob("*token*.json"), *folder.glob("*.model"))):
-        no_pointer(path, label)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    for path in files:
+        if path.suffix in READ_WHOLE:
+            no_pointer(path, label)
+        if path.name in ("added_tokens.json", "special_tokens_map.json"):
+            json_file(path, label)
     check_config(folder / "config.json", label)
-    check_files({path.name for path in folder.iterdir()}, label)
+    check_files({path.name for path in files}, label)
     for path in weight_files(folder, label):
         if not path.is_file():
             raise UsageError(

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 CHATS = ("auto", "never")
 SIZES = ("hidden_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "vocab_size")
 
+ROPE_NUMBERS = (
+    "factor rope_theta original_max_position_embeddings attention_factor beta_fast beta_slow low_freq_factor "
+    "high_freq_factor mscale mscale_all_dim partial_rotary_factor"
+).split()
+
 log = logging.getLogger("harness")
 
 
@@ -158,17 +163,21 @@ def _config(folder: Path, name: str, trust_remote_code: bool) -> PretrainedConfi
             raise UsageError(
                 f"model {name}: its config.json is not accepted: {size} is {found!r}, not a number"
             )
-    _check_fields(config, name)
+    check_fields(config, name)
     return config
 
 
-def _check_fields(config: PretrainedConfig, name: str) -> None:
+def check_fields(config: PretrainedConfig, name: str) -> None:
     """Refuse numbers no model can have; torch would only say what it could not compute from them."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     heads, groups = config.num_attention_heads, getattr(config, "num_key_value_heads", None)
     pad, rope = config.pad_token_id, window.rope_of(config).get("rope_type", "default")
+    unclear = [
+        f"{k} is {v!r}" for k, v in window.rope_of(config).items() if k in ROPE_NUMBERS and not _number(v)
+    ]
     for wrong, what in (
+        (bool(unclear), f"in rope_parameters (or rope_scaling) {', '.join(unclear)}, not a number"),
         (any(getattr(config, size) < 1 for size in SIZES), f"one of {', '.join(SIZES)} is below 1"),
         (
             groups is not None and (groups < 1 or heads % groups),
@@ -185,6 +194,11 @@ def _check_fields(config: PretrainedConfig, name: str) -> None:
     ):
         if wrong:
             raise UsageError(f"model {name}: its config.json is not accepted: {what}")
+
+
+def _number(value: object) -> bool:
+    """Whether it is one, or left out."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _device(device: str) -> str:

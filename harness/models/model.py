@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from .._util import hashing
@@ -78,12 +77,7 @@ class LanguageModel:
         """The fast tokenizer. Raises UsageError if the folder has none."""
         if not any(self.folder.glob("*token*")) and not any(self.folder.glob("vocab*")):
             raise UsageError(f"model {self.name}: {self.folder} has no tokenizer")
-        with reading(
-            self.name,
-            tokenizer_file.FILE if (self.folder / tokenizer_file.FILE).is_file() else "its tokenizer",
-            f" (tokenizers {version('tokenizers')} is installed; another version may have written it)",
-        ):
-            tokenizer = tokenizer_file.load(self.folder, self.name, self._trust_remote_code)
+        tokenizer = tokenizer_file.load(self.folder, self.name, self._trust_remote_code)
         if not tokenizer.is_fast:
             raise UsageError(
                 f"model {self.name}: its tokenizer gives no character offsets; save it as tokenizer.json"
@@ -121,6 +115,7 @@ class LanguageModel:
                 local_files_only=True,
                 trust_remote_code=self._trust_remote_code,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name: transformers would point to its log
             )
         gguf.check_complete(self.name, info)
         left = weights.unused(info)

@@ -7,11 +7,12 @@ by the class that goes with the model's family. Where that is not what the file 
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .reading import json_file
+from .reading import json_file, reading
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,6 +40,19 @@ def load(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenize
         If no way of loading it gives the ids of the file.
     """
     from tokenizers import Tokenizer
+
+    saved, what = None, "its tokenizer"
+    if (folder / FILE).is_file():
+        hint = f" (tokenizers {version('tokenizers')} is installed; another version may have written it)"
+        with reading(name, FILE, hint):
+            saved = Tokenizer.from_file(str(folder / FILE))
+        what = "tokenizer_config.json, or what it goes with,"
+    with reading(name, what):
+        return _as_saved(folder, name, trust_remote_code, saved)
+
+
+def _as_saved(folder: Path, name: str, trust_remote_code: bool, saved: Any) -> PreTrainedTokenizerFast:
+    """The tokenizer by whichever class reads text as `saved` does, if there is one to be held to."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     ends = not _says_what_is_added(folder, name)
@@ -47,9 +61,8 @@ def load(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenize
         folder, trust_remote_code=trust_remote_code, **asked
     )
     own_code = type(tokenizer).__module__.startswith("transformers_modules")
-    if not tokenizer.is_fast or own_code or not (folder / FILE).is_file():
+    if not tokenizer.is_fast or own_code or saved is None:
         return tokenizer
-    saved = Tokenizer.from_file(str(folder / FILE))
     if _meaning(tokenizer.backend_tokenizer) != _meaning(saved) or not _equal(tokenizer, saved, ends):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, **asked)
     if not _equal(tokenizer, saved, ends):

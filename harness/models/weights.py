@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .reading import reading
 
 FLAG = "--allow-unused-weights"
 
@@ -28,7 +29,7 @@ def header(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
         size = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))[0]
         if size > 100_000_000:
-            raise ValueError("no safetensors file")
+            raise ValueError(f"no safetensors file: its header would have {size:,} bytes")
         content = json.loads(stream.read(size))
     if not isinstance(content, dict):
         raise ValueError("no safetensors file")
@@ -39,7 +40,8 @@ def header(file: Path) -> dict[str, Any]:
 def check_types(label: str, files: Iterable[Path]) -> None:
     """Refuse weights that are no plain numbers: quantised ones would be taken for what they stand for."""
     for file in files:
-        kinds = {name: str(entry.get("dtype")) for name, entry in header(file).items()}
+        with reading(label, file.name):
+            kinds = {name: str(entry.get("dtype")) for name, entry in header(file).items()}
         odd = sorted(name for name, kind in kinds.items() if kind not in PLAIN_TYPES)
         if odd:
             raise UsageError(

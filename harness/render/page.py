@@ -51,7 +51,7 @@ def page(documents: Sequence[Document], title: str, lede: Sequence[str] = (), co
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     names = _Names()
     return (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             title=visible(title, one_line=True),
@@ -110,7 +110,8 @@ class _Names:
         return found
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, everything escaped that is put into them."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(

@@ -18,7 +18,7 @@ NEEDED = ("hash", "identity", "settings", "method", "model", "prompts", "status"
 """What `run.json` holds from a run's first second on."""
 
 
-STALE = "its lines are not those it was summed up from: what is shown is made anew from the lines there are"
+STALE = "its lines or its summary were changed since: what is shown is made anew from the lines there are"
 
 
 def load_runs(paths: Path | str | Sequence[Path | str]) -> LoadedRuns:

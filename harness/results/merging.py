@@ -36,7 +36,8 @@ def _joined(parts: Sequence[LoadedRun]) -> LoadedRun:
         content["planned"] = {name: ids for c in contents for name, ids in c["planned"].items()}
     if stale := next((c["stale"] for c in contents if "stale" in c), None):
         content["stale"] = stale
-    content.pop("summary_of", None)  # of the first alone
+    for name in ("summary_of", "summary_sum"):  # of the first alone
+        content.pop(name, None)
     content["status"] = next((c["status"] for c in contents if c["status"] != "finished"), "finished")
     facts = [c.get("method_facts") or {} for c in contents]
     content["method_facts"] = next((f for f in facts if f.get("warning")), facts[0])

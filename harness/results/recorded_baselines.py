@@ -147,7 +147,11 @@ def _to_json(run: LoadedRun) -> dict[str, Any]:
         task.name: _columns(sorted(run.of_task(task.name).values(), key=lambda r: r.id)) for task in run.tasks
     }
     # Ids stand in the columns, and rounded costs have another digest.
-    facts = {name: value for name, value in run.content.items() if name not in ("planned", "summary_of")}
+    facts = {
+        name: value
+        for name, value in run.content.items()
+        if name not in ("planned", "summary_of", "summary_sum")
+    }
     return {"run": _portable({**facts, "settings": settings}), "tasks": tasks}
 
 

@@ -78,11 +78,19 @@ def digest(records: Iterable[SampleRecord]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
+def own_digest(summary: Mapping[str, Any]) -> str:
+    """Sixteen hex digits over a summary as it stands in `run.json`: one that was edited is made anew."""
+    as_read = json.loads(json.dumps(summary))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def sums_up(content: Mapping[str, Any], records: Records) -> bool:
-    """Whether the summary in `run.json` is one of these records: lines may have been removed or edited since.
+    """Whether the summary in `run.json` is one of these records: lines, or itself, may have been edited since.
 
     A run of an earlier version has no digest of them; there counts and means must agree.
     """
+    if (own := content.get("summary_sum")) and own != own_digest(content["summary"]):
+        return False
     if told := content.get("summary_of"):
         return bool(told == digest(records.values()))
     for made in content["summary"].get("tasks", ()):

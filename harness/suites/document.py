@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from .._util import artifacts
+from .._util.yaml import read_yaml
 from ..errors import UsageError, unknown_name
 from .schema import KIND, Cell, Column, Finding, Fit, Paper, Scalar, Suite
 from .settings import in_words
-from .yaml import read_yaml
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 

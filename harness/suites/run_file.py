@@ -118,7 +118,7 @@ def read(path: Path, content: Mapping[str, Any]) -> RunRequest:
     path
         The file, for messages.
     content
-        What stands in it (see `harness.suites.yaml.read_yaml`).
+        What stands in it (see `harness._util.yaml.read_yaml`).
 
     Raises
     ------

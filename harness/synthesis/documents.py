@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import re
 from array import array
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from .._util.json_rows import json_row
 from ..errors import UsageError
 
 SUFFIXES = (".txt", ".md")
@@ -126,7 +126,7 @@ class Documents:
 
     def _line(self, line: bytes, place: str) -> Document:
         try:
-            value = json.loads(_decoded(line, place))
+            value = json_row(_decoded(line, place))
         except (ValueError, RecursionError) as error:
             raise UsageError(
                 f"{place}: not a line of JSON ({error}); a text file belongs into a folder"

@@ -36,10 +36,18 @@ REFUSED = {
     "save_only_model": "a checkpoint without the optimizer cannot be gone on from",
     "ignore_data_skip": "a fit that goes on would read other data than one that was not stopped",
     "resume_from_checkpoint": "the same command goes on from the last whole checkpoint in --out",
-    "gradient_checkpointing": "the methods have ways of their own, see `harness fit --method NAME --help`",
+    **dict.fromkeys(
+        ("gradient_checkpointing", "gradient_checkpointing_kwargs"),
+        "give --recompute, where `harness fit --method NAME --help` has it: methods know themselves what to keep",
+    ),
     "label_smoothing_factor": "methods compute their own loss",
     "eval_strategy": "a fit evaluates nothing; run the adapter",
-    **dict.fromkeys(("deepspeed", "fsdp"), "never tried with what is trained here"),
+    **dict.fromkeys(
+        ("deepspeed", "fsdp", "fsdp_config"),
+        "it splits weights among processes, and checkpoints and adapters here are made of whole ones; "
+        "`accelerate launch` shares each batch among processes that hold the model whole",
+    ),
+    "ddp_find_unused_parameters": "it is on: a step uses the weights of the ratios it drew, and no others",
     **dict.fromkeys(("logging_steps", "logging_strategy", "logging_first_step"), "every step is logged"),
 }
 """Why some arguments that people try are not handed on."""

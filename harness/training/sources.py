@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from array import array
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._util.hashing import file_sha256
+from .._util.json_rows import json_row
 from .._util.network import hub_answers, hub_out_of_reach
 from ..errors import UsageError
 from .rows import Row, parse_row
@@ -109,7 +109,7 @@ class JsonLines:
     def _row(self, line: bytes, number: int) -> Row:
         place = f"{self.path}, line {number}"
         try:
-            value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            value = json_row(line.decode("utf-8-sig" if number == 1 else "utf-8"))
         except UnicodeDecodeError:
             raise UsageError(f"{place}: not UTF-8; save the file in that encoding") from None
         except (ValueError, RecursionError) as error:

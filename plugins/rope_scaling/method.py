@@ -82,6 +82,7 @@ class RopeScaling(Plain):
             "rope_rule": self.scaling.rule,
             "rope_scaling": "trained" if trained else "untrained",
             "adapter": {name: self._card[name] for name in names if name in self._card} or None,
+            "warning": None,  # the formula needs no training
         }
 
     # --- answering

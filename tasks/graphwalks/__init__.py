@@ -14,6 +14,7 @@ from harness.contracts import Prompt, Sample, ScoredSample, Task, TaskEnvironmen
 from harness.errors import UsageError
 from harness.options import Options
 
+from .. import _files
 from .._files import once, text_of
 from .._grid import checked_lengths
 from .._rows import from_hub
@@ -27,6 +28,8 @@ FILES = {
     "upto_128k": "graphwalks_128k_and_shorter",
     "256k_to_1m": "graphwalks_256k_to_1mil",
 }
+ROWS = {"upto_128k": 750, "256k_to_1m": 400}
+"""Rows of the published files, 1,150 together."""
 KINDS = ("bfs", "parents")
 
 
@@ -109,9 +112,12 @@ class Graphwalks(Task):
         else:
             [path] = found(self.name, env.data_dir, [[f"{stem}.parquet"], [f"{stem}.jsonl"]])
         seen: dict[str, str] = {}
+        number = 0
         for row, place in table_rows(path, self._take_data):
+            number += 1
             if self.options.longest is None or len(text_of(row, "prompt", place)) <= self.options.longest:
                 yield self._sample(row, place, seen)
+        _files.count_told(_files.Source(self.name, (), rows=ROWS[self.kind]), path, number, env)
         if not seen:
             raise UsageError(f"{path}: no rows in it" + (" so short" if self.options.longest else ""))
 

@@ -19,7 +19,7 @@ from .._grid import part_means
 from . import scoring
 from .prompts import COMMIT, TEMPLATES, Template
 from .reading import Reader
-from .sets import LENGTHS, SHOTS, Asked, asked
+from .sets import BY_NAME, LENGTHS, SHOTS, Asked, asked, of_table
 
 SOURCE = _files.Source(
     "helmet", ("data",), "princeton-nlp/HELMET", "data.tar.gz", "c5b85e7f0d954ffe71b3fe5b6d1da17a11094b1b"
@@ -78,7 +78,7 @@ class Helmet(Task):
     version: ClassVar[str] = "1"
     changelog: ClassVar[tuple[str, ...]] = (f"1: prompts and scores of princeton-nlp/HELMET @{COMMIT}",)
     metrics: ClassVar[tuple[str, ...]] = ("score",)
-    variants: ClassVar[tuple[str, ...]] = tuple(TEMPLATES)
+    variants: ClassVar[tuple[str, ...]] = (*TEMPLATES, *BY_NAME)
     group: ClassVar[tuple[str, ...]] = tuple(TEMPLATES)
     truncation: ClassVar[str] = "context-end"
     options: HelmetOptions
@@ -86,7 +86,7 @@ class Helmet(Task):
     def __init__(self, options: HelmetOptions, name: str, variant: str | None = None) -> None:
         super().__init__(options, name, variant)
         self.dataset = _dataset(variant)
-        self.template = TEMPLATES[self.dataset]
+        self.template = TEMPLATES[of_table(self.dataset)]
         self.preset = f"helmet-{self.options.shots}shot-{self.options.chat}@1 {COMMIT}"
         self._files: dict[str, str] = {}
 
@@ -230,13 +230,15 @@ def _headline(dataset: str) -> str:
     named = {"alce_asqa": "str_em", "alce_qampari": "qampari_rec_top5", "msmarco_rerank_psg": "NDCG@10"}
     named |= {"infbench_qa_eng": "rougeL_f1", "infbench_choice_eng": "exact_match"}
     named |= dict.fromkeys(SHOTS, "exact_match")
-    return named.get(dataset, "ruler_recall" if dataset.startswith("ruler") else "substring_exact_match")
+    return named.get(
+        of_table(dataset), "ruler_recall" if dataset.startswith("ruler") else "substring_exact_match"
+    )
 
 
 def _scored(dataset: str, output: str, sample: Sample) -> dict[str, float]:
     """Every official measure of an output."""
     answers = sample.references
-    if dataset in SHOTS:
+    if of_table(dataset) in SHOTS:
         return scoring.label(output, answers)
     if dataset.startswith("ruler"):
         return scoring.recall(output, answers)

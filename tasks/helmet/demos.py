@@ -78,6 +78,11 @@ def balanced(pool: Sequence[Row], shots: int, seed: int, field: str = "label") -
     return [row for made in rounds for row in made][:shots]
 
 
+def anywhere(pool: Sequence[Row], shots: int, seed: int) -> list[Row]:
+    """`shots` examples whatever their labels, in the order of numpy's older generator."""
+    return [pool[place] for place in np.random.RandomState(seed).permutation(len(pool))[:shots]]
+
+
 def own_seed(text: str) -> int:
     """The seed of a row of in-context learning."""
     return (int(hashlib.sha256(text.encode("utf-8")).hexdigest(), 16) + SEED) % 2**31

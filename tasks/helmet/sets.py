@@ -40,6 +40,14 @@ SHOTS = {
     "icl_nlu": (250, 510, 1020, 2040, 4080, 8296),
 }
 ROWS, ICL_ROWS = 100, 500
+ANY, NAMED = "_any", "_named"
+BY_NAME = tuple(f"{name}{kind}" for name in SHOTS for kind in (ANY, NAMED, ANY + NAMED))
+"""ICL with examples of any label, and with names for labels instead of numbers: HELMET's table has neither."""
+
+
+def of_table(name: str) -> str:
+    """The set of HELMET's table that a set is a kind of: itself for most."""
+    return name.removesuffix(NAMED).removesuffix(ANY)
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ def asked(name: str, length: int, shots: int, reader: Reader) -> Iterator[Asked]
         return _rag(name, step, shots, reader)
     if name in RULER:
         return _ruler(name, length, reader)
-    if name in SHOTS:
+    if of_table(name) in SHOTS:
         return _classes(name, step, reader)
     if name in LONG_DOCUMENTS:
         made = long_documents(name, length, shots, reader)
@@ -142,11 +150,12 @@ def _ruler(name: str, length: int, reader: Reader) -> Iterator[Asked]:
 
 def _classes(name: str, step: int, reader: Reader) -> Iterator[Asked]:
     """In-context learning: every question has its own examples, and its own numbers for the labels."""
-    short = name.removeprefix("icl_")
-    train, test = (
-        reader.rows(f"icl/{short}_{part}.jsonl", fields=("text", "label")) for part in ("train", "test")
-    )
-    classes = demos.CLASSES[name]
+    plain, named = of_table(name), name.endswith(NAMED)
+    short = plain.removeprefix("icl_")
+    fields = ("text", "label", *(("label_name",) if named else ()))
+    train, test = (reader.rows(f"icl/{short}_{part}.jsonl", fields=fields) for part in ("train", "test"))
+    classes = demos.CLASSES[plain]
+    draw = demos.anywhere if ANY in name.removeprefix(plain) else demos.balanced
     for each in (*train, *test):
         if type(each["label"]) is not int or not 0 <= each["label"] < classes:
             raise UsageError(f"{each['_place']}: label {each['label']!r} is none of 0 to {classes - 1}")
@@ -156,9 +165,13 @@ def _classes(name: str, step: int, reader: Reader) -> Iterator[Asked]:
     for number, row in enumerate(chosen):
         seed = demos.own_seed(row["text"])
         order = demos.numbers(classes, seed)
-        found = demos.balanced(train, SHOTS[name][step], seed)
-        context = "\n\n".join(f"{each['text']}\nlabel: {order[each['label']]}" for each in found)
-        yield Asked(str(number), context, {"question": row["text"]}, (str(order[row["label"]]),))
+
+        def said(each: Mapping[str, Any], order: Sequence[int] = order) -> str:
+            return str(each["label_name"] if named else order[each["label"]])
+
+        found = draw(train, SHOTS[plain][step], seed)
+        context = "\n\n".join(f"{each['text']}\nlabel: {said(each)}" for each in found)
+        yield Asked(str(number), context, {"question": row["text"]}, (said(row),))
 
 
 def _cited(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:

@@ -12,7 +12,7 @@ from harness.contracts import TaskEnvironment
 from harness.errors import UsageError
 
 from .. import _files
-from .._rows import unique
+from .._rows import Twice, unique
 from .generators import GENERATED
 from .prompts import CHOICE, TASKS
 
@@ -52,7 +52,9 @@ def rows(task: str, env: TaskEnvironment, told: Callable[[str], None] | None = N
         If the file is missing or empty, or a line is broken (named by file and number).
     """
     seen: set[str] = set()
+    twice = Twice(env.notify)
     for value, place in _files.rows(_source(task), env, told):
+        twice.see(value, place)
         yield _row(task, value, place, seen)
 
 

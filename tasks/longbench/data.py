@@ -18,7 +18,7 @@ from typing import IO, Any
 from harness.contracts import TaskEnvironment
 from harness.errors import Unavailable, UsageError
 
-from .._rows import fingerprint, from_hub, objects, unique
+from .._rows import Twice, fingerprint, from_hub, objects, unique
 from .metrics import CLASSIFIED, unanswerable
 from .prompts import LONGBENCH_E, base
 
@@ -72,7 +72,9 @@ def rows(dataset: str, env: TaskEnvironment, told: Callable[[str], None] | None 
             told(fingerprint(lines, name))
         seen: set[str] = set()
         lost: list[str] = []
+        twice = Twice(env.notify)
         for value, place in objects(lines, name):
+            twice.see(value, place)
             row = _parse(dataset, value, place)
             if unanswerable(base(dataset), row.answers, row.classes or ()):
                 lost.append(place)

@@ -16,6 +16,7 @@ from harness.options import Options
 
 from .._file_task import FileTask
 from .._files import Source, fetched, once, rows, text_of
+from .._grid import means_by
 from .prompts import COMMIT, NEW_TOKENS, SECOND_NEW_TOKENS, chunks, places, render, second
 
 SOURCE = Source(
@@ -139,8 +140,8 @@ class LongBenchV2(FileTask):
         """The score by difficulty, by the row's label of length and by domain; and chance."""
         found: dict[str, float] = {}
         for fact, names in (("difficulty", LABELS["difficulty"]), ("length_label", LABELS["length"])):
-            found |= _means(scored, fact, names)
-        found |= _means(scored, "domain", sorted({sample.metadata["domain"] for sample in scored}))
+            found |= means_by(scored, fact, names)
+        found |= means_by(scored, "domain", sorted({sample.metadata["domain"] for sample in scored}))
         whole = self.aggregate(scored)
         found |= {name: whole[name] for name in ("compensated", "official") if name in whole}
         return {**found, "chance": CHANCE}
@@ -166,11 +167,6 @@ def letter(response: str) -> str | None:
         if match := re.search(pattern, response):
             return match[1]
     return None
-
-
-def _means(scored: Sequence[ScoredSample], fact: str, names: Sequence[str]) -> dict[str, float]:
-    found = {name: [s.scores["score"] for s in scored if s.metadata[fact] == name] for name in names}
-    return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 
 def _retrieved(row: Mapping[str, Any], number: int, place: str) -> str:

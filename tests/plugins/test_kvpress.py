@@ -26,6 +26,8 @@ from harness.plugins.kvpress_bridge.method import KvPress
 from harness.testing.tiny import make_model
 
 from ..helpers.asking import ask, fingerprint, prompt
+from ..helpers.running import run
+from ..helpers.several import questions_for
 
 needs_kvpress = pytest.mark.skipif(importlib.util.find_spec("kvpress") is None, reason="needs kvpress")
 
@@ -373,3 +375,21 @@ def test_a_press_that_has_nothing_for_the_model_says_so_before_the_first_sample(
         method.prepare([], Decoding(4))
     assert "\n" not in str(caught.value)
     press(long, "SnapKVPress", compression_ratio=0.5).prepare([], Decoding(4))
+
+
+@needs_kvpress
+@pytest.mark.parametrize("name", ["SnapKVPress", "ExpectedAttentionPress"])
+def test_twenty_questions_cost_one_compression_and_answer_as_twenty_runs_do(
+    monkeypatch, tiny_folder, tmp_path, name
+):
+    wanted = questions_for(monkeypatch, tiny_folder, tmp_path)
+    half = {"method": f"kvpress:{name}", "options": {"compression_ratio": "0.5"}, "most": 200}
+    _, alone = run(wanted("alone", together=False, protocol="before", **half))
+    _, once = run(wanted("once", protocol="after", **half))
+    [record] = once.values()
+    assert record["context"]["compressions"] == 1 and record["cost"]["questions"] == 20
+    assert [a["prediction"] for a in record["answers"]] == [
+        alone[f"s{k}"]["answers"][0]["prediction"] for k in range(20)
+    ]
+    spent = sum(each["cost"]["positions"] for each in alone.values())
+    assert spent - record["cost"]["positions"] == pytest.approx(19 * record["context"]["positions"], rel=0.02)

@@ -74,6 +74,13 @@ def test_a_broken_row_is_named_by_file_and_line(tmp_path, change, said):
         list(task("upto_128k").samples(environment(tmp_path)))
 
 
+def test_a_file_of_another_size_is_told(tmp_path):
+    write_rows(tmp_path / NAME, ROW)
+    told = []
+    list(task("upto_128k").samples(environment(tmp_path, notify=told.append)))
+    assert len(told) == 1 and "has 1 rows, the published set has 750" in told[0]
+
+
 def test_own_graphs_have_their_length_and_the_right_answers(tiny):
     env = task_environment(tiny)
     made = task("own", lengths="1500", samples=6)

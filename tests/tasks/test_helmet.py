@@ -106,6 +106,25 @@ def test_every_question_of_icl_has_its_own_numbers(tiny, tmp_path):
         samples(tiny, tmp_path, "icl_trec_coarse")
 
 
+def test_other_kinds_of_icl_are_run_by_name(tiny, tmp_path):
+    rows = [{"text": f"t{i}", "label": i % 6, "label_name": f"L{i % 6}"} for i in range(30)]
+    write_rows(tmp_path / "icl" / "trec_coarse_train.jsonl", *rows)
+    write_rows(tmp_path / "icl" / "trec_coarse_test.jsonl", {"text": "one", "label": 2, "label_name": "L2"})
+    [named] = samples(tiny, tmp_path, "icl_trec_coarse_named")
+    [table] = samples(tiny, tmp_path, "icl_trec_coarse")
+    texts = [[b.split("\nlabel: ") for b in s.prompt.context.split("\n\n")] for s in (named, table)]
+    assert [t for t, _ in texts[0]] == [t for t, _ in texts[1]] and named.references == ("L2",)
+    assert all(label == f"L{int(text[1:]) % 6}" for text, label in texts[0])
+    [anywhere] = samples(tiny, tmp_path, "icl_trec_coarse_any")
+    drawn = [block.split("\n")[0] for block in anywhere.prompt.context.split("\n\n")]
+    order = np.random.RandomState(demos.own_seed("one")).permutation(30)
+    assert drawn == [f"t{place}" for place in order] and anywhere.references == table.references
+    both = samples(tiny, tmp_path, "icl_trec_coarse_any_named")[0]
+    assert both.prompt.context.startswith(f"{drawn[0]}\nlabel: L") and both.references == ("L2",)
+    assert task("icl_trec_coarse_any").score(anywhere, anywhere.references[0])["score"] == 1
+    assert "icl_trec_coarse_any" not in Helmet.group and "icl_trec_coarse_any" in Helmet.variants
+
+
 def test_keys_and_needles(tiny, tmp_path):
     row = {
         "context": '{"a": "b"}',

@@ -134,6 +134,14 @@ def test_ids_are_stable_and_unique(tmp_path):
     assert [s.id for s in samples(tmp_path, "qasper")] == [ids[5]]  # by content, wherever the row stands
 
 
+def test_a_row_that_stands_again_is_told_once(tmp_path):
+    write(tmp_path, "qasper", row(), row(_id="r2"), row(), row())
+    told = []
+    assert len(samples(tmp_path, "qasper", notify=told.append)) == 4
+    file = tmp_path / "qasper.jsonl"
+    assert told == [f"{file}, line 3: the same row as {file}, line 1; both are asked, and both count"]
+
+
 def test_reading_stops_at_the_limit(tmp_path):
     write(tmp_path, "qasper", row(), row(_id="r2"), "no JSON")
     assert [s.id for s in samples(tmp_path, "qasper", limit=2)] == ["r1", "r2"]

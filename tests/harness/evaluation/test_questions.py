@@ -6,7 +6,6 @@ import json
 import pytest
 
 from harness import Method, UsageError
-from harness.contracts.task import Question, Sample
 from harness.evaluation.plan import plan_run
 from harness.plugins.beacon.lora_method import LoraExperts
 from harness.plugins.beacon.method import Beacon
@@ -14,41 +13,13 @@ from harness.plugins.plain import Plain
 from harness.plugins.streaming import Streaming
 from harness.plugins.two_pass.method import TwoPass
 
-from ...helpers.running import Toy, as_method, run, settings, with_toy
-
-TEXT = " ".join(f"The sky is {n} and the grass is {7 * n % 11}." for n in range(16))
-ASKED = tuple(f"\nQuestion {n}: what is {'the sky ' * (n % 4)}?\nAnswer:" for n in range(20))
-
-
-class Several(Toy):
-    """Twenty questions over one text in one sample, or each in a sample of its own."""
-
-    together, turns, most, n = True, "apart", None, 20
-
-    def samples(self, env):
-        text = TEXT[: self.most]
-        questions = [
-            Question(a, (str(k),), 4, answer=f" {k}", joint="\n", metadata={"k": k})
-            for k, a in enumerate(ASKED[: self.n])
-        ]
-        if self.together:
-            yield Sample.several("s", "Read.\n", text, questions, turns=self.turns, chat=False)
-            return
-        for k, question in enumerate(questions):
-            yield Sample.several(f"s{k}", "Read.\n", text, [question], chat=False)
+from ...helpers.running import as_method, run
+from ...helpers.several import ASKED, Several, questions_for
 
 
 @pytest.fixture
 def asked(monkeypatch, tiny_folder, tmp_path):
-    with_toy(monkeypatch)
-    monkeypatch.setattr("tests.helpers.running.Toy", Several)
-
-    def wanted(folder="runs", together=True, turns="apart", most=None, n=20, **changes):
-        for name, value in {"together": together, "turns": turns, "most": most, "n": n}.items():
-            monkeypatch.setattr(Several, name, value)
-        return settings(tiny_folder, tmp_path / folder, tasks=("toy",), **changes)
-
-    return wanted
+    return questions_for(monkeypatch, tiny_folder, tmp_path)
 
 
 def watched(monkeypatch, base):

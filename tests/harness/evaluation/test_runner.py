@@ -24,7 +24,7 @@ from harness.evaluation.settings import RunSettings
 from harness.models import adapters
 from harness.plugins.plain import Plain
 from harness.prompts.rendering import tokenize
-from harness.results.summary import digest
+from harness.results.summary import digest, own_digest
 
 from ...helpers.running import (
     Toy,
@@ -305,6 +305,7 @@ def test_what_was_planned_is_written_down_and_obeyed(tiny_folder, tmp_path):
     content = json.loads((result.folder.path / "run.json").read_text())
     assert content["planned"] == {"longbench/trec": ["a", "b"]}
     assert content["summary_of"] == digest(result.folder.records())
+    assert content["summary_sum"] == own_digest(content["summary"])
     stranger = replace(result.folder.records()[0], id="z", scores={"score": 1.0})
     result.folder.append(stranger)
     [loaded] = load_runs([result.folder.path])

@@ -86,6 +86,7 @@ def test_a_full_name_in_dataset_and_a_task_that_overrules_it(tmp_path):
     [
         ("{", "not JSON"),
         ("3", "not a JSON object"),
+        ('{"answers": ["a"], "prediction": "b", "answers": ["b"]}', "field 'answers' stands twice"),
         ({"task": "longbench/trec", "answers": ["a"]}, "field 'prediction' must be a string"),
         (TREC | {"prediction": None}, "field 'prediction' must be a string"),
         (TREC | {"answers": None}, "field 'answers' must be a list of strings"),
@@ -171,6 +172,15 @@ def test_no_torch(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["tasks"] == {"longbench/trec": 50.0, "longbench/qasper": 66.67}
+
+
+def test_an_id_that_is_null_does_not_hide_the_other(tmp_path):
+    row = {"task": "longbench/hotpotqa", "answers": ["Ada"], "prediction": "Ada", "_id": None, "id": "x"}
+    path = write(tmp_path, row, row)
+    with pytest.raises(
+        UsageError, match="line 2: a second prediction for longbench/hotpotqa x, after line 1"
+    ):
+        score_file.score_file(path)
 
 
 @pytest.mark.parametrize("name", ["_id", "id"])

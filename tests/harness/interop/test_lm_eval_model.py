@@ -130,6 +130,39 @@ def test_a_compressing_method_reads_what_plain_must_cut(tiny_folder, request_of)
     assert measured["truncated"] == 0 and measured["verified"] and measured["compression"] > 4
 
 
+def test_every_protocol_of_a_run_can_be_asked_for(tiny_folder, request_of):
+    long = request_of(
+        "loglikelihood", *[("The passkey is 12345. Remember it. " * 20, f" {n}") for n in (6, 7, 8)]
+    )
+
+    def asked(**arguments):
+        lm = door(tiny_folder, **arguments)
+        answers = lm.loglikelihood(long, disable_tqdm=True)
+        return answers, lm.get_model_info()["harness"]
+
+    small = {"method": "two_pass", "interval": 32, "calibration_contexts": 2}
+    seen, blind = asked(**small)[1], asked(**small, protocol="after")[1]
+    assert blind["query_agnostic"] and "query_agnostic" not in seen
+    assert (
+        blind["identity_hash"]
+        == asked(**small, query_agnostic=True)[1]["identity_hash"]
+        != seen["identity_hash"]
+    )
+    (together, once), (apart, each) = asked(), asked(protocol="before")
+    assert (once["measured"]["prompts"], each["measured"]["prompts"]) == (1, 3)
+    assert [a for a, _ in apart] == pytest.approx([a for a, _ in together], abs=1e-4)
+    for arguments, most in (({"max_context": 60}, 60), ({"budget": 50}, 50)):
+        found = asked(**arguments)[1]
+        assert found["measured"]["kv_tokens"] <= most and found["measured"]["truncated"] == 3
+        assert (found.get("max_context"), found.get("budget")) == (
+            60 if most == 60 else None,
+            50 if most == 50 else None,
+        )
+    found = asked(method="beacon", interval=16, margin=8, budget="40")[1]
+    assert found["measured"]["kv_tokens"] <= 40 and found["measured"]["truncated"] == 0
+    assert "untrained" in found["method_facts"]["warning"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -139,6 +172,12 @@ def test_a_compressing_method_reads_what_plain_must_cut(tiny_folder, request_of)
         ({"truncate": "middle"}, "left"),
         ({"batch_size": "auto"}, "at least 1"),
         ({"method": "beacon", "interval": "x"}, "interval"),
+        ({"protocol": "never"}, "choose from auto, after, before"),
+        ({"method": "rag", "chunk": 16, "protocol": "after"}, "protocol=before runs it once"),
+        ({"method": "two_pass", "interval": 32, "protocol": "before", "query_agnostic": True}, "choose one"),
+        ({"max_context": 0}, "at least 1"),
+        ({"method": "streaming", "chunk": 16, "budget": "2"}, "more than --sinks"),
+        ({"budget": "many"}, "give KV entries"),
     ],
 )
 def test_wrong_arguments_are_one_line(tiny_folder, arguments, words):

@@ -12,7 +12,16 @@ from ...helpers.loading import edit, refused
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+POINTERS = [
+    "model.safetensors",
+    "tokenizer.json",
+    "config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+]
+
+
+@pytest.mark.parametrize("name", POINTERS)
 def test_a_git_lfs_pointer_is_named(folder, name):
     (folder / name).write_text(LFS)
     message = refused(folder)
@@ -50,6 +59,30 @@ def inner(file, **changes):
         (lambda f: edit(f / "config.json", eos_token_id="</s>"), "config.json"),
         (lambda f: edit(f / "config.json", hidden_act="wavy"), ""),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe{"), "config.json"),
+        (
+            lambda f: (f / "added_tokens.json").write_text("[1]"),
+            "added_tokens.json cannot be read: it holds a list",
+        ),
+        (lambda f: (f / "special_tokens_map.json").write_text("[1]"), "special_tokens_map.json cannot"),
+        (lambda f: edit(f / "tokenizer_config.json", bos_token=5), "tokenizer_config.json"),
+        (lambda f: edit(f / "tokenizer_config.json", model_max_length="long"), "tokenizer_config.json"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"\x00" * 5 + b"\x01" + b"\x00" * 20),
+            "model.safetensors",
+        ),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"\x08" + b"\x00" * 7 + b"not JSON"),
+            "model.safetensors",
+        ),
+        (lambda f: ((f / "model.safetensors").unlink(), (f / "model.safetensors").mkdir()), "has no weights"),
+        (
+            lambda f: edit(f / "config.json", intermediate_size=100),
+            "6 weights are missing or of another shape, first model.layers.0.mlp.down_proj.weight",
+        ),
+        (
+            lambda f: edit(f / "config.json", rope_parameters={"rope_type": "linear", "factor": "4"}),
+            "in rope_parameters (or rope_scaling) factor is '4', not a number",
+        ),
         (lambda f: (f / "config.json").write_text("[]"), "config.json"),
     ],
 )

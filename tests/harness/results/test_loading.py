@@ -10,9 +10,9 @@ import pytest
 from harness import UsageError
 from harness.reports._rows import members
 from harness.results.labels import shared_options, unsaid_options
-from harness.results.loading import load_run, load_runs, loaded
+from harness.results.loading import STALE, load_run, load_runs, loaded
 from harness.results.run_folder import RunFolder
-from harness.results.summary import digest
+from harness.results.summary import digest, own_digest
 
 from ...helpers.records_made import make_run
 
@@ -259,7 +259,7 @@ def test_a_summary_does_not_outlive_its_lines(tmp_path, known):
     lines = folder.samples_path.read_text().splitlines(keepends=True)
     folder.samples_path.write_text("".join(lines[3:]))
     run = load_run(path)
-    assert "summary" not in run.content and "its lines are not those" in run.warnings[0]
+    assert "summary" not in run.content and "its lines or its summary were changed" in run.warnings[0]
     row = members(run)[0].row
     assert (row["n_ok"], row["n"], row["score"]) == (5, 8, 0.6)
     folder.samples_path.write_text("".join(lines).replace('"score": 1.0', '"score": 0.5', 1))
@@ -279,3 +279,14 @@ def test_runs_of_one_folder_go_by_method_and_by_the_value_of_their_options(tmp_p
         "what somebody orders stays in order"
     )
     assert load_runs([last, tmp_path])[0].method == "plain" and len(load_runs([last, tmp_path])) == 5
+
+
+def test_a_summary_that_was_edited_is_made_anew(tmp_path):
+    folder = RunFolder(make_run(tmp_path, {"longbench/trec": [1.0] * 6 + [0.0] * 2}))
+    content = folder.read_run()
+    sums = {"summary_of": digest(folder.records()), "summary_sum": own_digest(content["summary"])}
+    folder.write_run({**content, **sums})
+    assert not load_run(folder.path).warnings
+    content["summary"]["tasks"][0]["score"] = 0.99
+    folder.write_run({**content, **sums})
+    assert load_run(folder.path).warnings == (STALE,) and "summary" not in load_run(folder.path).content

@@ -10,11 +10,11 @@ import yaml
 
 import harness
 from harness import UsageError
+from harness._util.yaml import read_yaml
 from harness.cli import invoke
 from harness.evaluation.settings import RunSettings
 from harness.suites import run_file
 from harness.suites.settings import TYPED
-from harness.suites.yaml import read_yaml
 
 from ...helpers.running import one_thread
 
