@@ -27,7 +27,12 @@ FILES = {
 SHARED = "shared"
 """Templates of every kind of package."""
 
-CHECKS = {"method": "harness check {}", "task": "harness check --task {}", "report": "pytest -q"}
+CHECKS = {
+    "method": "harness check {}",
+    "task": "harness check --task {}",
+    "report": "pytest -q",
+    "recipe": "pytest -q",
+}
 """How a package of each kind is held to its contract."""
 
 NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
