@@ -99,16 +99,24 @@ class LowRank(torch.nn.Module):
         return turned
 
     @contextmanager
-    def added(self, body: Any) -> Iterator[None]:
-        """While it lasts, the low-rank sums are added to the outputs of `body`'s projections."""
+    def added(self, body: Any, part: slice | None = None) -> Iterator[None]:
+        """While it lasts, the low-rank sums are added to the outputs of `body`'s projections.
+
+        To those of `part` of the positions only, if it is given; nothing can be learned from that.
+        """
         scale = self.alpha / self.rank
         with ExitStack() as hooks:
             for key in self.a:
 
                 def add(_: Any, args: tuple[Tensor, ...], out: Tensor, key: str = key) -> Tensor:
                     a, b = self._like(key, args[0].dtype)
-                    low = F.linear(F.linear(args[0], a), b)
-                    return out + (low if scale == 1 else low * scale)
+                    x = args[0] if part is None else args[0][:, part]
+                    low = F.linear(F.linear(x, a), b)
+                    low = low if scale == 1 else low * scale
+                    if part is None:
+                        return out + low
+                    out[:, part] += low
+                    return out
 
                 hook = body.get_submodule(key.replace("/", ".")).register_forward_hook(add)
                 hooks.callback(hook.remove)

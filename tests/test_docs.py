@@ -244,8 +244,9 @@ def commands(text: str) -> list[list[str]]:
     return found
 
 
-STAND_INS = {"ends": "streaming", "keep_ends": "streaming", "my_idea": "streaming"}
-"""For the methods that a page writes: one that has all of their options."""
+METHODS = ("ends", "keep_ends", "fitted_ends", "my_idea")
+STAND_INS = {**dict.fromkeys(METHODS, "streaming"), "where_is": "passkey"}
+"""For the plugins that a page writes: one that has all of their options."""
 
 
 @pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING.md", "SECURITY.md"])

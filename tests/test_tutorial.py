@@ -1,13 +1,15 @@
 """The tutorial: its method does what the page says, and its commands exist."""
 
 import re
+import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from harness import registry
-from harness.cli import VERBS
+from harness import UsageError, registry
+from harness.cli import VERBS, _scaffold
 from harness.testing import METHOD_CHECKS, check_method, tiny_model
 
 from .harness.testing.broken_methods import OnlyTheFirst
@@ -48,6 +50,41 @@ def test_it_keeps_what_the_page_says(method, tiny):
     [fresh], _ = feed(tiny.network, [KVCache()], [ids[:3] + ids[-40:]])
     torch.testing.assert_close(cache.values[0], fresh.values[0])
     torch.testing.assert_close(cache.keys[0], fresh.keys[0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["task", "recipe", "report"])
+def test_pages_show_what_new_writes(kind, tmp_path):
+    """Which tests of the scaffold install, check and run; see `tests/harness/cli/test_scaffold.py`."""
+    text = document(f"docs/your-own-{kind}.md")
+    [name] = re.findall(rf"<!-- scaffold {kind} ([\w-]+) -->", text)
+    files = {path.name: path.read_text("utf-8").rstrip() for path in _scaffold.write(kind, name, tmp_path)}
+    module = f"harness_{name.replace('-', '_')}.py"
+    assert block(text, f"scaffold {kind} {name}") == files[module]
+    if "scaffold-test" in text:
+        assert block(text, f"scaffold-test {kind} {name}") == files[f"test_{module}"]
+
+
+def test_the_method_that_learns_is_saved_and_loaded(method, tmp_path, monkeypatch):
+    """Its fit chooses by loss, and what it chose is what a run reads."""
+    monkeypatch.setitem(sys.modules, "harness_keep_ends", SimpleNamespace(KeepEnds=method))
+    path = tmp_path / "fitted_ends.py"
+    path.write_text(block(document(PAGE), "learning") + "\n", encoding="utf-8")
+    assert "fitted_ends" in registry.register_file(path)
+    cls = registry.method("fitted_ends").cls
+    found = check_method(cls, {"recent": 40}, only=["fit", "save"], model=SMALL)
+    assert [r.status for r in found] == ["ok", "ok"], [r.reason for r in found]
+
+    model = SMALL()
+    made = cls(model, cls.Options(recent=40))
+    monkeypatch.setattr(cls, "loss", lambda self, example: abs(self.sinks - 16.0))
+    report = made.fit([None] * 3, None, cls.FitOptions())
+    made.save(tmp_path / "adapter", {})
+    again = cls(model, cls.Options(recent=40))
+    again.load(tmp_path / "adapter")
+    assert again.sinks == 16 and report.facts["losses"]["16"] == 0.0
+    (tmp_path / "adapter" / "sinks.json").write_text("4")
+    with pytest.raises(UsageError, match=r"sinks\.json is damaged"):
+        again.load(tmp_path / "adapter")
 
 
 def test_the_failure_it_shows_is_what_is_said():

@@ -31,7 +31,7 @@ VERBS = {
     "import": "Make a run of what lm-eval, kvpress or LongBench's own code has written.",
     "data": "Show prompts, and fetch data and models.",
     "lm-eval": "Run lm-eval's own command line, with the methods as its model `harness`.",
-    "new": "Write a package of your own: a method, a task or a report that runs at once.",
+    "new": "Write a package of your own: a method, task, recipe or report that runs at once.",
     "check": "Try whether a method or a task keeps to its contract, on a tiny model.",
     "doctor": "Show what a run will find here: versions, memory, what is missing.",
 }

@@ -15,7 +15,7 @@ from .._util.files import write_whole, writes
 from .._version import __version__
 from ..errors import UsageError
 
-KINDS = ("method", "task", "report")
+KINDS = ("method", "task", "recipe", "report")
 
 FILES = {"module.py": "{}.py", "conformance.py": "test_{}.py"}
 """What templates become that are called after the module."""

@@ -23,7 +23,7 @@ from ._scaffold import KINDS
 @json_flag("the files written")
 @quiet_flag
 def new(kind: str, name: str, out: Path, as_json: bool) -> None:
-    """Write a small package with a method, a task or a report of your own: it installs, is listed, and runs at once.
+    """Write a small package with a method, task, recipe or report of your own: it installs and runs at once.
 
     Nothing is written over.
     """
@@ -40,6 +40,7 @@ def new(kind: str, name: str, out: Path, as_json: bool) -> None:
     tries = {
         "method": f"harness check {called.name}\n  harness run --method {called.name} --limit 3",
         "task": f"harness check --task {called.name}\n  harness run --method plain --task {called.name} --limit 3",
+        "recipe": f"harness synth --recipe {called.name} --count 4 --out synth/{called.name}",
         "report": f"harness report runs --kind {called.name}",
     }[kind]
     say(

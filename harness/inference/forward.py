@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .kvcache import KVCache, stack
+from .kvcache import KVCache, OwnCache, stack
 from .tensors import sent
 from .uneven import shaped
 
@@ -40,6 +40,8 @@ def feed(
     Tensor
         Last hidden states ``[batch, longest, hidden]``, after the final norm, right-aligned.
     """
+    if len(rows) > 1 and any(isinstance(row, OwnCache) for row in rows):
+        return _one_by_one(network, rows, tokens, **kwargs)
     device = network.device
     batch = stack(rows)
     new = [len(t) for t in tokens]
@@ -66,6 +68,16 @@ def feed(
     return [batch.row(i, n) for i, n in enumerate(new)], hidden
 
 
+def _one_by_one(
+    network: Any, rows: Sequence[KVCache], tokens: Sequence[Sequence[int] | Tensor], **kwargs: Any
+) -> tuple[list[KVCache], Tensor]:
+    """`feed` for rows of which one cannot be stacked."""
+    found = [feed(network, [row], [ids], **kwargs) for row, ids in zip(rows, tokens)]
+    longest = max(hidden.shape[1] for _, hidden in found)
+    padded = [torch.nn.functional.pad(hidden, (0, 0, longest - hidden.shape[1], 0)) for _, hidden in found]
+    return [cache for [cache], _ in found], torch.cat(padded)
+
+
 def _embedded(network: Any, ids: Tensor, given: Sequence[Tensor | None]) -> Tensor:
     """``[batch, longest, hidden]``: the embeddings of ids, and those that were given in place of some."""
     found = network.get_input_embeddings()(ids)
@@ -81,31 +93,36 @@ def moved(network: Any, cache: KVCache, shift: Tensor | Sequence[Tensor]) -> KVC
 
     Where layers or heads differ, `shift` has for each layer its own, ``[entries]`` or ``[kv_heads, entries]``. A key is
     stored for its rank in the cache; whoever drops or reorders entries must turn the keys of those that get another
-    rank (`harness.inference.kept` does both). Computed in float32 whatever the cache's type. Assumes half-split RoPE,
-    which all supported families have; the attention scaling some variants fold in is not applied a second time.
+    rank (`harness.inference.kept` does both).
+    """
+    if not isinstance(shift, Tensor):
+        keys = tuple(turning(network, by)(k) for k, by in zip(cache.keys, shift))
+        return KVCache(keys, cache.values, cache.unseen)
+    turn = turning(network, shift)
+    if len({(k.shape, k.device) for k in cache.keys}) == 1:  # all layers in a few kernels, not in hundreds
+        return KVCache(tuple(turn(torch.stack(cache.keys)).unbind()), cache.values, cache.unseen)
+    return KVCache(tuple(turn(k) for k in cache.keys), cache.values, cache.unseen)
+
+
+def turning(network: Any, shift: Tensor) -> Callable[[Tensor], Tensor]:
+    """What turns keys ``[..., entries, head_dim]`` by `shift` ``[entries]`` or ``[kv_heads, entries]`` places (RoPE).
+
+    Computed in float32 whatever the cache's type. Assumes half-split RoPE, which all supported families have; the
+    attention scaling some variants fold in is not applied a second time.
     """
     rotary = network.model.rotary_emb
+    by = shift.to(network.device)
     like = torch.empty(0, dtype=torch.float32, device=network.device)
     scale = getattr(rotary, "attention_scaling", 1.0)
+    cos, sin = (
+        (part[0] / scale).reshape(*by.shape, part.shape[-1]) for part in rotary(like, by.reshape(1, -1))
+    )
 
-    def turns(by: Tensor) -> tuple[Tensor, Tensor]:
-        by = by.to(network.device)
-        cos, sin = (part[0] / scale for part in rotary(like, by.reshape(1, -1)))
-        return cos.reshape(*by.shape, -1), sin.reshape(*by.shape, -1)
-
-    def turn(keys: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def turn(keys: Tensor) -> Tensor:
         x = keys.float()
         half = x.shape[-1] // 2
         turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
         result: Tensor = x * cos + turned * sin
         return result.to(keys.dtype)
 
-    if not isinstance(shift, Tensor):
-        keys = tuple(turn(k, *turns(by)) for k, by in zip(cache.keys, shift))
-        return KVCache(keys, cache.values, cache.unseen)
-    cos, sin = turns(shift)
-    if (
-        len({(k.shape, k.device) for k in cache.keys}) == 1
-    ):  # all layers at once: a few kernels in place of hundreds
-        return KVCache(tuple(turn(torch.stack(cache.keys), cos, sin).unbind()), cache.values, cache.unseen)
-    return KVCache(tuple(turn(k, cos, sin) for k in cache.keys), cache.values, cache.unseen)
+    return turn

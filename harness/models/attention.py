@@ -84,6 +84,40 @@ class AttentionProbe(Protocol):
         ...
 
 
+class AttentionPattern(Protocol):
+    """What may be passed as ``network.model(..., attention_pattern=pattern)``: who attends to what, by code."""
+
+    def __call__(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
+        """Attend in place of the layer's own attention, by `scaled` where it can.
+
+        Keys that are not of this pass have to be told by `report`; those of the pass are.
+
+        Parameters
+        ----------
+        module
+            The layer's attention module.
+        query
+            ``[batch, heads, positions, head_dim]``, rotary embedding applied.
+        key, value
+            ``[batch, kv_heads, positions, head_dim]``: the pass's own, or a cache's and its own.
+        scaling
+            Factor of the scores.
+
+        Returns
+        -------
+        Tensor
+            ``[batch, positions, heads, head_dim]``.
+        """
+        ...
+
+
 @contextmanager
 def heard_by(listener: Listener) -> Iterator[None]:
     """Within the block `listener` is told of every layer's attention: (layer, keys, mask); see `report`."""
@@ -108,19 +142,64 @@ def causal_mask(queries: int, keys: int, dtype: torch.dtype, device: torch.devic
     return mask
 
 
-def _built_in(query: torch.Tensor, mask: torch.Tensor | None, dropout: float, kwargs: dict[str, Any]) -> bool:
+def _built_in(query: torch.Tensor, mask: torch.Tensor) -> bool:
     """Whether a GPU's flash kernel takes the place of a mask: it has plain causal attention with an offset built in.
 
-    An additive mask of any kind would keep attention off that kernel, and every key and value would be copied once
-    for each query head that shares it.
+    An additive mask of any kind would keep attention off that kernel.
     """
     import torch
 
+    known = getattr(mask, _PLAIN, None) == mask._version  # of `causal_mask`, and not written to since
+    return known and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
+
+
+def _shares_heads(query: torch.Tensor) -> bool:
+    """Whether a device's kernels under a mask know of heads that share keys."""
+    return not query.is_cuda
+
+
+def scaled(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """Attention under a mask by the fastest kernel a device has for it, without copying keys that heads share.
+
+    Parameters
+    ----------
+    query
+        ``[batch, heads, queries, head_dim]``.
+    key, value
+        ``[batch, kv_heads, keys, head_dim]``.
+    mask
+        ``[batch | 1, 1, queries, keys]``, boolean or additive.
+    scaling
+        Factor of the scores.
+
+    Returns
+    -------
+    Tensor
+        ``[batch, heads, queries, head_dim]``.
+    """
+    from torch.nn.attention.bias import causal_lower_right
+    from torch.nn.functional import scaled_dot_product_attention
+
+    heads, shared = query.shape[1], query.shape[1] // key.shape[1]
+    if _built_in(query, mask):
+        bias: Any = causal_lower_right(query.shape[2], key.shape[2])
+        return scaled_dot_product_attention(query, key, value, bias, scale=scaling, enable_gqa=True)
+    if shared > 1 and not _shares_heads(query):  # queries of the heads that share a key become rows
+        rows = query.reshape(query.shape[0], key.shape[1], shared * query.shape[2], query.shape[3])
+        found = scaled_dot_product_attention(rows, key, value, mask.repeat(1, 1, shared, 1), scale=scaling)
+        return found.view(query.shape[0], heads, query.shape[2], value.shape[3])
+    return scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=shared > 1)
+
+
+def _plain(query: torch.Tensor, mask: torch.Tensor | None, dropout: float, kwargs: dict[str, Any]) -> bool:
+    """Whether a layer asks for nothing but what `scaled` does. Single tokens are packed by transformers itself."""
     return (
-        query.is_cuda
-        and query.dtype in (torch.float16, torch.bfloat16)
-        and mask is not None
-        and getattr(mask, _PLAIN, None) == mask._version  # nor written to since
+        mask is not None
+        and mask.shape[1] == 1
+        and query.shape[2] > 1
+        and query.device.type in ("cpu", "cuda")
         and not dropout
         and all(kwargs.get(name) is None for name in ("position_bias", "softcap", "cache"))
     )
@@ -155,9 +234,10 @@ def attend(
     *,
     scaling: float,
     attention_probe: AttentionProbe | None = None,
+    attention_pattern: AttentionPattern | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Transformers' ``sdpa`` attention, after handing the last query and the keys to `attention_probe`.
+    """What transformers' ``sdpa`` attention gives, after handing the last query and the keys to `attention_probe`.
 
     Parameters
     ----------
@@ -175,6 +255,8 @@ def attend(
         Factor of the scores before the softmax.
     attention_probe
         Called with ``(layer, query_last, key, scaling)``; None: nobody listens.
+    attention_pattern
+        Attends in place of what follows; None: under `attention_mask`.
 
     Notes
     -----
@@ -190,12 +272,10 @@ def attend(
     if attention_probe is not None:
         last = getattr(attention_probe, "queries", None)
         attention_probe(layer, query[:, :, -1] if last is None else query[:, :, -last:], key, scaling)
-    if _built_in(query, attention_mask, dropout, kwargs):
-        from torch.nn.attention.bias import causal_lower_right
-        from torch.nn.functional import scaled_dot_product_attention
-
-        bias: Any = causal_lower_right(query.shape[2], key.shape[2])
-        found = scaled_dot_product_attention(query, key, value, bias, scale=scaling, enable_gqa=True)
+    if attention_pattern is not None:
+        return attention_pattern(module, query, key, value, scaling), None
+    if _plain(query, attention_mask, dropout, kwargs):
+        found = scaled(query, key, value, attention_mask, scaling)  # type: ignore[arg-type]
         return found.transpose(1, 2).contiguous(), None
     output: tuple[torch.Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, dropout, scaling=scaling, **kwargs

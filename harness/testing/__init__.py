@@ -13,6 +13,7 @@ A plugin's own test is three lines::
 from ._pytest import conformance_tests
 from ._results import Check, CheckResult
 from .methods import METHOD_CHECKS, check_method
+from .recipes import synthesize
 from .tasks import TASK_CHECKS, check_task
 from .tiny import make_model, make_tokenizer, tiny_model
 
@@ -26,5 +27,6 @@ __all__ = [
     "conformance_tests",
     "make_model",
     "make_tokenizer",
+    "synthesize",
     "tiny_model",
 ]

@@ -27,6 +27,7 @@ from harness.contracts.phases import step
 from harness.inference import KVCache, decode, end_token_ids, feed, moved, stack
 from harness.inference.tensors import sent
 
+from . import together
 from .form import PAPERS_SINKS, PAPERS_START, Start
 from .projections import BeaconWeights
 from .ratios import RAW, entries
@@ -82,6 +83,8 @@ class ActivationBeacon:
     ) -> list[Reading]:
         """Read `tokens` after each reading; every window that fills is condensed at once.
 
+        Many intervals share a pass where nothing learns from them (see `together`).
+
         Parameters
         ----------
         readings, tokens
@@ -92,6 +95,10 @@ class ActivationBeacon:
             Called as ``(row, offset, hidden)`` with the last hidden states ``[chunk, hidden]`` of each
             chunk of raw tokens, `offset` counted in the row's new tokens.
         """
+        if together.possible(self.network) and any(
+            len(new) >= self.room(state) for state, new in zip(readings, tokens)
+        ):
+            return together.read(self, readings, tokens, ratio, on_hidden)
         states = list(readings)
         done = [0] * len(states)
         while active := [i for i, t in enumerate(tokens) if done[i] < len(t)]:
@@ -103,7 +110,7 @@ class ActivationBeacon:
                 if on_hidden is not None:
                     on_hidden(i, done[i], rows[len(rows) - len(chunk) :])
                 done[i] += len(chunk)
-                states[i] = self._extended(states[i], cache, chunk)
+                states[i] = self.extended(states[i], cache, chunk)
             self._close_full(states, active, ratio)
         return states
 
@@ -126,21 +133,22 @@ class ActivationBeacon:
             for i, state in zip(members, self.condense([states[i] for i in members], r)):
                 states[i] = state
 
-    def _extended(self, state: Reading, cache: KVCache, read: Sequence[int]) -> Reading:
+    def extended(self, state: Reading, cache: KVCache, read: Sequence[int]) -> Reading:
         """The state after more raw tokens of the open window."""
         tokens = (*state.tokens, *read) if self.start == "last" else ()
         return replace(state, cache=cache, raw=state.raw + len(read), tokens=tokens)
 
     def condense(self, states: Sequence[Reading], ratio: int) -> list[Reading]:
         """Close full windows, all by one ratio: raw entries give way to ``interval / ratio`` beacons."""
-        beacons = entries(ratio, self.interval)
         # Before the first window closes its sinks were counted among its raw entries.
         before = [s.memory if s.ratios else self.sinks for s in states]
         caches = [s.cache for s in states] if ratio == RAW else self._beacon_pass(states, before, ratio)
-        return [
-            Reading(c, memory + beacons, 0, (*s.ratios, ratio), (*s.counts, beacons))
-            for s, c, memory in zip(states, caches, before)
-        ]
+        return [self.closed(s, c, memory, ratio) for s, c, memory in zip(states, caches, before)]
+
+    def closed(self, state: Reading, cache: KVCache, before: int, ratio: int) -> Reading:
+        """The state once its window has closed onto `before` entries of memory."""
+        beacons = entries(ratio, self.interval)
+        return Reading(cache, before + beacons, 0, (*state.ratios, ratio), (*state.counts, beacons))
 
     def _beacon_pass(self, states: Sequence[Reading], before: Sequence[int], ratio: int) -> list[KVCache]:
         """One forward pass of the beacons over memory and raw entries; returns memory plus new beacons.
@@ -154,11 +162,11 @@ class ActivationBeacon:
         number, back = self.interval // ratio, int(self.start == "last")
         ends = torch.arange(1, number + 1) * ratio - back
         batch = stack([s.cache for s in states])
-        sight = self._sight(ratio, ends)
-        mask = sight.new_zeros(len(states), 1, number, batch.width + number)
-        mask[..., batch.width - self.interval :] = sight
-        for row, state in enumerate(states):
-            mask[row, ..., : batch.width - len(state.cache)] = torch.finfo(dtype).min
+        mask = self.sight(ratio, batch.width - self.interval)
+        if len(set(batch.lengths)) > 1:
+            mask = mask.repeat(len(states), 1, 1, 1)
+            for row, state in enumerate(states):
+                mask[row, ..., : batch.width - len(state.cache)] = torch.finfo(dtype).min
         self.weights.run(
             self.network.model,
             ratio,
@@ -177,15 +185,18 @@ class ActivationBeacon:
             for row, (state, kept) in enumerate(zip(states, before))
         ]
 
-    def _sight(self, ratio: int, ends: Tensor) -> Tensor:
-        """What beacons see of an interval and of each other, as an additive mask ``[beacons, interval + beacons]``."""
+    def sight(self, ratio: int, before: int) -> Tensor:
+        """What beacons see of memory, interval and each other: ``[1, 1, beacons, before + interval + beacons]``."""
         if ratio not in self._sights:
             device, dtype = self.network.device, self.network.dtype
-            offsets, number = torch.arange(self.interval), len(ends)
-            seen = torch.cat((offsets < ends[:, None], torch.eye(number, dtype=torch.bool)), dim=1)
+            number = self.interval // ratio
+            ends = torch.arange(1, number + 1) * ratio - int(self.start == "last")
+            seen = torch.arange(self.interval) < ends[:, None]
+            seen = torch.cat((seen, torch.eye(number, dtype=torch.bool)), dim=1)
             mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
             self._sights[ratio] = sent(mask, device)
-        return self._sights[ratio]
+        own = self._sights[ratio]
+        return torch.cat((own.new_zeros(len(own), before), own), dim=1)[None, None]
 
     def _fed(self, states: Sequence[Reading], ratio: int) -> Tensor:
         """Input embeddings ``[rows, beacons, hidden]`` of the beacons that close these windows."""
@@ -227,7 +238,7 @@ class ActivationBeacon:
                 )
                 for i, cache, tokens in zip(active, caches, fresh):
                     read = [last[i], *tokens][: len(cache) - len(rows[i].cache)]
-                    rows[i] = self._extended(rows[i], cache, read)
+                    rows[i] = self.extended(rows[i], cache, read)
                     answers[i] += tokens
                     last[i] = tokens[-1]
                 ends = end_token_ids(model, decoding)

@@ -6,7 +6,8 @@ a copy of q, k, v and o (`MultiHeadBeacon`), each ratio has its own LoRA on them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -103,6 +104,13 @@ class LoraExperts(torch.nn.Module):
 
     def run(self, body: Any, ratio: int, **inputs: Any) -> Any:
         return self.expert(ratio).run(body, **inputs)
+
+    @contextmanager
+    def beside(self, body: Any, parts: Sequence[tuple[int, slice]]) -> Iterator[None]:
+        with ExitStack() as added:
+            for ratio, part in parts:
+                added.enter_context(self.expert(ratio).added(body, part))
+            yield
 
     def part_ways(self) -> None:
         """End the shared phase: every ratio goes on from what the shared expert has learned."""

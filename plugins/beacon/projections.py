@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
@@ -28,6 +30,13 @@ class BeaconWeights(Protocol):
         """One forward pass of the model's `body`, its attention projecting as beacons of that ratio do.
 
         Whatever is changed for it is put back before it returns.
+        """
+        ...
+
+    def beside(self, body: Any, parts: Sequence[tuple[int, slice]]) -> AbstractContextManager[None]:
+        """While it lasts, positions ``slice`` of a pass project as beacons of that ratio, all others as the model's.
+
+        For passes that nothing learns from.
         """
         ...
 
@@ -96,6 +105,29 @@ class MultiHeadBeacon(torch.nn.Module):
     def run(self, body: Any, ratio: int, **inputs: Any) -> Any:
         swapped = {name: p.to(self._like) for name, p in self._projections.items()}
         return functional_call(body, swapped, kwargs=inputs)
+
+    @contextmanager
+    def beside(self, body: Any, parts: Sequence[tuple[int, slice]]) -> Iterator[None]:
+        places = sorted({name.rpartition(".")[0] for name in self._projections}) if parts else []
+        with ExitStack() as hooks:
+            for place in places:
+                module = body.get_submodule(place)
+                weight, bias = (self._like_base(module, place, name) for name in ("weight", "bias"))
+
+                def swap(
+                    _: Any, args: tuple[Tensor, ...], out: Tensor, weight: Any = weight, bias: Any = bias
+                ) -> None:
+                    for _ratio, part in parts:
+                        out[:, part] = F.linear(args[0][:, part], weight, bias)
+
+                hooks.callback(module.register_forward_hook(swap).remove)
+            yield
+
+    def _like_base(self, module: Any, place: str, name: str) -> Tensor | None:
+        """A projection's tensor as beacons have it, in the base model's type."""
+        own = self._projections.get(f"{place}.{name}")
+        base: Tensor | None = getattr(module, name)
+        return base if own is None else own.to(self._like)
 
     def tensors(self, network: Any) -> dict[str, Tensor]:
         """Everything by the official names; the base model's own values where nothing was learned."""

@@ -115,6 +115,21 @@ def test_a_report_it_writes_passes_its_own_test_and_shows_runs(tmp_path, capsys)
     assert "How long answers are" in (tmp_path / "page.html").read_text("utf-8"), "by default, as our own"
 
 
+def test_a_recipe_it_writes_is_listed_and_passes_its_own_test(tmp_path):
+    files = _scaffold.write("recipe", "lost-notes", tmp_path)
+    project = files[0].parent
+    facts = project / "harness_lost_notes-0.1.dist-info"  # what an installation would leave
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: harness-lost-notes\nVersion: 0.1.0\n")
+    (facts / "entry_points.txt").write_text("[harness.recipes]\nlost_notes = harness_lost_notes:LostNotes\n")
+    commands = [["list", "recipes", "--json"]]
+    told = outside("-c", COMMANDS, json.dumps(commands), project, site=project, folder=tmp_path)
+    listed = json.loads(told.splitlines()[0])
+    [row] = [row for row in listed["recipes"] if row["name"] == "lost_notes"]
+    assert row["origin"] == "harness-lost-notes 0.1.0" and row["tasks"] == {"recall": 100}
+    assert "2 passed" in told.splitlines()[-1]
+
+
 @pytest.mark.parametrize("kind", _scaffold.KINDS)
 def test_what_it_writes_is_in_the_house_style(kind, tmp_path):
     files = _scaffold.write(kind, "keep_ends", tmp_path)

@@ -116,7 +116,7 @@ def test_a_kernel_with_the_mask_built_in_gives_what_the_mask_gives(model, monkey
     mask = attention.causal_mask(queries, keys, torch.float32, "cpu")
     expected, _ = attention.attend(layer, query, key, value, mask, scaling=0.25)
 
-    def built_in(_query, given, *_):
+    def built_in(_query, given):
         asked.append(given is mask)
         return True
 
@@ -133,12 +133,26 @@ class OnGpu:
 
 
 def test_only_a_mask_that_nobody_changed_is_known_again():
-    def known(mask, dropout=0.0, **kwargs):
-        return attention._built_in(OnGpu(), mask, dropout, kwargs)
+    def known(mask):
+        return attention._built_in(OnGpu(), mask)
 
     mask = attention.causal_mask(3, 8, torch.bfloat16, "cpu")
-    assert known(mask) and not known(mask, 0.1) and not known(mask, position_bias=mask)
-    assert not known(mask.clone()) and not known(mask[:, :, 1:]) and not known(None)
+    assert known(mask) and not known(mask.clone()) and not known(mask[:, :, 1:])
     mask[..., 0] = torch.finfo(torch.bfloat16).min
     assert not known(mask)
-    assert not attention._built_in(torch.zeros(1), attention.causal_mask(3, 8, torch.float32, "cpu"), 0.0, {})
+    assert not attention._built_in(torch.zeros(1), attention.causal_mask(3, 8, torch.float32, "cpu"))
+
+
+@pytest.mark.parametrize("kind", ["additive", "boolean"])
+@pytest.mark.parametrize("shares", [True, False])
+def test_heads_that_share_keys_are_not_copied_and_give_the_same(model, monkeypatch, kind, shares):
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    layer = model.network.model.layers[0].self_attn
+    query, key, value = rotated(5, 12)
+    mask = attention.causal_mask(5, 12, torch.float32, "cpu").clone()
+    mask = mask > -1 if kind == "boolean" else mask
+    expected, _ = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.25)
+    monkeypatch.setattr(attention, "_shares_heads", lambda _: shares)
+    found, _ = attention.attend(layer, query, key, value, mask, scaling=0.25)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
