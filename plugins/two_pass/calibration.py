@@ -109,15 +109,18 @@ def calibrate(
     contexts: int,
     progress: Callable[[int, int], None] | None = None,
     source: DataContexts | None = None,
+    layers: int | None = None,
 ) -> Calibration:
     """Measure the natural attention for each number of intervals in `numbers`.
 
     One reading of the longest context serves every smaller number too: at each of its borders a branch
     reads a random part of the next interval and a question, and the last token's attention is taken. The
     text is a user's turn in the model's chat template (if it has one), whatever the task later does; `source`
-    gives other text than our own.
+    gives other text than our own, `layers` so many of the model's first layers in place of all.
     """
     import torch
+
+    from harness.inference.forward import shallow
 
     from ..beacon.reading import Reading
     from .relevance import BeaconAttention
@@ -127,7 +130,7 @@ def calibrate(
     for number in range(contexts):
         ids, asked = context(model, engine.end_of(wanted[-1] + 1), number, source)
         state = Reading()
-        with torch.no_grad():
+        with torch.no_grad(), shallow(model.network, layers):
             for n in wanted:
                 start, stop = engine.end_of(len(state.ratios)), engine.end_of(n)
                 state = engine.read([state], [ids[start:stop]], lambda row, window: ratio)[0]
