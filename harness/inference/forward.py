@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .kvcache import KVCache, stack
+from .kvcache import KVCache, OwnCache, stack
 from .tensors import sent
 from .uneven import shaped
 
@@ -40,6 +40,8 @@ def feed(
     Tensor
         Last hidden states ``[batch, longest, hidden]``, after the final norm, right-aligned.
     """
+    if len(rows) > 1 and any(isinstance(row, OwnCache) for row in rows):
+        return _one_by_one(network, rows, tokens, **kwargs)
     device = network.device
     batch = stack(rows)
     new = [len(t) for t in tokens]
@@ -64,6 +66,16 @@ def feed(
             **kwargs,
         ).last_hidden_state
     return [batch.row(i, n) for i, n in enumerate(new)], hidden
+
+
+def _one_by_one(
+    network: Any, rows: Sequence[KVCache], tokens: Sequence[Sequence[int] | Tensor], **kwargs: Any
+) -> tuple[list[KVCache], Tensor]:
+    """`feed` for rows of which one cannot be stacked."""
+    found = [feed(network, [row], [ids], **kwargs) for row, ids in zip(rows, tokens)]
+    longest = max(hidden.shape[1] for _, hidden in found)
+    padded = [torch.nn.functional.pad(hidden, (0, 0, longest - hidden.shape[1], 0)) for _, hidden in found]
+    return [cache for [cache], _ in found], torch.cat(padded)
 
 
 def _embedded(network: Any, ids: Tensor, given: Sequence[Tensor | None]) -> Tensor:

@@ -9,6 +9,7 @@ rotated for its rank 0, 1, 2 … in the cache, which is why ordinary `generate` 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,46 @@ class KVCache:
         )
 
 
+@dataclass(frozen=True)
+class OwnCache(KVCache):
+    """One sequence's cache in a form of transformers' own (quantised, for instance), read as any other.
+
+    Rows of this kind are taken one by one, whatever they are batched with.
+
+    Attributes
+    ----------
+    cache
+        A `transformers.Cache` of one row. It is never changed: a pass extends a copy, whose layers get new tensors.
+    """
+
+    cache: Any = None
+
+    def __len__(self) -> int:
+        return 0 if self.cache is None else int(self.cache.get_seq_length())
+
+    @property
+    def even(self) -> bool:
+        """True: what the layers hold is the cache's affair."""
+        return True
+
+    @property
+    def entries(self) -> int:
+        """KV entries held."""
+        return len(self)
+
+    def copied(self) -> Any:
+        """A cache that may be extended while this one stays."""
+        made = copy.copy(self.cache)
+        made.layers = [copy.copy(layer) for layer in self.cache.layers]
+        return made
+
+    def without_last(self, entries: int) -> KVCache:
+        """The same; raises ValueError if anything is to be dropped, which such a cache cannot."""
+        if entries:
+            raise ValueError("entries of a cache of transformers' own kind cannot be dropped")
+        return self
+
+
 @dataclass
 class Batch:
     """Caches stacked for a forward pass: what `transformers` takes, and how to get the rows back.
@@ -106,12 +147,15 @@ class Batch:
         Entries of the padded rows.
     shapes
         What each layer holds where layers or heads differ (`lengths` and `width` are then the first layer's).
+    own
+        Whether it is the cache of one `OwnCache`.
     """
 
     cache: Any
     lengths: list[int]
     width: int
     shapes: Shapes | None = None
+    own: bool = False
 
     def padding_mask(self, new: Sequence[int], device: torch.device | str) -> Tensor:
         """2-D mask ``[batch, width + max(new)]`` (1 = valid) for `new` left-padded tokens a row."""
@@ -144,6 +188,8 @@ class Batch:
 
     def row(self, index: int, new: int) -> KVCache:
         """Row `index` after a forward pass that added `new` valid entries to it (its last ones)."""
+        if self.own:
+            return OwnCache(cache=self.cache)
         if self.shapes is not None:
             return _row_uneven(self, index, new)
         layers = self.cache.layers
@@ -161,6 +207,9 @@ class Batch:
 
 def stack(rows: Sequence[KVCache]) -> Batch:
     """Stack caches into one batch, zero-padded on the left."""
+    if any(isinstance(row, OwnCache) for row in rows):
+        [row] = rows  # `feed` and `decode` take them one by one
+        return Batch(row.copied(), [len(row)], len(row), own=True)  # type: ignore[attr-defined]
     if not all(row.even for row in rows):
         return _stack_uneven(rows)
     from transformers import DynamicCache
