@@ -212,12 +212,9 @@ def stack(rows: Sequence[KVCache]) -> Batch:
         return Batch(row.copied(), [len(row)], len(row), own=True)  # type: ignore[attr-defined]
     if not all(row.even for row in rows):
         return _stack_uneven(rows)
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
     lengths = [len(row) for row in rows]
     width = max(lengths)
-    cache = DynamicCache()
+    layers = []
     for layer in range(len(rows[lengths.index(width)].keys) if width else 0):
         like = rows[lengths.index(width)].keys[layer]
         pair = []
@@ -230,22 +227,37 @@ def stack(rows: Sequence[KVCache]) -> Batch:
                 pad = like.new_zeros(like.shape[0], width - n, like.shape[2])
                 padded.append(torch.cat((pad, getattr(row, side)[layer]), dim=1) if n else pad)
             pair.append(padded[0][None] if len(padded) == 1 else torch.stack(padded))
-        # Set, where `update` would copy: a pass that extends a layer makes new tensors and leaves these alone.
+        layers.append((pair[0], pair[1]))
+    return Batch(_dynamic(layers), lengths, width)
+
+
+def together(layers: Sequence[tuple[Tensor, Tensor]], rows: int) -> Batch:
+    """Caches stacked already, all of one length: keys and values ``[rows, kv_heads, width, head_dim]``, or no layer."""
+    width = layers[0][0].shape[2] if layers else 0
+    return Batch(_dynamic(layers), [width] * rows, width)
+
+
+def _dynamic(layers: Sequence[tuple[Tensor, Tensor]]) -> Any:
+    """A `DynamicCache` of these keys and values.
+
+    Set, where `update` would copy: a pass that extends a layer makes new tensors and leaves these alone.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    cache = DynamicCache()
+    for keys, values in layers:
         held = DynamicLayer()
-        held.keys, held.values, held.is_initialized = pair[0], pair[1], True
-        held.dtype, held.device = like.dtype, like.device
+        held.keys, held.values, held.is_initialized = keys, values, True
+        held.dtype, held.device = keys.dtype, keys.device
         cache.layers.append(held)
-    return Batch(cache, lengths, width)
+    return cache
 
 
 def _stack_uneven(rows: Sequence[KVCache]) -> Batch:
     """`harness.inference.stack` for caches of which one is uneven: each layer padded to its own longest row."""
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
     like = next(row for row in rows if row.keys)
-    cache = DynamicCache()
-    counts, seen = [], []
+    layers, counts, seen = [], [], []
     for layer, sample in enumerate(like.keys):
         held = [row.keys[layer].shape[1] if row.keys else 0 for row in rows]
         width = max(held)
@@ -260,13 +272,10 @@ def _stack_uneven(rows: Sequence[KVCache]) -> Batch:
         for i, (row, n) in enumerate(zip(rows, held)):
             if n:
                 visible[i, :, width - n :] = ~row.hidden(layer)
-        made = DynamicLayer()
-        made.keys, made.values, made.is_initialized = sides[0], sides[1], True
-        made.dtype, made.device = sample.dtype, sample.device
-        cache.layers.append(made)
+        layers.append((sides[0], sides[1]))
         counts.append(held)
         seen.append(visible)
-    return Batch(cache, counts[0], max(counts[0]), Shapes(counts, seen))
+    return Batch(_dynamic(layers), counts[0], max(counts[0]), Shapes(counts, seen))
 
 
 def _row_uneven(batch: Batch, index: int, new: int) -> KVCache:
