@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,21 @@ def _embedded(network: Any, ids: Tensor, given: Sequence[Tensor | None]) -> Tens
         for row, own in zip(found, given)
     ]
     return torch.stack(rows)
+
+
+@contextmanager
+def shallow(network: Any, layers: int | None) -> Iterator[None]:
+    """Within the block only the model's first `layers` run; None: all of them.
+
+    For looking at what the first layers attend to; what comes out behind them means nothing.
+    """
+    config = network.config  # every supported family runs as many layers as it says
+    whole = config.num_hidden_layers
+    config.num_hidden_layers = whole if layers is None else min(layers, whole)
+    try:
+        yield
+    finally:
+        config.num_hidden_layers = whole
 
 
 def moved(network: Any, cache: KVCache, shift: Tensor | Sequence[Tensor]) -> KVCache:

@@ -113,15 +113,18 @@ def calibrate(
     contexts: int,
     progress: Callable[[int, int], None] | None = None,
     source: DataContexts | None = None,
+    layers: int | None = None,
 ) -> Calibration:
     """Measure the natural attention for each number of intervals in `numbers`.
 
     One reading of the longest context serves every smaller number too: at each of its borders a branch
     reads a random part of the next interval and a question, and the last token's attention is taken. The
     text is a user's turn in the model's chat template (if it has one), whatever the task later does; `source`
-    gives other text than our own.
+    gives other text than our own, `layers` so many of the model's first layers in place of all.
     """
     import torch
+
+    from harness.inference.forward import shallow
 
     from ..beacon.reading import Reading
     from .relevance import BeaconAttention
@@ -142,7 +145,7 @@ def calibrate(
                     max(1, engine.interval - len(asked))
                 )
                 tails.append([*ids[stop : stop + int(room)], *asked][-engine.interval :])
-            with torch.no_grad():
+            with torch.no_grad(), shallow(model.network, layers):
                 states = engine.read(states, [ids[start:stop] for ids, _ in texts], lambda row, window: ratio)
                 branch = engine.read(states, [tail[:-1] for tail in tails], lambda row, window: ratio)
                 probe = BeaconAttention(branch)
