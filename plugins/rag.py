@@ -8,6 +8,7 @@ otherwise). The rest of the text is never read: memory is really saved, and so i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from ._budget import answer, pieces, room
 if TYPE_CHECKING:
     from harness import TokenizedPrompt
     from harness.models import LanguageModel
+    from harness.models.embeddings import Embedder
 
 
 class RagOptions(Options):
@@ -28,6 +30,13 @@ class RagOptions(Options):
     top: int | None = Field(
         None, ge=1, description="best chunks that are read; default: as many as --budget holds, or the window"
     )
+    retriever: Literal["bm25", "dense"] = Field(
+        "bm25", description="by what chunks are ranked: words (BM25), or embeddings of a model"
+    )
+    embedder: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        description="of --retriever dense, a model of sentence-transformers: a name on the Hub, or a folder",
+    )
     order: Literal["text", "rank"] = Field(
         "text", description="chunks as they stand in the text, or the best first"
     )
@@ -35,12 +44,13 @@ class RagOptions(Options):
 
 
 class Rag(Method):
-    """Retrieve chunks by BM25 with the question, and read only those.
+    """Retrieve chunks by the question, and read only those.
 
     A text within ``--budget`` (without one: the window) is read whole. Of a longer one chunks of ``chunk`` tokens are
-    ranked by BM25 (of the question alone, where the task has one; else of all that follows the text) and taken, best
-    first, until ``top`` or the budget is reached; equal ones in the order of the text. A record says which chunks were
-    read, with the relevance of each, and notes a relevance that is the same for all.
+    ranked by BM25, or by the cosine of embeddings (of the question alone, where the task has one; else of all that
+    follows the text) and taken, best first, until ``top`` or the budget is reached; equal ones in the order of the
+    text. A record says which chunks were read, with the relevance of each, and notes a relevance that is the same for
+    all.
     """
 
     Options = RagOptions
@@ -63,6 +73,35 @@ class Rag(Method):
             raise UsageError(
                 f"method rag: --chunk {self.options.chunk}{twice} is more than {what} of {most} tokens; lower --chunk"
             )
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the ranking besides the options: rules of words, or the model that embeds."""
+        from harness._util.words import VERSION
+        from harness.models import embeddings
+
+        if self.options.retriever == "bm25":
+            return {"words": VERSION}
+        return embeddings.facts(self.options.embedder, "--retriever dense")
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        from harness.models.embeddings import Embedder
+
+        return Embedder(self.options.embedder, "--embedder")
+
+    def prepare(self, prompts: Sequence[TokenizedPrompt], decoding: Decoding) -> None:
+        """Load the model that embeds: one that is missing is refused once, not by every sample."""
+        if self.options.retriever == "dense":
+            _ = self._embedder
+
+    def _relevance(self, texts: Sequence[str], question: str) -> list[float]:
+        """How much each text has of what is asked."""
+        from .two_pass.relevance import bm25
+
+        if self.options.retriever == "bm25":
+            return bm25(texts, question)
+        *rows, asked = self._embedder.encode([*texts, question])
+        return [float(row @ asked) for row in rows]
 
     def context_limit(self) -> None:
         """Any number of tokens: what is not retrieved is not read."""
@@ -103,7 +142,7 @@ class Rag(Method):
 
     def _choose(self, prompt: TokenizedPrompt, decoding: Decoding) -> tuple[list[int], dict[str, Any]]:
         """Token ids of the chunks that are read, and what the record says of them."""
-        from .two_pass.relevance import bm25, says_nothing
+        from .two_pass.relevance import says_nothing
 
         head, tail, options = prompt.head_ids, prompt.suffix_ids, self.options
         around = len(head.prefix_ids) + len(tail)
@@ -112,7 +151,7 @@ class Rag(Method):
             return list(head.context_ids), {}
         chunks = pieces(head.context_ids, options.chunk)
         texts = [self.model.tokenizer.decode(chunk, skip_special_tokens=True) for chunk in chunks]
-        relevance = bm25(texts, tail.question or tail.suffix)
+        relevance = self._relevance(texts, tail.question or tail.suffix)
         ranked = sorted(range(len(chunks)), key=lambda i: -relevance[i])
         ends = [0, len(chunks) - 1] if options.edges else []
         taken: list[int] = []
@@ -124,7 +163,7 @@ class Rag(Method):
                 f"method rag: no chunk of {options.chunk} tokens fits beside the {around} of instruction and question; "
                 "lower --chunk or raise --budget"
             )
-        note = says_nothing("bm25", relevance, relevance)
+        note = says_nothing(options.retriever, relevance, relevance)
         details = {"chunks": len(chunks), "read": taken, "relevance": [round(r, 4) for r in relevance]}
         ordered = taken if options.order == "rank" else sorted(taken)
         return [token for i in ordered for token in chunks[i]], {

@@ -204,6 +204,19 @@ def test_every_method_has_a_page_with_its_paper_memory_training_and_limits():
         assert f"\n| protocol | {protocol}" in page, name
 
 
+def test_the_readme_says_whose_code_and_data_each_benchmark_is():
+    told = {
+        line.split("`")[1]: [cell.strip() for cell in line.split("|")[3:7]]
+        for line in document("README.md").splitlines()
+        if re.match(r"\| `\w+` \|(.*\|){5}$", line)
+    }
+    index = document("docs/tasks/index.md").partition("## Benchmarks")[2]
+    for name in re.findall(r"^\| \[`(\w+)`\]", index, re.M):
+        code, licence, judge, prompts = told[name]
+        assert "@" in code or name in ("ruler", "mrcr", "graphwalks"), name
+        assert code != "–" and (licence != "–" or name == "ruler") and judge != "–" and prompts != "–", name
+
+
 def test_the_readme_has_at_most_200_lines():
     assert len(document("README.md").splitlines()) <= 200
 

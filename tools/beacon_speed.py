@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 
 from harness.inference import KVCache, feed
-from harness.models import load
+from harness.models import attention, load
 from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.projections import MultiHeadBeacon
 from harness.plugins.beacon.reading import Reading
@@ -22,20 +21,14 @@ from harness.plugins.beacon.reading import Reading
 seconds: dict[str, float] = defaultdict(float)
 
 
-@contextmanager
-def booked(name: str) -> Iterator[None]:
-    """Add the block's wall-clock time to `name`."""
-    start = time.perf_counter()
-    yield
-    seconds[name] += time.perf_counter() - start
-
-
 def timed(name: str, function: Callable[..., object]) -> Callable[..., object]:
-    """`function`, its time booked under `name`."""
+    """`function`, its wall-clock time booked under `name`."""
 
     def wrapper(*args: object, **kwargs: object) -> object:
-        with booked(name):
-            return function(*args, **kwargs)
+        start = time.perf_counter()
+        found = function(*args, **kwargs)
+        seconds[name] += time.perf_counter() - start
+        return found
 
     return wrapper
 
@@ -76,8 +69,7 @@ def main() -> None:
 
     hooks: list[torch.utils.hooks.RemovableHandle] = []
     full, beacon, splits = [], [], []
-    engine.feed = timed("raw passes", feed)
-    engine._beacon_pass = timed("beacon passes", engine._beacon_pass)
+    setattr(attention, "scaled", timed("attention's kernel", attention.scaled))  # noqa: B010
     with torch.no_grad():
         feed(network, [KVCache()], [prompt[:512]])
         for _ in range(args.rounds):
@@ -103,13 +95,9 @@ def main() -> None:
     print(f"beacon          {beacon[middle]:6.2f} s  (all: {', '.join(f'{t:.2f}' for t in beacon)})")
     print(f"beacon / full   {sorted(b / f for b, f in zip(beacon, full))[args.rounds // 2]:6.2f}")
     parts = splits[middle]
-    for name in ("raw passes", "beacon passes"):
-        print(f"  {name:14}{parts[name]:6.2f} s  {100 * parts[name] / beacon[middle]:3.0f} %")
-    rest = beacon[middle] - parts["raw passes"] - parts["beacon passes"]
-    print(f"  {'the rest':14}{rest:6.2f} s  {100 * rest / beacon[middle]:3.0f} %")
-    print("of both passes together")
-    for name in ("attention", "mlp"):
-        print(f"  {name:14}{parts[name]:6.2f} s  {100 * parts[name] / beacon[middle]:3.0f} %")
+    for name in ("attention's kernel", "attention", "mlp"):
+        print(f"  {name:20}{parts[name]:6.2f} s  {100 * parts[name] / beacon[middle]:3.0f} %")
+    print("attention: projections, rotary embedding, entries written and read, and its kernel")
 
 
 if __name__ == "__main__":

@@ -147,8 +147,27 @@ def method_facts() -> str:
 
 
 def tasks() -> str:
-    """A table of our tasks: the name and one line."""
-    return table(("task", "what it measures"), [described(r) for r in listed("tasks")])
+    """A table of our tasks: the name, one line, and of benchmarks whose code and data they are."""
+    told = benchmarks()
+    heads = ("task", "what it measures", "code followed", "licence of the data", "judge", "prompts")
+    rows = [(*described(r), *told.get(r["name"], ("–",) * 4)) for r in listed("tasks")]
+    return table(heads, rows)
+
+
+def benchmarks() -> dict[str, tuple[str, str, str, str]]:
+    """Code, licence of the data, judge and prompts of each benchmark, from the table on the page of tasks.
+
+    A cell of the data says where it lies and, after a semicolon, its licence.
+    """
+    page = (ROOT / "docs" / "tasks" / "index.md").read_text(encoding="utf-8")
+    part = page.partition("\n## Benchmarks")[2].partition("\n## ")[0]
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in part.splitlines() if line[:1] == "|"
+    ]
+    return {
+        re.sub(r"[\[\]`]|\(.*\)", "", name): (followed, data.partition("; ")[2] or "–", judge, prompts)
+        for name, followed, data, judge, prompts in cells[2:]
+    }
 
 
 def task_facts() -> str:

@@ -27,6 +27,14 @@ def batch_size(context: click.Context, param: click.Parameter, value: str) -> in
     return "auto" if value == "auto" else int(click.INT(value, param, context))
 
 
+def listed(context: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in what a repeatable flag was given: ``a,b`` is two of them."""
+    found = [name.strip() for value in values for name in value.split(",")]
+    if values and not all(found):
+        raise click.BadParameter("a name is empty; write NAME,NAME", context, param)
+    return tuple(found)
+
+
 class MethodCommand(click.RichCommand):
     """A verb with ``--method``: whatever that names adds its options as flags.
 

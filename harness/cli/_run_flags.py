@@ -8,19 +8,11 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from ._flags import MethodCommand, batch_size, names, values_of
+from ._flags import MethodCommand, batch_size, listed, names, values_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 YAML = (".yaml", ".yml")
-
-
-def listed(context: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """The names in what a repeatable flag was given: ``a,b`` is two of them."""
-    found = [name.strip() for value in values for name in value.split(",")]
-    if values and not all(found):
-        raise click.BadParameter("a name is empty; write NAME,NAME", context, param)
-    return tuple(found)
 
 
 class RunCommand(MethodCommand):
@@ -188,6 +180,13 @@ FLAGS = (
         "--skip-unavailable",
         is_flag=True,
         help="Leave out tasks whose data cannot be had here, and say which (else an error, if asked for by name).",
+    ),
+    click.option(
+        "--track",
+        multiple=True,
+        callback=listed,
+        metavar="NAME",
+        help="Send numbers as they come to wandb, mlflow, trackio or tensorboard, with commas or repeated.",
     ),
     click.option(
         "--save-config",

@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 from ..errors import UsageError
-from ._flags import MethodCommand, chosen, names
+from ._flags import MethodCommand, chosen, listed, names
 from ._output import emit, json_flag, quiet_flag
 
 
@@ -71,6 +71,13 @@ class FitCommand(MethodCommand):
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
 @click.option(
     "--trainer", "trainer", multiple=True, metavar="NAME=VALUE", help="One of transformers.TrainingArguments."
+)
+@click.option(
+    "--track",
+    multiple=True,
+    callback=listed,
+    metavar="NAME",
+    help="Send the curve to wandb, mlflow, trackio or tensorboard, with commas or repeated.",
 )
 @click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="Python file with a method."

@@ -26,6 +26,7 @@ OVERRIDES = (
     "offline",
     "out",
     "trust_remote_code",
+    "track",
 )
 """Flags of `harness run` that go before what a suite says."""
 

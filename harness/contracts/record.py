@@ -61,7 +61,8 @@ class SampleRecord:
     context, answers
         Of a sample with several questions: its context, and each answer. Its `scores` are then the means over the
         answers, `prompt_tokens`, `measured` and `declared_kv_tokens` too, `new_tokens` and `cost` the sums, and
-        there is no one `prediction`.
+        there is no one `prediction`. Of a sample that failed: the answers that were there, one of `prediction` None
+        for each other question; none if nothing was answered.
     extra
         Fields of the line that are none of these.
     """
@@ -170,10 +171,9 @@ class SampleRecord:
                 "cost": dict(vars(self.cost)),
             }
             if self.context is not None:
-                line |= {
-                    "context": dict(vars(self.context)),
-                    "answers": [a.to_json() for a in self.answers],
-                }
+                line["context"] = dict(vars(self.context))
+        if self.answers:  # of a failed sample those that were there, and empty ones
+            line["answers"] = [a.to_json() for a in self.answers]
         return {**line, **self.extra}
 
 

@@ -16,7 +16,7 @@ from .apart import apart
 from .batches import SampleBatch
 from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from, prepared_for
 from .plan import RunPlan
-from .questions import answer_questions, several_answered
+from .questions import Answers, answer_questions, several_answered
 from .sample_record import answered, failed, record_head
 from .samples import PreparedSample, writable
 from .second_call import followed_up
@@ -58,20 +58,28 @@ def run_batch(plan: RunPlan, batch: SampleBatch, skip: Mapping[Key, SampleRecord
 
 
 def _run_questions(plan: RunPlan, prepared: PreparedSample) -> SampleRecord:
-    """The record of a sample with several questions; one that fails is the failure of the sample."""
+    """The record of a sample with several questions; one that fails is the failure of the sample.
+
+    The others keep their answers: a run that goes on asks only what failed, and so does this one, each alone.
+    """
     head = record_head(plan, prepared)
-    try:
-        with _in_time(plan, len(prepared.questions)):
-            record = several_answered(head, prepared, answer_questions(plan, prepared))
-        writable(record.to_json())
-    except MeasurementError:
-        raise
-    except Exception as error:
-        failure = failed(head, error)
-    else:
-        return record
-    _release(plan)
-    return failure
+    found = Answers.begun(prepared, plan.folder.half_answered.get(prepared.key))
+    for alone in (False, True):
+        try:
+            with _in_time(plan, len(prepared.questions)):
+                answer_questions(plan, prepared, found, alone)
+                record = several_answered(head, prepared, found)
+            writable(record.to_json())
+        except MeasurementError:
+            raise
+        except Exception as error:
+            failure = failed(head, error)
+        else:
+            return record
+        _release(plan)
+        if failure.status == "timeout" or prepared.sample.turns == "own":
+            break
+    return found.half(failure)
 
 
 def _together(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..contracts.outputs import Generation
 from ..contracts.prompt import TokenizedPrompt
 from ..contracts.record import AnswerRecord, Context, Cost, Measured, SampleRecord
+from ..errors import MeasurementError
 from ..prompts.questions import question_texts
 from ..prompts.tokenization import encode
 from .choices import cut_at
@@ -16,6 +17,7 @@ from .generate import MeasuredOutput, SharedContext, compress_once, generate, ge
 from .plan import RunPlan
 from .sample_record import checked
 from .samples import PreparedSample
+from .timeouts import SampleTimeout
 
 if TYPE_CHECKING:
     from ..models.model import LanguageModel
@@ -26,48 +28,94 @@ SUMMED = ("seconds", "compress_seconds", "prefill_seconds", "decode_seconds", "f
 
 @dataclass
 class Answers:
-    """What a method gave to the questions of a sample, in order.
+    """What is there of the answers to the questions of a sample.
 
     Attributes
     ----------
+    records
+        Of each question, in order; None where there is none yet.
+    doubts
+        What the harness noticed about the answers of this run.
     shared
         The context compressed once for all of them; None: for each anew.
     """
 
-    outputs: list[MeasuredOutput]
-    shared: SharedContext | None
+    records: list[AnswerRecord | None]
+    doubts: list[str] = field(default_factory=list)
+    shared: SharedContext | None = None
+
+    @classmethod
+    def begun(cls, prepared: PreparedSample, earlier: SampleRecord | None) -> Answers:
+        """With the answers that an earlier, failed record of the sample has."""
+        none: list[AnswerRecord | None] = [None] * len(prepared.questions)
+        if earlier is None or len(earlier.answers) != len(none) or prepared.sample.turns == "own":
+            return cls(none)
+        answers = [None if answer.prediction is None else answer for answer in earlier.answers]
+        return cls(answers, list(earlier.extra.get("doubts", ())))
+
+    def half(self, failure: SampleRecord) -> SampleRecord:
+        """The record of the sample that failed, with the answers there are and an empty one for each other question."""
+        if not any(self.records):
+            return failure
+        answers = tuple(each or AnswerRecord() for each in self.records)
+        return replace(failure, answers=answers, extra={**failure.extra, **self.noticed})
+
+    @property
+    def noticed(self) -> dict[str, list[str]]:
+        """`doubts` as a record has them."""
+        return {"doubts": self.doubts} if self.doubts else {}
 
 
-def answer_questions(plan: RunPlan, prepared: PreparedSample) -> Answers:
-    """Ask all questions: from one compressed context if the method and ``--protocol`` allow it."""
+def answer_questions(plan: RunPlan, prepared: PreparedSample, found: Answers, alone: bool = False) -> None:
+    """Ask what has no answer yet: of one compressed context if the method and ``--protocol`` allow it.
+
+    Parameters
+    ----------
+    found
+        Gets the answers, each as soon as it is scored: what fails later loses none of them.
+    alone
+        Ask one question at a time, and the others before the failure of one is raised.
+    """
     method = plan.method
-    shared = None
+    found.shared = None
     if plan.settings.share and method.shares_contexts:
-        shared = compress_once(method, [prepared])  # with room for the longest question and answer
+        found.shared = compress_once(method, [prepared])  # with room for the longest question and answer
+    shared = found.shared
 
     def ask(batch: Sequence[PreparedSample]) -> list[MeasuredOutput]:
         return generate(method, batch) if shared is None else generate_from(method, shared.paid, batch)
 
+    def keep(number: int, output: MeasuredOutput) -> None:
+        asked, question = prepared.questions[number], prepared.sample.questions[number]
+        found.records[number] = _answer(asked, question.metadata, output)
+        found.doubts += [doubt for doubt in output.doubts if doubt not in found.doubts]
+
     if prepared.sample.turns == "own":
-        return Answers(_in_turn(prepared, plan.model, ask), shared)
-    outputs: list[MeasuredOutput] = []
-    for batch in _batches(prepared.questions, plan.batches.rows(prepared.tokens)):
-        outputs += ask(batch)
-    return Answers(outputs, shared)
+        for number, output in enumerate(_in_turn(prepared, plan.model, ask)):
+            keep(number, output)
+        return
+    failures = []
+    size = 1 if alone else plan.batches.rows(prepared.tokens)
+    for batch in _batches(prepared.questions, found.records, size):
+        try:
+            for number, output in zip(batch, ask([prepared.questions[number] for number in batch])):
+                keep(number, output)
+        except (MeasurementError, SampleTimeout):
+            raise
+        except Exception as error:
+            if not alone:
+                raise
+            failures.append(error.with_traceback(None))
+    if failures:
+        raise failures[0]
 
 
 def several_answered(head: SampleRecord, prepared: PreparedSample, found: Answers) -> SampleRecord:
-    """The record of a sample with its answers and their scores. Raises whatever the task's scoring raises."""
-    answers = tuple(
-        _answer(asked, question.metadata, output)
-        for asked, question, output in zip(
-            prepared.questions, prepared.sample.questions, found.outputs, strict=True
-        )
-    )
+    """The record of a sample whose questions are all answered."""
+    answers = tuple(each for each in found.records if each is not None)
     n = len(answers)
     entries = sum(a.measured.kv_tokens for a in answers)
     read = sum((a.prompt_tokens or 1) - 1 for a in answers)
-    told = list(dict.fromkeys(doubt for output in found.outputs for doubt in output.doubts))
     reasons = {a.stop_reason for a in answers}
     return replace(
         head,
@@ -83,18 +131,22 @@ def several_answered(head: SampleRecord, prepared: PreparedSample, found: Answer
         cost=_together(found.shared, [a.cost for a in answers]),
         context=_context(prepared, found.shared, n),
         answers=answers,
-        extra={**head.extra, **({"doubts": told} if told else {})},
+        extra={**head.extra, **found.noticed},
     )
 
 
-def _batches(questions: Sequence[PreparedSample], size: int) -> list[list[PreparedSample]]:
-    """The questions in their order, up to `size` of one way of decoding together."""
-    batches: list[list[PreparedSample]] = []
-    for asked in questions:
-        if batches and len(batches[-1]) < size and batches[-1][0].decoding == asked.decoding:
-            batches[-1].append(asked)
+def _batches(
+    questions: Sequence[PreparedSample], records: Sequence[AnswerRecord | None], size: int
+) -> list[list[int]]:
+    """The numbers of the questions without an answer, in order, up to `size` of one way of decoding together."""
+    batches: list[list[int]] = []
+    for number, (asked, record) in enumerate(zip(questions, records)):
+        if record is not None:
+            continue
+        if batches and len(batches[-1]) < size and questions[batches[-1][0]].decoding == asked.decoding:
+            batches[-1].append(number)
         else:
-            batches.append([asked])
+            batches.append([number])
     return batches
 
 

@@ -72,6 +72,17 @@ def execute(plan: RunPlan, watcher: Watcher) -> RunResult:
     MeasurementError
         If the method was caught declaring something else than it did; the run is marked as failed.
     """
+    if not plan.settings.track:
+        return _execute(plan, watcher)
+    from ..tracking import track_run
+
+    with track_run(plan.settings.track, plan.folder.path, plan.identity, watcher) as tracked:
+        result = _execute(plan, tracked)
+        tracked.finished(result.summary)
+        return result
+
+
+def _execute(plan: RunPlan, watcher: Watcher) -> RunResult:
     if plan.settings.join:
         order = [p.key for batch in _batches(plan) for p in batch.samples]
         plan.folder = SharedRunFolder(plan.folder.path, order, watcher.sample)

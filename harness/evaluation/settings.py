@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ..contracts import tracker
 from ..contracts.budget import Budget
 from ..errors import UsageError
 from ..prompts.truncation import AUTO, RULES
@@ -55,6 +56,7 @@ class RunSettings:
     allow_unused_weights: bool = False
     skip_unavailable: bool = False
     trust_task_code: bool = False
+    track: tuple[str, ...] = ()  # trackers, by name
 
 
 def by_protocol(settings: RunSettings) -> RunSettings:
@@ -95,5 +97,6 @@ def check_values(settings: RunSettings) -> None:
         raise UsageError(f"--seed {settings.seed}: must fit in 64 bits")
     if settings.budget is not None:
         Budget.parse(settings.budget)
+    tracker.check(settings.track)
     timeouts.check(settings.sample_timeout)
     engines.check(settings.engine, settings.workers, settings.address, settings.join)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .decoding import decode, write
     from .eviction import kept
     from .forward import feed, moved
-    from .kvcache import KVCache, stack
+    from .kvcache import KVCache, OwnCache, stack
     from .likelihood import loglikelihood
     from .meter import Meter, observe
     from .queries import LastQueries
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "KVCache", "LastQueries", "Meter", "decode", "end_token_ids", "feed", "kept", "loglikelihood", "moved", "observe",
-    "phase", "stack", "stop_reason", "write",
+    "KVCache", "LastQueries", "Meter", "OwnCache", "decode", "end_token_ids", "feed", "kept", "loglikelihood", "moved",
+    "observe", "phase", "stack", "stop_reason", "write",
 ]
 # fmt: on
 
 __getattr__ = lazily(  # most of these import torch
     __name__,
     {
-        **dict.fromkeys(("KVCache", "stack"), ".kvcache"),
+        **dict.fromkeys(("KVCache", "OwnCache", "stack"), ".kvcache"),
         **dict.fromkeys(("Meter", "observe"), ".meter"),
         **dict.fromkeys(("feed", "moved"), ".forward"),
         **dict.fromkeys(("end_token_ids", "stop_reason"), ".stopping"),

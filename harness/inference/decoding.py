@@ -10,7 +10,7 @@ import torch
 
 from ..contracts.outputs import Decoding
 from . import forcing
-from .kvcache import stack
+from .kvcache import OwnCache, stack
 from .stopping import end_token_ids
 from .uneven import shaped
 
@@ -55,6 +55,12 @@ def decode(
     """
     if (scoring := forcing.current()) is not None:
         return scoring.decode(model, rows, last_tokens, decoding, produced, at_most)
+    if len(rows) > 1 and any(isinstance(row, OwnCache) for row in rows):
+        pairs = [
+            decode(model, [row], [last], decoding, produced=produced, at_most=at_most)
+            for row, last in zip(rows, last_tokens)
+        ]
+        return [cache for [cache], _ in pairs], [answer for _, [answer] in pairs]
     ends = end_token_ids(model, decoding)
     limit = decoding.max_new_tokens - produced
     if at_most is not None:

@@ -134,7 +134,9 @@ class Forcing:
         if produced or self.begun == len(self.choices):
             raise HarnessError(
                 "likelihoods: the method decodes its rows more than once, or not from the tokens it was given; "
-                "it has to override loglikelihood"
+                "harness.inference.decode is "
+                "for the answer alone: write what comes before it with harness.inference.write, or override "
+                "loglikelihood"
             )
         self.begun += 1
         return self.begun - 1, 0

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .kvcache import KVCache, stack
+from .kvcache import KVCache, OwnCache, stack
 from .tensors import sent
 from .uneven import shaped
 
@@ -40,6 +41,8 @@ def feed(
     Tensor
         Last hidden states ``[batch, longest, hidden]``, after the final norm, right-aligned.
     """
+    if len(rows) > 1 and any(isinstance(row, OwnCache) for row in rows):
+        return _one_by_one(network, rows, tokens, **kwargs)
     device = network.device
     batch = stack(rows)
     new = [len(t) for t in tokens]
@@ -66,6 +69,16 @@ def feed(
     return [batch.row(i, n) for i, n in enumerate(new)], hidden
 
 
+def _one_by_one(
+    network: Any, rows: Sequence[KVCache], tokens: Sequence[Sequence[int] | Tensor], **kwargs: Any
+) -> tuple[list[KVCache], Tensor]:
+    """`feed` for rows of which one cannot be stacked."""
+    found = [feed(network, [row], [ids], **kwargs) for row, ids in zip(rows, tokens)]
+    longest = max(hidden.shape[1] for _, hidden in found)
+    padded = [torch.nn.functional.pad(hidden, (0, 0, longest - hidden.shape[1], 0)) for _, hidden in found]
+    return [cache for [cache], _ in found], torch.cat(padded)
+
+
 def _embedded(network: Any, ids: Tensor, given: Sequence[Tensor | None]) -> Tensor:
     """``[batch, longest, hidden]``: the embeddings of ids, and those that were given in place of some."""
     found = network.get_input_embeddings()(ids)
@@ -74,6 +87,21 @@ def _embedded(network: Any, ids: Tensor, given: Sequence[Tensor | None]) -> Tens
         for row, own in zip(found, given)
     ]
     return torch.stack(rows)
+
+
+@contextmanager
+def shallow(network: Any, layers: int | None) -> Iterator[None]:
+    """Within the block only the model's first `layers` run; None: all of them.
+
+    For looking at what the first layers attend to; what comes out behind them means nothing.
+    """
+    config = network.config  # every supported family runs as many layers as it says
+    whole = config.num_hidden_layers
+    config.num_hidden_layers = whole if layers is None else min(layers, whole)
+    try:
+        yield
+    finally:
+        config.num_hidden_layers = whole
 
 
 def moved(network: Any, cache: KVCache, shift: Tensor | Sequence[Tensor]) -> KVCache:

@@ -9,6 +9,7 @@ rotated for its rank 0, 1, 2 … in the cache, which is why ordinary `generate` 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,46 @@ class KVCache:
         )
 
 
+@dataclass(frozen=True)
+class OwnCache(KVCache):
+    """One sequence's cache in a form of transformers' own (quantised, for instance), read as any other.
+
+    Rows of this kind are taken one by one, whatever they are batched with.
+
+    Attributes
+    ----------
+    cache
+        A `transformers.Cache` of one row. It is never changed: a pass extends a copy, whose layers get new tensors.
+    """
+
+    cache: Any = None
+
+    def __len__(self) -> int:
+        return 0 if self.cache is None else int(self.cache.get_seq_length())
+
+    @property
+    def even(self) -> bool:
+        """True: what the layers hold is the cache's affair."""
+        return True
+
+    @property
+    def entries(self) -> int:
+        """KV entries held."""
+        return len(self)
+
+    def copied(self) -> Any:
+        """A cache that may be extended while this one stays."""
+        made = copy.copy(self.cache)
+        made.layers = [copy.copy(layer) for layer in self.cache.layers]
+        return made
+
+    def without_last(self, entries: int) -> KVCache:
+        """The same; raises ValueError if anything is to be dropped, which such a cache cannot."""
+        if entries:
+            raise ValueError("entries of a cache of transformers' own kind cannot be dropped")
+        return self
+
+
 @dataclass
 class Batch:
     """Caches stacked for a forward pass: what `transformers` takes, and how to get the rows back.
@@ -106,12 +147,15 @@ class Batch:
         Entries of the padded rows.
     shapes
         What each layer holds where layers or heads differ (`lengths` and `width` are then the first layer's).
+    own
+        Whether it is the cache of one `OwnCache`.
     """
 
     cache: Any
     lengths: list[int]
     width: int
     shapes: Shapes | None = None
+    own: bool = False
 
     def padding_mask(self, new: Sequence[int], device: torch.device | str) -> Tensor:
         """2-D mask ``[batch, width + max(new)]`` (1 = valid) for `new` left-padded tokens a row."""
@@ -144,6 +188,8 @@ class Batch:
 
     def row(self, index: int, new: int) -> KVCache:
         """Row `index` after a forward pass that added `new` valid entries to it (its last ones)."""
+        if self.own:
+            return OwnCache(cache=self.cache)
         if self.shapes is not None:
             return _row_uneven(self, index, new)
         layers = self.cache.layers
@@ -161,14 +207,14 @@ class Batch:
 
 def stack(rows: Sequence[KVCache]) -> Batch:
     """Stack caches into one batch, zero-padded on the left."""
+    if any(isinstance(row, OwnCache) for row in rows):
+        [row] = rows  # `feed` and `decode` take them one by one
+        return Batch(row.copied(), [len(row)], len(row), own=True)  # type: ignore[attr-defined]
     if not all(row.even for row in rows):
         return _stack_uneven(rows)
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
     lengths = [len(row) for row in rows]
     width = max(lengths)
-    cache = DynamicCache()
+    layers = []
     for layer in range(len(rows[lengths.index(width)].keys) if width else 0):
         like = rows[lengths.index(width)].keys[layer]
         pair = []
@@ -181,22 +227,37 @@ def stack(rows: Sequence[KVCache]) -> Batch:
                 pad = like.new_zeros(like.shape[0], width - n, like.shape[2])
                 padded.append(torch.cat((pad, getattr(row, side)[layer]), dim=1) if n else pad)
             pair.append(padded[0][None] if len(padded) == 1 else torch.stack(padded))
-        # Set, where `update` would copy: a pass that extends a layer makes new tensors and leaves these alone.
+        layers.append((pair[0], pair[1]))
+    return Batch(_dynamic(layers), lengths, width)
+
+
+def together(layers: Sequence[tuple[Tensor, Tensor]], rows: int) -> Batch:
+    """Caches stacked already, all of one length: keys and values ``[rows, kv_heads, width, head_dim]``, or no layer."""
+    width = layers[0][0].shape[2] if layers else 0
+    return Batch(_dynamic(layers), [width] * rows, width)
+
+
+def _dynamic(layers: Sequence[tuple[Tensor, Tensor]]) -> Any:
+    """A `DynamicCache` of these keys and values.
+
+    Set, where `update` would copy: a pass that extends a layer makes new tensors and leaves these alone.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    cache = DynamicCache()
+    for keys, values in layers:
         held = DynamicLayer()
-        held.keys, held.values, held.is_initialized = pair[0], pair[1], True
-        held.dtype, held.device = like.dtype, like.device
+        held.keys, held.values, held.is_initialized = keys, values, True
+        held.dtype, held.device = keys.dtype, keys.device
         cache.layers.append(held)
-    return Batch(cache, lengths, width)
+    return cache
 
 
 def _stack_uneven(rows: Sequence[KVCache]) -> Batch:
     """`harness.inference.stack` for caches of which one is uneven: each layer padded to its own longest row."""
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
     like = next(row for row in rows if row.keys)
-    cache = DynamicCache()
-    counts, seen = [], []
+    layers, counts, seen = [], [], []
     for layer, sample in enumerate(like.keys):
         held = [row.keys[layer].shape[1] if row.keys else 0 for row in rows]
         width = max(held)
@@ -211,13 +272,10 @@ def _stack_uneven(rows: Sequence[KVCache]) -> Batch:
         for i, (row, n) in enumerate(zip(rows, held)):
             if n:
                 visible[i, :, width - n :] = ~row.hidden(layer)
-        made = DynamicLayer()
-        made.keys, made.values, made.is_initialized = sides[0], sides[1], True
-        made.dtype, made.device = sample.dtype, sample.device
-        cache.layers.append(made)
+        layers.append((sides[0], sides[1]))
         counts.append(held)
         seen.append(visible)
-    return Batch(cache, counts[0], max(counts[0]), Shapes(counts, seen))
+    return Batch(_dynamic(layers), counts[0], max(counts[0]), Shapes(counts, seen))
 
 
 def _row_uneven(batch: Batch, index: int, new: int) -> KVCache:

@@ -244,14 +244,21 @@ def _entries(cache: Any) -> int:
 
 
 def _nbytes(cache: Any) -> int:
-    """Bytes of every tensor a transformers cache holds."""
-    total = 0
-    for layer in getattr(cache, "layers", ()):
-        for side in ("keys", "values"):
-            tensor = getattr(layer, side, None)
-            if tensor is not None:
-                total += tensor.numel() * tensor.element_size()
-    return total
+    """Bytes of every tensor a transformers cache holds, in whatever form: quantised, with scales, in several parts."""
+    return sum(_held(vars(layer)) for layer in getattr(cache, "layers", ()))
+
+
+def _held(value: Any) -> int:
+    """Bytes of the tensors in a value."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        if hasattr(value, "__tensor_flatten__"):  # a tensor made of others
+            return sum(_held(getattr(value, name)) for name in value.__tensor_flatten__()[0])
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(map(_held, value.values()))
+    return sum(map(_held, value)) if isinstance(value, list | tuple) else 0
 
 
 def settle() -> None:

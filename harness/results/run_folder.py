@@ -111,6 +111,7 @@ class RunFolder:
         self._hash = ""
         self._behind: BackgroundSync | None = None
         self._standing = Standing(path)
+        self.half_answered: dict[Key, SampleRecord] = {}
 
     @property
     def hash(self) -> str:
@@ -235,12 +236,18 @@ class RunFolder:
     def recover(self) -> dict[Key, SampleRecord]:
         """Finished samples by (task, id); torn and failed lines are removed from the file.
 
-        What processes that had joined and were killed left in files of their own is taken in first.
+        What processes that had joined and were killed left in files of their own is taken in first. Failed samples with
+        an answer to some of their questions are kept in `half_answered`: only the others are asked again.
         """
         self._standing.forget()
         self.take_in(())
         lines = self._lines()
         finished = {line.record.key: line for line in lines if line.record.finished}
+        self.half_answered = {
+            line.record.key: line.record
+            for line in lines
+            if line.record.answers and line.record.key not in finished
+        }
         whole = self.samples_path.is_file() and self.samples_path.read_bytes().endswith(b"\n")
         if len(finished) < len(lines) or (lines and not whole) or (not lines and self.samples_path.is_file()):
             self._replace(SAMPLES, "".join(line.text for line in finished.values()))

@@ -106,6 +106,8 @@ def _noting(network: Any, found: Keys, most: int) -> Iterator[None]:
         if now["single"] and before != 1:  # an answer begins; what began before was a draft or a probe
             found.asked.clear()
             layers = getattr(cache, "layers", ())
+            if any(layer.keys is not None and layer.keys.ndim != 4 for layer in layers):
+                raise NotApplicable("the cache packs its keys: where they stand cannot be seen")
             found.cached = [layer.keys[0].clone() for layer in layers if layer.keys is not None]
 
     def turned(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

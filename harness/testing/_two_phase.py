@@ -148,9 +148,10 @@ def _entries(trial: Trial) -> Iterator[list[tuple[int, list[Tensor]]]]:
         tokens = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs_embeds"))
         cache = kwargs.get("past_key_values")
         if cache is not None and tokens is not None and tokens.shape[1] == 1:
+            sides = [t for layer in cache.layers for t in (layer.keys, layer.values) if t is not None]
             layers = [
-                t.clone() for layer in cache.layers for t in (layer.keys, layer.values) if t is not None
-            ]
+                t.clone() for t in sides if t.ndim == 4
+            ]  # a cache that packs its entries has none to look at
             kept.append((int(cache.get_seq_length()), layers))
 
     network: Any = trial.model.network

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from .._version import __version__
+from ..contracts import tracker
 from ..contracts.fit import FitObserver, Schedule
 from ..contracts.method import Method
 from ..errors import UsageError
@@ -56,6 +57,7 @@ def plan_fit(settings: FitSettings, note: Callable[[str], None] | None = None) -
     UsageError
         For anything wrong with the request, in one line.
     """
+    tracker.check(settings.track)
     plugin = registry.method(settings.method)
     if not plugin.cls.trainable:
         raise UsageError(f"method {settings.method} has nothing to fit")

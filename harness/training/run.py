@@ -66,9 +66,21 @@ def execute(plan: FitPlan, view: FitView) -> FitResult:
     TrainingError
         If the loss is no number any more; checkpoints of before are kept.
     """
-    settings, out = plan.settings, plan.settings.out
+    settings = plan.settings
     request = request_of(settings, plan.method, plan.options, plan.adapter)
     first = int(os.environ.get("RANK", "0")) == 0
+    if not (settings.track and first):
+        return _execute(plan, request, view, first)
+    from ..tracking import track_fit
+
+    with track_fit(settings.track, settings.out, request, view) as tracked:
+        result = _execute(plan, request, tracked, first)
+        tracked.finished(result.report.loss if result.report else None)
+        return result
+
+
+def _execute(plan: FitPlan, request: dict[str, Any], view: FitView, first: bool) -> FitResult:
+    out = plan.settings.out
     if not first:
         if (out / adapters.CARD).exists():  # the first process will see it too, and train nothing
             return FitResult(out, finished(out), None)

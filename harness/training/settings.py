@@ -36,3 +36,4 @@ class FitSettings:
     trust_remote_code: bool = False
     allow_unused_weights: bool = False
     trainer: dict[str, Any] = field(default_factory=dict)
+    track: tuple[str, ...] = ()  # trackers, by name

@@ -23,6 +23,7 @@ from transformers import (
     TrainerControl,
     TrainerState,
 )
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from .._util.files import write_whole, writes
 from .._util.hashing import digest
@@ -134,6 +135,21 @@ class _Examples(torch.utils.data.Dataset[Example]):
         return self.data[index]
 
 
+class _Alike(LengthGroupedSampler):  # type: ignore[misc]
+    """Examples of about one length together, in an order that depends on seed and epoch alone."""
+
+    def __init__(self, batch: int, lengths: Sequence[int], seed: int) -> None:
+        super().__init__(batch, lengths=list(lengths), generator=torch.Generator())
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Any:
+        self.generator.manual_seed(self.seed + self.epoch)
+        return super().__iter__()
+
+
 def _collated(batch: list[Example]) -> dict[str, Any]:
     ids = [torch.tensor(example.input_ids) for example in batch]
     labels = [torch.tensor(example.labels) for example in batch]
@@ -150,6 +166,13 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self.observer = observer
         self._tokens = 0
         self._since = time.monotonic()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        size = self.args.per_device_train_batch_size
+        if size == 1:  # nobody is padded to another's length
+            return super()._get_train_sampler(train_dataset)
+        lengths = self.train_dataset.data.lengths
+        return _Alike(size * self.args.world_size, lengths, self.args.seed)
 
     def take_end(self, checkpoint: Path) -> bool:
         """Take over a checkpoint of the last step; False if there are steps after it.

@@ -1,23 +1,29 @@
-"""What memories cost beside the model's own reading of the uncompressed text: distillation (ours)."""
+"""What memories cost beside the model's own reading of the uncompressed text: distillation (ours).
+
+Sequences are read in one batch. Their windows are condensed by the same ratios, so that all that are still being read
+hold caches of one length, and nothing here is done row by row: on a GPU, launching costs more than computing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.inference.forward import feed
-from harness.inference.kvcache import KVCache
+from harness.inference.kvcache import together
 from harness.inference.tensors import sent
 
 from .engine import ActivationBeacon
 from .losses import IGNORED
-from .reading import Reading
+from .ratios import RAW
+
+Layers = list[tuple[Tensor, Tensor]]
+"""For each layer keys and values ``[rows, kv_heads, entries, head_dim]``."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +33,15 @@ class Lessons:
     Attributes
     ----------
     ids
-        Token ids of each, up to the last that predicts something.
+        Token ids of each, up to the last that predicts something; those of most windows first.
     predicting
         For each the places behind its first window that predict something.
     first
         Tokens until the first window is full; what comes after is compared.
-    caches
-        Raw entries of the first windows.
+    raw
+        Entries of the first windows.
     hidden
-        Last hidden states ``[rows, tokens after first, hidden]``, right-aligned.
+        Last hidden states ``[rows, tokens, hidden]``; shorter rows are padded on the right.
     attended
         For each layer the attention block's output at the same tokens.
     """
@@ -43,13 +49,9 @@ class Lessons:
     ids: list[list[int]]
     predicting: list[list[int]]
     first: int
-    caches: list[KVCache]
+    raw: Layers
     hidden: Tensor
     attended: list[Tensor]
-
-    def column(self, row: int, token: int) -> int:
-        """Where a token of a row stands in `hidden` and `attended`."""
-        return self.hidden.shape[1] - len(self.ids[row]) + token
 
 
 @torch.no_grad()
@@ -63,24 +65,19 @@ def lessons(engine: ActivationBeacon, rows: Iterable[tuple[Sequence[int], Sequen
         first window is left out; None if that leaves none.
     """
     first = engine.end_of(1)
-    ids, predicting = [], []
-    for input_ids, labels in rows:
+    kept = []
+    for ids, labels in rows:
         places = [i - 1 for i, label in enumerate(labels) if label != IGNORED and i > first]
         if places:
-            ids.append(list(input_ids[: places[-1] + 1]))
-            predicting.append(places)
-    if not ids:
+            kept.append((list(ids[: places[-1] + 1]), places))
+    if not kept:
         return None
+    kept.sort(key=lambda row: -((len(row[0]) - 1 - first) // engine.interval))
+    tokens = [ids for ids, _ in kept]
     with attention_outputs(engine.network) as attended:
-        caches, hidden = feed(engine.network, [KVCache()] * len(ids), ids)
-    return Lessons(
-        ids,
-        predicting,
-        first,
-        [c.slice(0, first) for c in caches],
-        hidden[:, first:],
-        [a[:, first:] for a in attended],
-    )
+        layers, hidden = _read(engine.network, [], tokens)
+    raw = [(k[:, :, :first], v[:, :, :first]) for k, v in layers]
+    return Lessons(tokens, [places for _, places in kept], first, raw, hidden, attended)
 
 
 def distillation_loss(
@@ -104,109 +101,81 @@ def distillation_loss(
     tuple of Tensor
         KL(uncompressed || condensed) of the next-token distribution, the mean over predicted tokens behind the
         first window, in nats; and the squared distance of the attention outputs relative to the uncompressed
-        ones' squares, the mean over layers, on every token read with a gradient. Of several sequences the mean.
+        ones' squares, the mean over layers, on every token that is read with a gradient. Of several sequences
+        the mean.
     """
-    network = engine.network
-    states = engine.condense(
-        [Reading(c, 0, told.first, tokens=tuple(i[: told.first])) for c, i in zip(told.caches, told.ids)],
-        ratios[0],
+    memory = _condensed(
+        engine, [], told.raw, [ids[: told.first] for ids in told.ids], engine.sinks, ratios[0]
     )
-    rows, start = list(range(len(told.ids))), told.first
+    going, start, windows = len(told.ids), told.first, 1
     divergences: list[Tensor] = []
     distances: list[tuple[list[int], Tensor]] = []
-    while rows:
-        room = engine.room(states[0])
-        chunks = [told.ids[row][start : start + room] for row in rows]
-        stops = [start + len(chunk) for chunk in chunks]
-        ends = [stop == len(told.ids[row]) for row, stop in zip(rows, stops)]
-        places = [[p for p in told.predicting[row] if start <= p < stop] for row, stop in zip(rows, stops)]
-        learns = [bool(end or found) for end, found in zip(ends, places)]
-        before = [s.cache if keep else _detached(s.cache) for s, keep in zip(states, learns)]
+    while going:
+        chunks = [ids[start : start + engine.interval] for ids in told.ids[:going]]
+        ends = [start + len(c) == len(ids) for c, ids in zip(chunks, told.ids)]
+        places = [
+            [p - start for p in told.predicting[i] if 0 <= p - start < len(c)] for i, c in enumerate(chunks)
+        ]
+        learning = [i for i, (end, found) in enumerate(zip(ends, places)) if end or found]
+        memory = [(k[:going], v[:going]) for k, v in memory]
         with (
-            torch.set_grad_enabled(any(learns) and torch.is_grad_enabled()),
-            attention_outputs(network) as seen,
+            torch.set_grad_enabled(bool(learning) and torch.is_grad_enabled()),
+            attention_outputs(engine.network) as seen,
         ):
-            caches, hidden = feed(network, before, chunks)
-        if any(learns):
-            part = _Part(told, rows, start, stops, learns, hidden.shape[1])
-            divergences.append(_divergence(network, hidden, part, places))
-            distances.append((part.learning, _distances(seen, part)))
-        going = [i for i, end in enumerate(ends) if not end]
+            layers, hidden = _read(engine.network, memory, chunks)
+        if learning:
+            divergences.append(_divergence(engine.network, hidden, told, start, places))
+            distances.append((learning, _distances(seen, told, start, learning, chunks)))
+        going = ends.index(True) if True in ends else going
         if going:
-            states = _condensed(engine, [states[i] for i in going], [caches[i] for i in going],
-                                [chunks[i] for i in going], ratios)  # fmt: skip
-        rows, start = [rows[i] for i in going], start + room
+            raw = [(k[:going].detach(), v[:going].detach()) for k, v in layers]
+            memory = [(k[:going], v[:going]) for k, v in memory]
+            memory = _condensed(engine, memory, raw, chunks[:going], memory[0][0].shape[2], ratios[windows])
+        start, windows = start + engine.interval, windows + 1
     return torch.stack(divergences).sum(), _mean_by_row(distances, len(told.ids))
+
+
+def _read(network: Any, before: Layers, tokens: Sequence[Sequence[int]]) -> tuple[Layers, Tensor]:
+    """One causal pass over tokens padded on the right: all entries, and the last hidden states."""
+    longest = max(map(len, tokens))
+    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in tokens])
+    batch = together(before, len(tokens))
+    found = network.model(
+        input_ids=sent(ids, network.device),
+        attention_mask=batch.causal_mask([longest] * len(tokens), network.dtype, network.device),
+        position_ids=sent(torch.arange(batch.width, batch.width + longest)[None], network.device),
+        past_key_values=batch.cache,
+        use_cache=True,
+    )
+    return [(layer.keys, layer.values) for layer in batch.cache.layers], found.last_hidden_state
 
 
 def _condensed(
     engine: ActivationBeacon,
-    states: Sequence[Reading],
-    caches: Sequence[KVCache],
-    chunks: Sequence[Sequence[int]],
-    ratios: Sequence[int],
-) -> list[Reading]:
-    """Close the windows that have just been read, into memories that keep their gradients of before."""
-    full = [
-        replace(s, cache=_detached(c), raw=len(chunk), tokens=tuple(chunk))
-        for s, c, chunk in zip(states, caches, chunks)
-    ]
-    closed = engine.condense(full, ratios[len(states[0].ratios)])
-    return [
-        replace(c, cache=s.cache.slice(0, s.memory).append(c.cache.slice(s.memory, c.memory)))
-        for s, c in zip(states, closed)
-    ]
+    memory: Layers,
+    read: Layers,
+    tokens: Sequence[Sequence[int]],
+    kept: int,
+    ratio: int,
+) -> Layers:
+    """The memory after a window: what was there (of a first window its sinks), and the window's beacons.
 
-
-class _Part:
-    """Where the tokens of one chunk stand, in what was just read and in what the model made of them raw.
-
-    Parameters
-    ----------
-    told, rows
-        The lessons, and which of them are being read.
-    start, stops
-        First token of the chunk, and the one after its last for each row.
-    learns
-        Rows that are read with a gradient.
-    width
-        Columns of what was read, right-aligned.
+    `read` holds memory and window; gradients pass into the memory by `memory`, and by nothing else.
     """
-
-    def __init__(
-        self,
-        told: Lessons,
-        rows: Sequence[int],
-        start: int,
-        stops: Sequence[int],
-        learns: Sequence[bool],
-        width: int,
-    ) -> None:
-        self.told, self.rows, self.stops, self.width = told, rows, stops, width
-        self.places = [i for i, learning in enumerate(learns) if learning]
-        self.learning = [rows[i] for i in self.places]
-        device = told.hidden.device
-        # Padding points at the row's first token, and counts nothing.
-        columns = [[max(0, stops[i] - start - width + t) for t in range(width)] for i in self.places]
-        offsets = [[told.column(rows[i], start)] for i in self.places]
-        self.aims = sent(torch.tensor(columns) + torch.tensor(offsets), device)
-        self.aim_rows = sent(torch.tensor(self.learning)[:, None], device)
-        self.own_rows = sent(torch.tensor(self.places), device)
-        valid = [[t >= width - (stops[i] - start) for t in range(width)] for i in self.places]
-        self.valid = sent(torch.tensor(valid)[..., None], device)
-
-    def predicting(self, places: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices ``[2, tokens]`` into what was read and into the lessons, and each token's weight in the mean."""
-        told, found, aims, weights = self.told, [], [], []
-        for i, (row, stop) in enumerate(zip(self.rows, self.stops)):
-            share = 1 / (len(told.predicting[row]) * len(told.ids))
-            for place in places[i]:
-                found.append((i, self.width - stop + place))
-                aims.append((row, told.column(row, place)))
-                weights.append(share)
-        device = told.hidden.device
-        both = sent(torch.tensor([found, aims]).mT, device)
-        return both[0], both[1], sent(torch.tensor(weights), device)
+    old = memory or [(k[:, :, :kept], v[:, :, :kept]) for k, v in read]
+    if ratio == RAW:
+        fresh = [(k[:, :, kept:], v[:, :, kept:]) for k, v in read]
+    else:
+        rows = len(tokens)
+        made = engine.beacons(together(read, rows), [kept] * rows, tokens, ratio)
+        fresh = [
+            (k.view(rows, -1, *k.shape[1:]), v.view(rows, -1, *v.shape[1:]))
+            for k, v in zip(made.keys, made.values)
+        ]
+    return [
+        (torch.cat((k, new_k), dim=2), torch.cat((v, new_v), dim=2))
+        for (k, v), (new_k, new_v) in zip(old, fresh)
+    ]
 
 
 @contextmanager
@@ -220,23 +189,39 @@ def attention_outputs(network: Any) -> Iterator[list[Tensor]]:
         yield found
 
 
-def _divergence(network: Any, hidden: Tensor, part: _Part, places: Sequence[Sequence[int]]) -> Tensor:
-    """KL of the tokens that predict something, summed with their weights in the mean over everything."""
-    if not any(places):
+def _divergence(
+    network: Any, hidden: Tensor, told: Lessons, start: int, places: Sequence[Sequence[int]]
+) -> Tensor:
+    """KL of the tokens of a chunk that predict something, summed with their weights in the mean over everything."""
+    found = [(row, place) for row, own in enumerate(places) for place in own]
+    if not found:
         return hidden.new_zeros((), dtype=torch.float32)
-    (row, column), (aim_row, aim), weights = part.predicting(places)
-    ours = network.lm_head(hidden[row, column]).float().log_softmax(-1)
+    shares = [1 / (len(told.predicting[row]) * len(told.ids)) for row, _ in found]
+    rows, columns = sent(torch.tensor(found).T, hidden.device)
+    ours = network.lm_head(hidden[rows, columns]).float().log_softmax(-1)
     with torch.no_grad():
-        theirs = network.lm_head(part.told.hidden[aim_row, aim]).float().log_softmax(-1)
-    return (F.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1) * weights).sum()
+        theirs = network.lm_head(told.hidden[rows, columns + start]).float().log_softmax(-1)
+    apart = F.kl_div(ours, theirs, log_target=True, reduction="none").sum(-1)
+    weighted: Tensor = apart * sent(torch.tensor(shares), hidden.device)
+    return weighted.sum()
 
 
-def _distances(seen: Sequence[Tensor], part: _Part) -> Tensor:
-    """For each learning row the relative squared distance of attention outputs, the mean over layers."""
+def _distances(
+    seen: Sequence[Tensor],
+    told: Lessons,
+    start: int,
+    learning: Sequence[int],
+    chunks: Sequence[Sequence[int]],
+) -> Tensor:
+    """For each learning row of a chunk the relative squared distance of attention outputs, the mean over layers."""
+    width, device = seen[0].shape[1], seen[0].device
+    rows = sent(torch.tensor(learning), device)
+    lengths = sent(torch.tensor([[len(chunks[row])] for row in learning]), device)
+    counted = (torch.arange(width, device=device) < lengths)[..., None]
     found = []
-    for ours, theirs in zip(seen, part.told.attended):
-        aim = theirs[part.aim_rows, part.aims].float() * part.valid
-        apart = ours[part.own_rows].float() * part.valid - aim
+    for ours, theirs in zip(seen, told.attended):
+        aim = theirs[rows, start : start + width].float() * counted
+        apart = (ours[rows].float() - aim) * counted
         found.append(apart.square().sum((1, 2)) / aim.square().sum((1, 2)))
     return torch.stack(found).mean(0)
 
@@ -249,7 +234,3 @@ def _mean_by_row(parts: Sequence[tuple[list[int], Tensor]], rows: int) -> Tensor
         for members, values in parts
     ]
     return torch.stack(shares).sum()
-
-
-def _detached(cache: KVCache) -> KVCache:
-    return KVCache(tuple(k.detach() for k in cache.keys), tuple(v.detach() for v in cache.values))

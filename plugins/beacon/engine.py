@@ -25,6 +25,7 @@ from torch import Tensor
 from harness.contracts import phase
 from harness.contracts.phases import step
 from harness.inference import KVCache, decode, end_token_ids, feed, moved, stack
+from harness.inference.kvcache import Batch
 from harness.inference.tensors import sent
 
 from . import together
@@ -151,26 +152,51 @@ class ActivationBeacon:
         return Reading(cache, before + beacons, 0, (*state.ratios, ratio), (*state.counts, beacons))
 
     def _beacon_pass(self, states: Sequence[Reading], before: Sequence[int], ratio: int) -> list[KVCache]:
-        """One forward pass of the beacons over memory and raw entries; returns memory plus new beacons.
+        """Memory plus new beacons of each state, all in one forward pass."""
+        batch = stack([s.cache for s in states])
+        fresh = self.beacons(batch, before, [s.tokens for s in states], ratio)
+        heads = len(fresh.keys[0]) // len(states)
+        return [
+            state.cache.slice(0, kept).append(fresh.heads(row * heads, (row + 1) * heads))
+            for row, (state, kept) in enumerate(zip(states, before))
+        ]
+
+    def beacons(
+        self, batch: Batch, before: Sequence[int], tokens: Sequence[Sequence[int]], ratio: int
+    ) -> KVCache:
+        """One forward pass of the beacons over memory and raw entries of full windows.
 
         Beacon j (from 1) sees all `before` entries of memory, raw offsets below ``j * ratio``, and of the
         beacons only itself; its position is ``memory + j * ratio`` (step expansion). One that starts as the
         last token it stands for is in that token's place: one position earlier, not seeing the token's own
         raw entry, which it repeats.
+
+        Parameters
+        ----------
+        batch
+            Memory and then the window of each row; it is extended by the beacons.
+        before
+            Memory entries of each row, sinks included.
+        tokens
+            Ids of each row's window, the last ones; looked at only where beacons start as the last token.
+
+        Returns
+        -------
+        KVCache
+            The new entries at their ranks, the rows' heads behind each other.
         """
         device, dtype = self.network.device, self.network.dtype
         number, back = self.interval // ratio, int(self.start == "last")
         ends = torch.arange(1, number + 1) * ratio - back
-        batch = stack([s.cache for s in states])
         mask = self.sight(ratio, batch.width - self.interval)
         if len(set(batch.lengths)) > 1:
-            mask = mask.repeat(len(states), 1, 1, 1)
-            for row, state in enumerate(states):
-                mask[row, ..., : batch.width - len(state.cache)] = torch.finfo(dtype).min
+            mask = mask.repeat(len(batch.lengths), 1, 1, 1)
+            for row, n in enumerate(batch.lengths):
+                mask[row, ..., : batch.width - n] = torch.finfo(dtype).min
         self.weights.run(
             self.network.model,
             ratio,
-            inputs_embeds=self._fed(states, ratio).to(dtype),
+            inputs_embeds=self._fed(tokens, ratio).to(dtype),
             attention_mask=mask,
             position_ids=sent(torch.tensor(before)[:, None] + ends, device),
             past_key_values=batch.cache,
@@ -178,12 +204,7 @@ class ActivationBeacon:
         )
         # From the position it was computed at to its rank in the memory.
         shift = sent(torch.arange(number) - ends, device)
-        fresh = moved(self.network, _last_of_all(batch.cache, number), shift)
-        heads = len(fresh.keys[0]) // len(states)
-        return [
-            state.cache.slice(0, kept).append(fresh.heads(row * heads, (row + 1) * heads))
-            for row, (state, kept) in enumerate(zip(states, before))
-        ]
+        return moved(self.network, _last_of_all(batch.cache, number), shift)
 
     def sight(self, ratio: int, before: int) -> Tensor:
         """What beacons see of memory, interval and each other: ``[1, 1, beacons, before + interval + beacons]``."""
@@ -198,12 +219,12 @@ class ActivationBeacon:
         own = self._sights[ratio]
         return torch.cat((own.new_zeros(len(own), before), own), dim=1)[None, None]
 
-    def _fed(self, states: Sequence[Reading], ratio: int) -> Tensor:
+    def _fed(self, tokens: Sequence[Sequence[int]], ratio: int) -> Tensor:
         """Input embeddings ``[rows, beacons, hidden]`` of the beacons that close these windows."""
         learned = self.weights.embedding(ratio)
         if self.start == "end":
-            return learned.expand(len(states), self.interval // ratio, -1)
-        last = torch.tensor([s.tokens[-self.interval :][ratio - 1 :: ratio] for s in states])
+            return learned.expand(len(tokens), self.interval // ratio, -1)
+        last = torch.tensor([t[-self.interval :][ratio - 1 :: ratio] for t in tokens])
         embedded: Tensor = self.network.model.embed_tokens(sent(last, self.network.device))
         return embedded + learned.to(torch.promote_types(embedded.dtype, learned.dtype))
 

@@ -56,6 +56,9 @@ class CalibratedMethod(CondensingMethod):
         super().__init__(model, options)
         self._first = None if options.first_ratio is None else parse_ratio(options.first_ratio)
         self._relevant = parse_ratio(options.relevant_ratio)
+        layers, there = options.first_layers, model.config.num_hidden_layers
+        if layers is not None and layers > there:
+            raise UsageError(f"--first-layers {layers}: {model.name} has {there} layers")
         if options.interval is not None:  # else the adapter's has to be known first
             self.check_form()
         self._calibrations: dict[int, Calibration] = {}
@@ -145,7 +148,15 @@ class CalibratedMethod(CondensingMethod):
                 f"calibrating ratio {ratio} for {len(numbers)} numbers of intervals"
             ) as progress:
                 self._fitted[ratio] = calibration.calibrate(
-                    self.model, self.engine, key, ratio, sorted(numbers), options.contexts, progress, source
+                    self.model,
+                    self.engine,
+                    key,
+                    ratio,
+                    sorted(numbers),
+                    options.contexts,
+                    progress,
+                    source,
+                    self.options.first_layers,
                 )
         measured = {str(r): sorted(c.mean) for r, c in self._fitted.items()}
         self._learned = {"calibrated": measured, "contexts": options.contexts}
@@ -220,6 +231,7 @@ class CalibratedMethod(CondensingMethod):
                 sorted(missing),
                 self.options.calibration_contexts,
                 progress,
+                layers=self.options.first_layers,
             )
         if known:  # made for the same key, other numbers
             made.mean, made.std = {**known.mean, **made.mean}, {**known.std, **made.std}
@@ -259,6 +271,7 @@ class CalibratedMethod(CondensingMethod):
             **self.options.model_dump(include={"interval", "start", "sinks"}),
             "ratio": ratio,
             "contexts": contexts,
+            **({} if self.options.first_layers is None else {"layers": self.options.first_layers}),
         }
 
     def facts(self) -> dict[str, Any]:

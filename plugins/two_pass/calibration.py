@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from ..beacon.engine import ActivationBeacon
 
 
+AT_ONCE = 25
+"""Contexts read in one batch on a GPU, where launching a pass costs more than computing it."""
+
+
 @dataclass
 class Calibration:
     """Mean and standard deviation of the normalised attention, for each number of intervals.
@@ -109,39 +113,46 @@ def calibrate(
     contexts: int,
     progress: Callable[[int, int], None] | None = None,
     source: DataContexts | None = None,
+    layers: int | None = None,
 ) -> Calibration:
     """Measure the natural attention for each number of intervals in `numbers`.
 
     One reading of the longest context serves every smaller number too: at each of its borders a branch
     reads a random part of the next interval and a question, and the last token's attention is taken. The
     text is a user's turn in the model's chat template (if it has one), whatever the task later does; `source`
-    gives other text than our own.
+    gives other text than our own, `layers` so many of the model's first layers in place of all.
     """
     import torch
+
+    from harness.inference.forward import shallow
 
     from ..beacon.reading import Reading
     from .relevance import BeaconAttention
 
     wanted = sorted(set(numbers))
     seen: dict[int, list[list[float]]] = {n: [] for n in wanted}
-    for number in range(contexts):
-        ids, asked = context(model, engine.end_of(wanted[-1] + 1), number, source)
-        state = Reading()
-        with torch.no_grad():
-            for n in wanted:
-                start, stop = engine.end_of(len(state.ratios)), engine.end_of(n)
-                state = engine.read([state], [ids[start:stop]], lambda row, window: ratio)[0]
+    size = AT_ONCE if torch.device(model.device).type == "cuda" else 1
+    for first in range(0, contexts, size):
+        drawn = range(first, min(contexts, first + size))
+        texts = [context(model, engine.end_of(wanted[-1] + 1), number, source) for number in drawn]
+        states = [Reading() for _ in drawn]
+        for n in wanted:
+            start, stop = engine.end_of(len(states[0].ratios)), engine.end_of(n)
+            tails = []
+            for number, (ids, asked) in zip(drawn, texts):
                 # The draw depends on n alone, so that numbers computed together or apart are the same.
                 room = np.random.default_rng([number, n, TEXT_VERSION]).integers(
                     max(1, engine.interval - len(asked))
                 )
-                tail = [*ids[stop : stop + int(room)], *asked][-engine.interval :]
-                branch = engine.read([state], [tail[:-1]], lambda row, window: ratio)
+                tails.append([*ids[stop : stop + int(room)], *asked][-engine.interval :])
+            with torch.no_grad(), shallow(model.network, layers):
+                states = engine.read(states, [ids[start:stop] for ids, _ in texts], lambda row, window: ratio)
+                branch = engine.read(states, [tail[:-1] for tail in tails], lambda row, window: ratio)
                 probe = BeaconAttention(branch)
-                engine.probe(branch, [asked[-1]], probe)
-                seen[n].append(probe.relevance()[0])
-                if progress is not None:
-                    progress(number * wanted[-1] + n, contexts * wanted[-1])
+                engine.probe(branch, [asked[-1] for _, asked in texts], probe)
+            seen[n] += probe.relevance()
+            if progress is not None:
+                progress(first * wanted[-1] + n * len(drawn), contexts * wanted[-1])
     made = Calibration(key, contexts)
     for n, rows in seen.items():
         made.mean[n] = np.mean(rows, axis=0).tolist()

@@ -67,7 +67,9 @@ class TwoPass(CalibratedMethod):
         first = self.plan(tokens, decoding.max_new_tokens).first
         if first == RAW or self.options.retrieval != "attention":
             return tokens
-        return 2 * tokens + tokens // first
+        layers = self.model.config.num_hidden_layers
+        share = (self.options.first_layers or layers) / layers
+        return tokens + int(tokens * share) + tokens // first
 
     def identity(self) -> dict[str, Any]:
         """BM25's words: the other kinds of relevance have nothing to do with them."""
@@ -224,14 +226,18 @@ class TwoPass(CalibratedMethod):
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], kept: list[Reading]
     ) -> list[list[float]]:
         """The first pass: everything at one ratio, then what the last token attends to; `kept` gets its states."""
+        from harness.inference.forward import shallow
+
         from ..beacon.reading import Reading
         from .relevance import BeaconAttention
 
-        ids = [p.ids[:-1] for p in prompts]
-        states = self.engine.read([Reading()] * len(ids), ids, lambda row, _: plans[row].first)
-        kept.extend(states)
-        probe = BeaconAttention(states)
-        self.engine.probe(states, [p.ids[-1] for p in prompts], probe)
+        ids, layers = [p.ids[:-1] for p in prompts], self.options.first_layers
+        with shallow(self.model.network, layers):
+            states = self.engine.read([Reading()] * len(ids), ids, lambda row, _: plans[row].first)
+            probe = BeaconAttention(states)
+            self.engine.probe(states, [p.ids[-1] for p in prompts], probe)
+        if layers is None:  # else they are no states of the model
+            kept.extend(states)
         return probe.relevance()
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from harness import Options
 
@@ -28,6 +34,9 @@ class TwoPassOptions(CondensingOptions):
         description="ratio of the first pass: 2, 4 ... 1024; default: the lowest under which the prompt fits, "
         "8 at least with --start last",
     )
+    first_layers: int | None = Field(
+        None, ge=1, description="the first pass reads by so many of the model's first layers; default: all"
+    )
     compressor: Literal["beacon", "lora_experts"] = Field(
         "lora_experts", description="what condenses; the thesis used beacon, the default model ships experts"
     )
@@ -40,6 +49,14 @@ class TwoPassOptions(CondensingOptions):
         8, ge=2, description="contexts a missing calibration is computed from (the thesis: 50)"
     )
     retrieval_seed: int = Field(42, ge=0, description="seed of --retrieval random")
+
+    @model_serializer(mode="wrap")
+    def _if_given(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without options that came later and are not used: runs of before keep their names."""
+        found: dict[str, Any] = written(self)
+        if self.first_layers is None:
+            found.pop("first_layers", None)
+        return found
 
     @field_validator("relevant_ratio", "first_ratio")
     @classmethod

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterable
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from harness._util.hashing import file_sha256
 from harness._util.words import VERSION, search_words
-from harness.errors import UsageError
+from harness.models import embeddings
 
 Kind = Literal["bm25", "dense", "random"]
 
@@ -67,19 +64,14 @@ class Dense:
     """By the cosine of embeddings that a model of `sentence_transformers` makes; they are in memory together."""
 
     def __init__(self, texts: Iterable[str], model: str) -> None:
-        library, folder = _sentence_transformers(), Path(model).expanduser()
-        try:
-            self._model: Any = library.SentenceTransformer(str(folder if folder.is_dir() else model))
-        except (OSError, ValueError, TypeError, ImportError, KeyError) as error:
-            why = " ".join(str(error).split())[:300]
-            raise UsageError(f"dense_model={model}: no model of sentence-transformers ({why})") from None
-        self._rows = self._model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+        self._model = embeddings.Embedder(model, "dense_model")
+        self._rows = self._model.encode(texts)
 
     def search(self, query: str, most: int) -> list[int]:
         """By cosine, ties by number."""
         import numpy as np
 
-        [row] = self._model.encode([query], normalize_embeddings=True, show_progress_bar=False)
+        [row] = self._model.encode([query])
         return [int(i) for i in np.argsort(-(self._rows @ row), kind="stable")[:most]]
 
 
@@ -106,27 +98,5 @@ def facts(kind: Kind, model: str) -> dict[str, str]:
     if kind == "bm25":
         return {"kind": kind, "bm25s": metadata.version("bm25s"), "words": VERSION}
     if kind == "dense":
-        version = _sentence_transformers().__version__
-        return {"kind": kind, "sentence-transformers": version, "model": model_identity(model)}
+        return {"kind": kind, **embeddings.facts(model, "retriever=dense")}
     return {"kind": kind}
-
-
-def model_identity(model: str) -> str:
-    """A model of the Hub by its name; one in a folder by the SHA-256 of all its files, wherever it lies."""
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        return model
-    total = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        total.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
-    return f"sha256:{total.hexdigest()}"
-
-
-def _sentence_transformers() -> Any:
-    try:
-        import sentence_transformers
-    except ImportError:
-        raise UsageError(
-            "retriever=dense needs sentence-transformers: pip install 'long-context-harness[dense]'"
-        ) from None
-    return sentence_transformers

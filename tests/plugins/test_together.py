@@ -77,7 +77,7 @@ def test_rows_of_any_length_and_ratio(tiny, monkeypatch, weights, start, sinks):
 
 @pytest.mark.parametrize("size", [1, 3 * INTERVAL])
 def test_more_than_a_pass_takes(tiny, monkeypatch, weights, size):
-    monkeypatch.setattr(together, "TOGETHER", size)
+    monkeypatch.setitem(together.TOGETHER, "cpu", size)
     engine = ActivationBeacon(tiny.network, weights, INTERVAL, "last", 1)
     steps, many = both(monkeypatch, engine, [Reading()], [IDS[:200]], lambda row, window: RATIOS[window])
     alike(steps, many)

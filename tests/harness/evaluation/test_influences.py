@@ -86,6 +86,7 @@ ELSEWHERE = {
     "model": "tests of the model's hash",
     "adapter": "tests of adapters",
     "device": "one kind is here",
+    "track": "tests of tracking",
     **dict.fromkeys(("engine", "workers", "address"), "tests of workers"),
 }
 

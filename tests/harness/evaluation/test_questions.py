@@ -189,7 +189,8 @@ def test_one_that_fails_is_the_failure_of_the_sample_and_runs_again(asked, monke
 
     as_method(monkeypatch, Fragile)
     result, found = run(asked(method="own", most=100, n=4))
-    assert found["s"]["status"] == "error" and result.failed == 1 and "answers" not in found["s"]
+    assert found["s"]["status"] == "error" and result.failed == 1
+    assert [a["prediction"] is None for a in found["s"]["answers"]].count(True) == 1
     monkeypatch.setattr(Fragile, "broken", False)
     result, found = run(asked(method="own", most=100, n=4))
     assert result.ran == 1 and len(found["s"]["answers"]) == 4
@@ -207,3 +208,54 @@ def test_scores_are_means_and_each_answer_keeps_its_own(asked, monkeypatch):
     again = json.loads((result.folder.path / "samples.jsonl").read_text())
     assert "prediction" not in again
     assert run(asked(most=100, n=4))[0].ran == 0
+
+
+def test_a_question_that_failed_is_asked_again_alone(asked, monkeypatch):
+    broken, asked_for = {1, 3}, []
+
+    class Watched(Plain):
+        def generate(self, states, tails, decoding):
+            asked_for.append(len(tails))
+            return super().generate(states, tails, decoding)
+
+    def scorer(sample, text):
+        if sample.metadata["k"] in broken:
+            raise ValueError(f"question {sample.metadata['k']} cannot be scored")
+        return {"score": sample.metadata["k"] / 10}
+
+    as_method(monkeypatch, Watched)
+    monkeypatch.setattr(Several, "scorer", staticmethod(scorer))
+    more = {"method": "own", "most": 100, "n": 5, "batch_size": 2}
+    _, found = run(asked(**more))
+    assert (found["s"]["status"], found["s"]["error"]["message"]) == ("error", "question 1 cannot be scored")
+    assert [a["prediction"] is None for a in found["s"]["answers"]] == [False, True, False, True, False]
+    assert sum(asked_for) == 2 + 4, "the first two together, then what has no answer, each alone"
+    broken.discard(1)
+    asked_for.clear()
+    _, found = run(asked(**more))
+    assert found["s"]["error"]["message"] == "question 3 cannot be scored" and sum(asked_for) <= 4
+    broken.clear()
+    asked_for.clear()
+    _, found = run(asked(**more))
+    assert found["s"]["status"] == "ok" and sum(asked_for) == 1
+    assert found["s"]["scores"] == {"score": pytest.approx(0.2)}
+    _, whole = run(asked("whole", **more))
+    for one, other in zip(found["s"]["answers"], whole["s"]["answers"], strict=True):
+        assert one["prediction"] == other["prediction"] and one["measured"] == other["measured"]
+    assert found["s"]["context"]["hash"] == whole["s"]["context"]["hash"]
+
+
+def test_answers_that_follow_each_other_are_asked_anew(asked, monkeypatch):
+    broken = {1}
+
+    def scorer(sample, text):
+        if sample.metadata["k"] in broken:
+            raise ValueError("no")
+        return {"score": 1.0}
+
+    monkeypatch.setattr(Several, "scorer", staticmethod(scorer))
+    _, found = run(asked(most=100, n=3, turns="own"))
+    assert found["s"]["status"] == "error"
+    broken.clear()
+    _, found = run(asked(most=100, n=3, turns="own"))
+    assert found["s"]["status"] == "ok" and len(found["s"]["answers"]) == 3

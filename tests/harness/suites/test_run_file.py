@@ -91,6 +91,7 @@ def test_every_flag_goes_through_a_file(here):
         "batch_size": "auto",
         "sample_timeout": 1.5,
         "budget": "16MiB",
+        "track": ("wandb",),
         "share": False,
         "address": "host:1",
     }

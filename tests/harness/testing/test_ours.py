@@ -18,6 +18,8 @@ OPTIONS = {
     "kvpress": {"compression_ratio": 0.5},
     "rag": {"chunk": 24},
     "summary": {"chunk": 100, "length": 12},
+    "gist": {"segment": 32, "memory": 4},
+    "quantized": {"bits": "4", "recent": 16},
 }
 """For the small window, where the default options are too large. `harness check` takes the defaults."""
 

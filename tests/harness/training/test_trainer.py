@@ -87,7 +87,7 @@ class Several(Toy):
 
 
 def test_a_step_is_the_same_however_many_are_read_in_one_pass(tmp_path):
-    data, curves = random_examples(*[8, 5] * 12), {}
+    data, curves = random_examples(8, 5, 8, 20), {}  # each step reads all of them
     for size in (1, 2, 4):
         torch.manual_seed(0)
         module = Several()
@@ -98,6 +98,44 @@ def test_a_step_is_the_same_however_many_are_read_in_one_pass(tmp_path):
         for one, more in zip(curves[1], curves[size], strict=True):
             assert more["loss"] == pytest.approx(one["loss"], rel=1e-5)
             assert more["tokens"] == one["tokens"]
+
+
+def test_what_is_read_in_one_pass_is_of_about_one_length(tmp_path):
+    class Lengths(Several):
+        def forward(self, input_ids, labels):
+            self.sizes.append(sorted(len(ids) for ids in input_ids))
+            return super().forward(input_ids, labels)
+
+    lengths = [5, 50] * 40
+    runs = []
+    for name in ("a", "b"):
+        module = Lengths()
+        given = schedule(tmp_path / name, batch_size=4, micro_batch=4, max_steps=40)
+        train(module, random_examples(*lengths), given, "cpu")
+        runs.append([size for size in module.sizes if isinstance(size, list)])
+    assert runs[0] == runs[1] and all(len(set(sizes)) == 1 for sizes in runs[0])
+    assert [sizes[0] for sizes in runs[0][:8]] != [
+        sizes[0] for sizes in runs[0][8:]
+    ]  # another order each epoch
+
+
+def test_killed_and_taken_up_again_several_at_a_time(tmp_path):
+    data = random_examples(*[8, 5, 20] * 8)
+    given = {"batch_size": 4, "micro_batch": 2, "max_steps": 14}
+
+    class Stops(Several):
+        def forward(self, input_ids, labels):
+            if len(self.sizes) == 19:
+                raise KeyboardInterrupt
+            return super().forward(input_ids, labels)
+
+    torch.manual_seed(0)
+    whole = train(Several(), data, schedule(tmp_path / "a", **given), "cpu")
+    torch.manual_seed(0)
+    with pytest.raises(KeyboardInterrupt):
+        train(Stops(), data, schedule(tmp_path / "b", **given), "cpu")
+    resumed = train(Several(), data, schedule(tmp_path / "b", **given), "cpu")
+    assert [row["loss"] for row in resumed.curve] == [row["loss"] for row in whole.curve]
 
 
 def test_what_reads_one_sequence_at_a_time_says_so(tmp_path):

@@ -1,0 +1,85 @@
+"""A first pass by the model's first layers: what those layers attend to in a whole pass, for a part of its cost."""
+
+import pytest
+import torch
+
+from harness import Decoding, UsageError
+from harness.inference.forward import shallow
+from harness.plugins.beacon import together
+from harness.plugins.beacon.engine import ActivationBeacon
+from harness.plugins.beacon.projections import MultiHeadBeacon
+from harness.plugins.beacon.reading import Reading
+from harness.plugins.two_pass.options import TwoPassOptions
+from harness.plugins.two_pass.relevance import BeaconAttention
+
+from .test_condensing import INTERVAL, ask, prompt, two_pass
+
+
+def shares(engine, ids, layers):
+    """What each layer that runs attends to, the mean of its heads."""
+    with torch.no_grad(), shallow(engine.network, layers):
+        states = engine.read([Reading()], [ids[:-1]], lambda row, window: 4)
+        probe = BeaconAttention(states)
+        engine.probe(states, [ids[-1]], probe)
+    return torch.stack(probe._shares[0])
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_the_first_layers_attend_as_they_do_in_a_whole_pass(tiny, monkeypatch, many):
+    monkeypatch.setattr(together, "possible", lambda _: many)
+    engine = ActivationBeacon(tiny.network, MultiHeadBeacon(tiny.network), INTERVAL)
+    ids = list(prompt(tiny, 80).ids)
+    whole, first = shares(engine, ids, None), shares(engine, ids, 1)
+    assert len(whole) == tiny.config.num_hidden_layers > len(first) == 1
+    torch.testing.assert_close(first, whole[:1], atol=1e-6, rtol=1e-5)
+
+
+def test_all_layers_run_again_afterwards_even_if_a_pass_fails(tiny):
+    there = tiny.network.config.num_hidden_layers
+    with pytest.raises(ZeroDivisionError), shallow(tiny.network, 1):
+        assert tiny.network.config.num_hidden_layers == 1
+        raise ZeroDivisionError
+    assert tiny.network.config.num_hidden_layers == there
+
+
+def test_it_answers_from_a_whole_second_pass_with_a_calibration_of_its_own(tiny, empty_cache):
+    one = prompt(tiny, 150)
+    half, whole = two_pass(tiny, first_layers=1), two_pass(tiny)
+    [answer], [other] = ask(half, [one]), ask(whole, [one])
+    assert answer.details["relevance"] != other.details["relevance"]
+    with torch.no_grad():
+        states = half.engine.read([Reading()], [one.ids[:-1]], lambda _, i: answer.details["ratios"][i])
+    assert answer.kv_tokens == len(states[0].cache) and len(states[0].cache.keys) == len(
+        tiny.network.model.layers
+    )
+    assert half._key(8, 2, None) != whole._key(8, 2, None)
+    assert half.tokens_to_process(len(one), Decoding(1)) < whole.tokens_to_process(len(one), Decoding(1))
+
+
+def test_it_costs_less(tiny, empty_cache):
+    one, layers = prompt(tiny, 150), tiny.network.model.layers
+
+    def ran(method):
+        method.prepare([one], Decoding(1))
+        calls = []
+        hooks = [layer.register_forward_hook(lambda *_: calls.append(1)) for layer in layers]
+        try:
+            method.run([one], Decoding(1))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return len(calls)
+
+    first, whole = ran(two_pass(tiny, first_layers=1)), ran(two_pass(tiny))
+    assert first < whole
+
+
+def test_runs_that_do_not_use_it_keep_their_names(tiny):
+    assert "first_layers" not in TwoPassOptions().model_dump(mode="json")
+    assert TwoPassOptions(first_layers=2).model_dump(mode="json")["first_layers"] == 2
+    assert "layers" not in two_pass(tiny)._key(8, 2, None)
+
+
+def test_more_layers_than_there_are_is_said_at_once(tiny):
+    with pytest.raises(UsageError, match=r"--first-layers 9: .* has 2 layers"):
+        two_pass(tiny, first_layers=9)
