@@ -172,9 +172,9 @@ def canonical(name: str) -> str:
 
 
 def test_what_an_index_shows_links_to_nothing_that_is_not_there():
-    from tools.package_page import TARGET, package_text
+    from tools.docs import PACKAGE, package_text
 
-    text = TARGET.read_text("utf-8")
-    assert text == package_text((ROOT / "README.md").read_text("utf-8")), "python -m tools.package_page"
+    text = PACKAGE.read_text("utf-8")
+    assert text == package_text((ROOT / "README.md").read_text("utf-8")), "python tools/docs.py"
     assert not re.search(r"\]\((?!https?://)", text) and "![" not in text and "<!--" not in text
     assert "harness run --method two_pass --alpha 3" in text and "| `two_pass` |" in text

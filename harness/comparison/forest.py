@@ -40,4 +40,6 @@ def _ends(name: str, group: list[Difference]) -> tuple[str, list[Difference]]:
     ordered = sorted(group, key=lambda d: d.value)
     half = MOST // 3
     ends = {id(d) for d in (*ordered[:half], *ordered[-half:])}
-    return f"{name} ({half} highest and {half} lowest of {len(group)} runs)", [d for d in group if id(d) in ends]
+    return f"{name} ({half} highest and {half} lowest of {len(group)} runs)", [
+        d for d in group if id(d) in ends
+    ]
