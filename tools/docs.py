@@ -1,7 +1,8 @@
 """Write the generated parts of README.md and docs/: what the code says about itself is not typed a second time.
 
 A part stands between ``<!-- generated: NAME -->`` and ``<!-- /generated -->``, in one page only; some have an
-argument (``options two_pass``). The JSON schemas in ``docs/schemas`` are written whole, and so is ``PACKAGE.md``. Run it from anywhere:
+argument (``options two_pass``). The JSON schemas in ``docs/schemas`` are written whole, and so is ``PACKAGE.md``.
+Run it from anywhere:
 
     python tools/docs.py            # rewrite the parts
     python tools/docs.py --check    # write nothing; exit 1 if a part is out of date
