@@ -84,7 +84,14 @@ def a_run(runs):
         protocol="query-agnostic", sees_question=method.sees_question, facts=lambda: {"warning": "untrained"}
     )
     settings = RunSettings(method="lora_experts", model="tiny")
-    plan = SimpleNamespace(settings=settings, model=model, method=method, unavailable={}, data_notes=())
+    plan = SimpleNamespace(
+        settings=settings,
+        model=model,
+        method=method,
+        unavailable={},
+        data_notes=(),
+        method_facts=method.facts,
+    )
     return lambda width: summary_table(content["summary"], plan, width)
 
 
