@@ -53,24 +53,31 @@ class EffectiveLength(Report):
     """Base score, effective length and relative loss of each run, for every task that was run at several lengths."""
 
     def build(self, runs: Sequence[LoadedRun]) -> Document:
-        rows, shared = [], []
+        rows, shared, failed = [], list[str](), list[str]()
         for member in (m for run in runs for m in members(run)):
             by_length, contexts = scores_by_length(member)
             if len(by_length) < 2:
                 continue
             found = effective(by_length, contexts)
-            n = sum(map(len, by_length.values()))
+            n_ok = sum(map(len, by_length.values()))
+            records = member.run.of_task(member.task).values()
+            n = len(records)
+            lost = {float(r.metadata["length"]) for r in records if "length" in r.metadata} - by_length.keys()
+            if lost:
+                failed.append(
+                    f"{member.run.label} ({member.task}: {', '.join(f'{v:,.0f}' for v in sorted(lost))})"
+                )
             on = len({c for mine in clustered([*by_length.values()], contexts) for c in mine})
-            if on < n:
-                shared.append(f"{member.run.label} ({member.task}: {n} on {on})")
+            if on < n_ok:
+                shared.append(f"{member.run.label} ({member.task}: {n_ok} on {on})")
             cells = {
                 "run": run_cell(member.run),
                 "task": Cell(member.task),
-                "base": Cell(100 * found.base, _scaled(found.base_interval, 100), n_ok=n, n=n),
-                "length": Cell(found.length, found.length_interval, n_ok=n, n=n),
+                "base": Cell(100 * found.base, _scaled(found.base_interval, 100), n_ok=n_ok, n=n),
+                "length": Cell(found.length, found.length_interval, n_ok=n_ok, n=n),
                 "loss": Cell("–")
                 if found.loss is None
-                else Cell(100 * found.loss, _scaled(found.loss_interval, 100), n_ok=n, n=n),
+                else Cell(100 * found.loss, _scaled(found.loss_interval, 100), n_ok=n_ok, n=n),
                 "tested": Cell(", ".join(f"{each:,.0f}" for each in found.tested)),
             }
             rows.append((member.task, Row(cells)))
@@ -93,6 +100,7 @@ class EffectiveLength(Report):
                 if shared
                 else []
             ),
+            *([f"lengths without a finished sample are left out: {', '.join(failed)}"] if failed else []),
             *footers(runs),
         ]
         tables = (

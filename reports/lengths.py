@@ -41,7 +41,8 @@ class Lengths(Report):
         tables, figures = [], []
         for part in _parts(runs):
             cells = {label: _by(mine, part.scale.place) for label, mine in part.members.items()}
-            places = sorted({place for by in cells.values() for place in by})
+            asked = {label: _asked_at(mine, part.scale.place) for label, mine in part.members.items()}
+            places = sorted({place for by in asked.values() for place in by})
             if len(places) < 2:
                 continue
             name = f"lengths-{part.name.replace('/', '-')}"
@@ -49,7 +50,15 @@ class Lengths(Report):
             shown = [run for run in runs if run.label in part.members]
             columns = [RUN, *(Column(f"{p:g}", part.scale.label(p)) for p in places)]
             rows = [
-                Row({"run": run_cell(run), **{f"{p:g}": _cell(v) for p, v in cells[run.label].items()}})
+                Row(
+                    {
+                        "run": run_cell(run),
+                        **{
+                            f"{p:g}": _cell(cells[run.label].get(p, []), n)
+                            for p, n in asked[run.label].items()
+                        },
+                    }
+                )
                 for run in shown
             ]
             tables.append(Table(name, title, columns, rows, [part.note, *footers(shown)], folded=True))
@@ -103,7 +112,7 @@ class Grid(Report):
         figures, tables = [], []
         for member in (m for run in runs for m in members(run)):
             cells = _by([member], _length_and_depth)
-            asked = _asked(member)
+            asked = _asked_at([member], _length_and_depth)
             lengths = sorted({length for length, _ in asked})
             depths = sorted({depth for _, depth in asked})
             if len(depths) < 2:
@@ -148,7 +157,7 @@ class Grid(Report):
 
 def _scale(found: Sequence[Member]) -> Scale:
     """The task's own lengths if they are few, else the prompt's tokens before truncation, in bins."""
-    own = [r.metadata.get("length") for m in found for r in m.finished]
+    own = [r.metadata.get("length") for m in found for r in m.run.of_task(m.task).values()]
     if own and None not in own and len(set(own)) <= DISTINCT:
         return Scale("length, tokens", lambda r: float(r.metadata["length"]), lambda v: f"{v:,.0f}")
     return Scale("tokens of the whole prompt", _bin, _bin_name)
@@ -187,11 +196,11 @@ def _by(mine: Sequence[Member], place: Callable[[SampleRecord], Place | None]) -
     return found
 
 
-def _asked(member: Member) -> dict[tuple[float, float], int]:
+def _asked_at(mine: Sequence[Member], place: Callable[[SampleRecord], Place | None]) -> dict[Place, int]:
     """Samples that were asked at each place, failed ones included: a cell that lost all of them is no gap."""
-    found: dict[tuple[float, float], int] = {}
-    for record in member.run.of_task(member.task).values():
-        where = _length_and_depth(record)
+    found: dict[Place, int] = {}
+    for record in (r for m in mine for r in m.run.of_task(m.task).values()):
+        where = place(record)
         if where is not None:
             found[where] = found.get(where, 0) + 1
     return found

@@ -16,6 +16,7 @@ import rich_click as click
 from .._util.quiet import hush_libraries, hush_warnings
 from ..console.quiet import quietly
 from ..errors import HarnessError
+from ._once import heed
 
 VERBS = {
     "run": "Run a method on tasks and show its scores, its compression and its cost.",
@@ -73,7 +74,7 @@ class Verbs(click.RichGroup):
         plain = "import_" if name == "import" else name.replace("-", "")
         module = importlib.import_module(f".{plain}", __package__)
         command: click.Command = getattr(module, "list_" if name == "list" else plain)
-        return command
+        return command if name == "lm-eval" else heed(command)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -17,8 +17,23 @@ from ..errors import UsageError
 
 KINDS = ("method", "task", "recipe", "report")
 
-FILES = {"module.py": "{}.py", "conformance.py": "test_{}.py"}
+FILES = {
+    "module.py": "{}.py",
+    "conformance.py": "test_{}.py",
+    "pre-commit-config.yaml": ".pre-commit-config.yaml",
+}
 """What templates become that are called after the module."""
+
+SHARED = "shared"
+"""Templates of every kind of package."""
+
+CHECKS = {
+    "method": "harness check {}",
+    "task": "harness check --task {}",
+    "report": "pytest -q",
+    "recipe": "pytest -q",
+}
+"""How a package of each kind is held to its contract."""
 
 NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 """What indexes of packages and Python can both live with, once hyphens are written as underscores."""
@@ -95,11 +110,15 @@ def write(kind: str, name: str, parent: Path) -> list[Path]:
         "class_name": called.class_name,
         "distribution": called.distribution,
         "version": __version__,
+        "kind": kind,
+        "check": CHECKS[kind].format(called.name),
     }
     written = []
     with writes(folder):
+        templates = resources.files(__package__) / "templates"
         for source in sorted(
-            (resources.files(__package__) / "templates" / kind).iterdir(), key=lambda p: p.name
+            (file for folder in (kind, SHARED) for file in (templates / folder).iterdir()),
+            key=lambda p: p.name,
         ):
             if source.name.endswith(".tmpl"):
                 text = Template(source.read_text(encoding="utf-8")).substitute(values)

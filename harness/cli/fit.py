@@ -11,6 +11,7 @@ import rich_click as click
 
 from ..errors import UsageError
 from ._flags import MethodCommand, chosen, listed, names
+from ._once import check_new
 from ._output import emit, json_flag, quiet_flag
 
 
@@ -130,6 +131,7 @@ def _arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not (equals and name):
             raise UsageError(f"--trainer {pair}: write NAME=VALUE, for instance bf16=true")
+        check_new(found, name, "--trainer")
         try:
             found[name] = json.loads(value)
         except ValueError:

@@ -11,6 +11,7 @@ import rich_click as click
 from ..errors import UsageError
 from . import _model_args
 from ._flags import chosen
+from ._once import check_new
 from ._output import emit, json_flag, quiet_flag, say
 from ._run_flags import RunCommand, run_flags
 from ._suites import carry_out, suite_flags, typed
@@ -213,5 +214,6 @@ def task_settings(pairs: tuple[str, ...]) -> dict[str, dict[str, str]]:
         task, dot, option = name.rpartition(".")
         if not (equals and dot and task and option):
             raise UsageError(f"--set {pair}: write TASK.OPTION=VALUE, for instance passkey.lengths=4096,8192")
+        check_new(found.get(task, {}), option, f"--set {task}'s")
         found.setdefault(task, {})[option] = value
     return found

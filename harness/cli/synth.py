@@ -9,6 +9,7 @@ import rich_click as click
 
 from ..console.quiet import QUIET
 from ..errors import UsageError
+from ._once import check_new
 from ._output import emit, json_flag, quiet_flag, say
 
 
@@ -65,12 +66,13 @@ def synth(settings: tuple[str, ...], as_json: bool, **flags: Any) -> int:
 
 
 def _options(pairs: tuple[str, ...]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (equals and name):
             raise UsageError(f"--set {pair}: write OPTION=VALUE, for instance story_tokens=300")
-        found[name.replace("-", "_")] = value
+        check_new(found, name := name.replace("-", "_"), "--set")
+        found[name] = value
     return found
 
 

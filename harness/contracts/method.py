@@ -226,6 +226,14 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
         """
         return {}
 
+    def facts_of(self, details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Facts about all finished answers of a run, from their `Generation.details`; laid over `facts`.
+
+        For what a method knows only once it has answered. Also right for a run that was resumed, where the method that
+        is there at the end has seen a part of the samples. Nothing by default.
+        """
+        return {}
+
     def compress(self, contexts: Sequence[Head], reserve: Sequence[int], decoding: Decoding) -> list[Any]:
         """First half: token ids of each context to one state each, without seeing the question.
 

@@ -53,6 +53,7 @@ INFLUENCES: tuple[Influence, ...] = (
     _flag("--adapter", YES, "the hash of its card, which has those of its files"),
     _flag("--context-length", YES, "the window"),
     _flag("--max-context", YES, "itself"),
+    _flag("--budget", YES, "the number of KV entries that it stands for"),
     _flag("--truncate", YES, "itself"),
     _flag("--chat", YES, "whether a template is used"),
     _flag("--limit, samples one by one", NO, "a higher one goes on with the same run"),

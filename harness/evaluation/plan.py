@@ -6,7 +6,7 @@ Everything that can be refused is refused here, by `plan_run`, before any weight
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class RunPlan:
         Members of groups that cannot be asked here, and why. One that was asked for by its own name is an error.
     known
         What only those know who ran samples, where others did: ``method_facts`` and ``model``.
+    answered
+        Details of all finished answers, earlier ones of a resumed run included; known at the end.
     data_notes
         What the tasks say of their data: rows that differ in number from the published ones.
     """
@@ -56,10 +58,12 @@ class RunPlan:
     unavailable: dict[str, str] = field(default_factory=dict)
     known: dict[str, Any] = field(default_factory=dict)
     data_notes: list[str] = field(default_factory=list)
+    answered: list[Mapping[str, Any]] = field(default_factory=list)
 
     def method_facts(self) -> dict[str, Any]:
-        """What the method says of itself, and what it need not say: that nothing it can learn was loaded."""
-        return method_facts(self.method, self.identity["adapter"] is not None)
+        """What the method says of itself and of its answers, and what it need not say: that no adapter was loaded."""
+        facts = method_facts(self.method, self.identity["adapter"] is not None)
+        return {**facts, **self.known.get("method_facts", {}), **self.method.facts_of(self.answered)}
 
 
 UNTRAINED = "no adapter was loaded: what this method can be trained for was not trained"

@@ -183,7 +183,9 @@ def _conclude(plan: RunPlan, content: Mapping[str, Any], finished: dict[Key, Sam
     with plan.folder.leaving():
         summed = _summed(plan, finished)
         status = "finished" if not summed["summary"]["total"]["failed"] else "finished with failures"
-        end = {"method_facts": plan.method_facts(), "model": plan.model.facts(), **plan.known, **summed}
+        plan.answered = [r.details for key in _keys(plan) if (r := finished.get(key)) and r.finished]
+        known = {**plan.known, "method_facts": plan.method_facts()}
+        end = {"model": plan.model.facts(), **known, **summed}
         plan.folder.write_run({**content, "status": status, **end})
     return dict(summed["summary"])
 
@@ -251,9 +253,13 @@ def _own(plan: RunPlan, record: SampleRecord, head: SampleRecord) -> None:
     )
 
 
+def _keys(plan: RunPlan) -> list[Key]:
+    return [p.key for p in plan.samples]
+
+
 def _summed(plan: RunPlan, records: dict[Key, SampleRecord]) -> dict[str, Any]:
     """The summary of the planned samples, and a digest of the records it was made from."""
-    keys = [p.key for p in plan.samples]
+    keys = _keys(plan)
     made_from = digest(records[key] for key in keys if key in records)
     summary = summarise(plan.tasks, keys, records)
     return {"summary": summary, "summary_of": made_from, "summary_sum": own_digest(summary)}

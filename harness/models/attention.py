@@ -138,8 +138,13 @@ def causal_mask(queries: int, keys: int, dtype: torch.dtype, device: torch.devic
 
     mask = torch.full((queries, keys), torch.finfo(dtype).min, dtype=dtype, device=device)
     mask = mask.triu_(keys - queries + 1)[None, None]
-    setattr(mask, _PLAIN, mask._version)
+    setattr(mask, _PLAIN, _written(mask))
     return mask
+
+
+def _written(mask: torch.Tensor) -> int | None:
+    """How often a tensor was written to in place; None where torch does not count (`torch.inference_mode`)."""
+    return None if mask.is_inference() else int(mask._version)
 
 
 def _built_in(query: torch.Tensor, mask: torch.Tensor) -> bool:
@@ -149,7 +154,8 @@ def _built_in(query: torch.Tensor, mask: torch.Tensor) -> bool:
     """
     import torch
 
-    known = getattr(mask, _PLAIN, None) == mask._version  # of `causal_mask`, and not written to since
+    made = getattr(mask, _PLAIN, None)
+    known = made is not None and made == _written(mask)  # of `causal_mask`, and not written to since
     return known and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
 
 

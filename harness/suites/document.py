@@ -177,5 +177,7 @@ def variables(pairs: Sequence[str]) -> dict[str, Scalar]:
         name, equals, value = pair.partition("=")
         if not (equals and name):
             raise UsageError(f"--var {pair}: write NAME=VALUE, for instance redpajama=redpajama.jsonl")
+        if name in found:
+            raise UsageError(f"--var {name} is given twice; give it once")
         found[name] = value
     return found

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from harness import UsageError
@@ -56,6 +59,36 @@ def installed(name: str) -> Any:
     ALL_ATTENTION_FUNCTIONS[harness_attention.ATTENTION] = harness_attention.attend
     logging.getLogger(PACKAGE).setLevel(logging.ERROR)
     return kvpress
+
+
+@contextmanager
+def without_template() -> Iterator[None]:
+    """In the block presses that load a tokenizer by themselves get one without a chat template.
+
+    KVzip and KVgrad take as many first tokens as the template has for the template's and evict them; where a prompt was
+    written without it they would be the text's.
+    """
+    from transformers import AutoTokenizer
+
+    class Bare:
+        @staticmethod
+        def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+            tokenizer = AutoTokenizer.from_pretrained(*args, **kwargs)
+            tokenizer.chat_template = None
+            return tokenizer
+
+    holders = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith(f"{PACKAGE}.presses") and getattr(module, "AutoTokenizer", None) is AutoTokenizer
+    ]
+    for module in holders:
+        vars(module)["AutoTokenizer"] = Bare
+    try:
+        yield
+    finally:
+        for module in holders:
+            vars(module)["AutoTokenizer"] = AutoTokenizer
 
 
 def version() -> str:

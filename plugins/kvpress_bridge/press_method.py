@@ -8,20 +8,27 @@ press: some only hide entries. What the cache holds is measured; the ratio a pre
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, Generation, Method, UsageError
+from harness.contracts import Head
 
 from .attention import ATTENTION, attention, register, untouched
-from .discovery import installed, version
+from .discovery import installed, version, without_template
 
 if TYPE_CHECKING:
     from harness.contracts import TokenizedPrompt
     from harness.inference import KVCache
-    from harness.models import LanguageModel
 
+
+MARK = "[text]"
+"""Stands for the text where a template is looked at."""
+
+TRIED = 512
+"""Tokens of a context that a press is tried on before a run."""
 
 CLAIM_TOLERANCE = 0.05
 """Share of a context's KV bytes by which what a press frees may fall short of what it claims, unremarked."""
@@ -61,10 +68,6 @@ class PressMethod(Method):
     press: ClassVar[type]
     aims: ClassVar[bool] = True
 
-    def __init__(self, model: LanguageModel, options: Any) -> None:
-        super().__init__(model, options)
-        self._seen: list[tuple[float, float]] = []
-
     def aim(self, entries: int) -> None:
         """Of each context as much is kept as leaves room for its question; the press's ratio follows from that."""
         from .options import RATIO
@@ -78,30 +81,67 @@ class PressMethod(Method):
 
     def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"press": self.press.__name__, "kvpress": version()}
-        if not self._seen:
-            return facts
-        claimed, freed = (sum(part) / len(self._seen) for part in zip(*self._seen))
+        if self.model.chat == "never":
+            facts["prompt"] = (
+                "as the harness writes it: kvpress's own pipeline puts BOS before, and a line's end after, the text of "
+                "a model without a chat template"
+            )
+        return facts
+
+    def facts_of(self, details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What the press claimed and freed, the means over all answers."""
+        seen = [
+            (float(d["nominal_ratio"]), float(d["freed_ratio"]))
+            for d in details
+            if d.get("nominal_ratio") is not None and d.get("freed_ratio") is not None
+        ]
+        if not seen:
+            return {}
+        claimed, freed = (sum(part) / len(seen) for part in zip(*seen))
         warning = None
-        if claimed - freed > CLAIM_TOLERANCE:
+        if freed < -CLAIM_TOLERANCE:
+            warning = (
+                f"{self.press.__name__} claims to remove {claimed:.0%} of the context's KV cache, but the cache grew "
+                f"to {1 - freed:.1f} times its bytes: it holds entries of its own beside the text's"
+            )
+        elif claimed - freed > CLAIM_TOLERANCE:
             warning = (
                 f"{self.press.__name__} claims to remove {claimed:.0%} of the context's KV cache and freed {freed:.0%} "
                 "of its bytes: the rest is masked or zeroed, not gone"
             )
         elif claimed == 0:
             warning = f"{self.press.__name__} removed nothing (its own ratio is 0): this is full attention"
-        return {**facts, "claimed_ratio": claimed, "freed_ratio": freed, "warning": warning}
+        return {"claimed_ratio": claimed, "freed_ratio": freed, "warning": warning}
 
     def prepare(self, prompts: Sequence[TokenizedPrompt], decoding: Decoding) -> None:
-        """Raise UsageError for a press that has nothing for this model: trained filters, gates, budgets."""
+        """Raise UsageError for a press that has nothing for this model, or fails whatever it is given.
+
+        It is tried on the beginning of the longest context; should it fail there, on all of it.
+        """
         network = self.model.network
+        longest = max((p.head_ids for p in prompts), key=len, default=None)
         try:
             with untouched(network):
                 self._make().post_init_from_model(network)
         except Exception as error:
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UsageError(
-                f"kvpress:{self.press.__name__} cannot be set up for {self.model.name}: {line}"
-            ) from error
+            raise self._refusal("cannot be set up for", error) from error
+        if not longest:
+            return
+        try:
+            self._press(_shortened(longest, TRIED), 1)
+        except UsageError:
+            raise
+        except Exception:
+            try:
+                self._press(longest, 1)
+            except Exception as error:
+                raise self._refusal("fails on every context of", error) from error
+
+    def _refusal(self, what: str, error: Exception) -> UsageError:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return UsageError(
+            f"kvpress:{self.press.__name__} {what} {self.model.name} with these options: {line}"
+        )
 
     def _make(self) -> Any:
         from .options import make_press
@@ -149,7 +189,15 @@ class PressMethod(Method):
         self._aimed(press, len(context), question)
         eager = isinstance(getattr(press, "press", press), kvpress.ObservedAttentionPress)
         devices = [network.device] if network.device.type == "cuda" else []
-        with untouched(network), attention(network, "eager" if eager else "sdpa"), torch.no_grad():
+        bare = self.model.has_chat_template and not self._templated(context)
+        with (
+            untouched(network),
+            attention(network, "eager" if eager else "sdpa"),
+            torch.no_grad(),
+            ExitStack() as undo,
+        ):
+            if bare:
+                undo.enter_context(without_template())
             with torch.random.fork_rng(devices):
                 torch.manual_seed(0)
                 past = DynamicCache()
@@ -162,6 +210,14 @@ class PressMethod(Method):
             cache = _placed(network, past, None if rerotated else len(context))
         return Pressed(cache, hidden, len(context), self._details(press, past, hidden, len(context)))
 
+    def _templated(self, context: Sequence[int]) -> bool:
+        """Whether a context begins as the model's chat template has it."""
+        begin = self.model.render_chat(MARK).partition(MARK)[0]
+        given = getattr(context, "prefix", None)
+        if given is None:
+            given = self.model.tokenizer.decode(list(context[:TRIED]))
+        return str(given).startswith(begin) if begin else True
+
     def _details(self, press: Any, past: Any, hidden: Sequence[Any], tokens: int) -> dict[str, Any]:
         held = [layer.keys.shape[2] for layer in past.layers]
         size = sum(layer.keys.nbytes + layer.values.nbytes for layer in past.layers)
@@ -173,8 +229,6 @@ class PressMethod(Method):
         except (AttributeError, AssertionError, ValueError):
             claimed = None
         freed = 1 - size / full
-        if claimed is not None:
-            self._seen.append((float(claimed), freed))
         return {
             "nominal_ratio": None if claimed is None else float(claimed),
             "freed_ratio": freed,
@@ -207,6 +261,13 @@ class PressMethod(Method):
             kv_tokens=round(sum(held) / len(held)) if held else 0,
             details=dict(state.details),
         )
+
+
+def _shortened(context: Sequence[int], tokens: int) -> Sequence[int]:
+    """The beginning of a context, still knowing its parts if it did."""
+    if not isinstance(context, Head):
+        return context[:tokens]
+    return Head(context[:tokens], min(tokens, context.context_start), context.prefix, context.context)
 
 
 def _placed(network: Any, past: Any, tokens: int | None) -> KVCache:

@@ -56,9 +56,9 @@ class CalibratedMethod(CondensingMethod):
         super().__init__(model, options)
         self._first = None if options.first_ratio is None else parse_ratio(options.first_ratio)
         self._relevant = parse_ratio(options.relevant_ratio)
-        layers, there = options.first_layers, model.config.num_hidden_layers
-        if layers is not None and layers > there:
-            raise UsageError(f"--first-layers {layers}: {model.name} has {there} layers")
+        layers, there = options.listened, model.config.num_hidden_layers
+        if layers is not None and layers[1] > there:
+            raise UsageError(f"--first-layers {options.first_layers}: {model.name} has {there} layers")
         if options.interval is not None:  # else the adapter's has to be known first
             self.check_form()
         self._calibrations: dict[int, Calibration] = {}
@@ -156,7 +156,7 @@ class CalibratedMethod(CondensingMethod):
                     options.contexts,
                     progress,
                     source,
-                    self.options.first_layers,
+                    self.options.listened,
                 )
         measured = {str(r): sorted(c.mean) for r, c in self._fitted.items()}
         self._learned = {"calibrated": measured, "contexts": options.contexts}
@@ -231,7 +231,7 @@ class CalibratedMethod(CondensingMethod):
                 sorted(missing),
                 self.options.calibration_contexts,
                 progress,
-                layers=self.options.first_layers,
+                layers=self.options.listened,
             )
         if known:  # made for the same key, other numbers
             made.mean, made.std = {**known.mean, **made.mean}, {**known.std, **made.std}

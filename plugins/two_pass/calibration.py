@@ -113,14 +113,14 @@ def calibrate(
     contexts: int,
     progress: Callable[[int, int], None] | None = None,
     source: DataContexts | None = None,
-    layers: int | None = None,
+    layers: tuple[int, int] | None = None,
 ) -> Calibration:
     """Measure the natural attention for each number of intervals in `numbers`.
 
     One reading of the longest context serves every smaller number too: at each of its borders a branch
     reads a random part of the next interval and a question, and the last token's attention is taken. The
     text is a user's turn in the model's chat template (if it has one), whatever the task later does; `source`
-    gives other text than our own, `layers` so many of the model's first layers in place of all.
+    gives other text than our own, `layers` the first layer that counts and one more than the last, in place of all.
     """
     import torch
 
@@ -145,10 +145,10 @@ def calibrate(
                     max(1, engine.interval - len(asked))
                 )
                 tails.append([*ids[stop : stop + int(room)], *asked][-engine.interval :])
-            with torch.no_grad(), shallow(model.network, layers):
+            with torch.no_grad(), shallow(model.network, None if layers is None else layers[1]):
                 states = engine.read(states, [ids[start:stop] for ids, _ in texts], lambda row, window: ratio)
                 branch = engine.read(states, [tail[:-1] for tail in tails], lambda row, window: ratio)
-                probe = BeaconAttention(branch)
+                probe = BeaconAttention(branch, 0 if layers is None else layers[0])
                 engine.probe(branch, [asked[-1] for _, asked in texts], probe)
             seen[n] += probe.relevance()
             if progress is not None:

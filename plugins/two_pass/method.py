@@ -68,7 +68,7 @@ class TwoPass(CalibratedMethod):
         if first == RAW or self.options.retrieval != "attention":
             return tokens
         layers = self.model.config.num_hidden_layers
-        share = (self.options.first_layers or layers) / layers
+        share = (self.options.listened or (0, layers))[1] / layers
         return tokens + int(tokens * share) + tokens // first
 
     def identity(self) -> dict[str, Any]:
@@ -231,10 +231,10 @@ class TwoPass(CalibratedMethod):
         from ..beacon.reading import Reading
         from .relevance import BeaconAttention
 
-        ids, layers = [p.ids[:-1] for p in prompts], self.options.first_layers
-        with shallow(self.model.network, layers):
+        ids, layers = [p.ids[:-1] for p in prompts], self.options.listened
+        with shallow(self.model.network, None if layers is None else layers[1]):
             states = self.engine.read([Reading()] * len(ids), ids, lambda row, _: plans[row].first)
-            probe = BeaconAttention(states)
+            probe = BeaconAttention(states, 0 if layers is None else layers[0])
             self.engine.probe(states, [p.ids[-1] for p in prompts], probe)
         if layers is None:  # else they are no states of the model
             kept.extend(states)

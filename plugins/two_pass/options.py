@@ -34,8 +34,10 @@ class TwoPassOptions(CondensingOptions):
         description="ratio of the first pass: 2, 4 ... 1024; default: the lowest under which the prompt fits, "
         "8 at least with --start last",
     )
-    first_layers: int | None = Field(
-        None, ge=1, description="the first pass reads by so many of the model's first layers; default: all"
+    first_layers: str | None = Field(
+        None,
+        description="layers whose attention is relevance, as 13-18, counted from 1: the first pass reads no further "
+        "than the last of them; default: all",
     )
     compressor: Literal["beacon", "lora_experts"] = Field(
         "lora_experts", description="what condenses; the thesis used beacon, the default model ships experts"
@@ -73,6 +75,22 @@ class TwoPassOptions(CondensingOptions):
         if self.top_k is not None and "alpha" in given:
             raise ValueError("alpha and top_k are two ways of allocating; give one")
         return self
+
+    @field_validator("first_layers")
+    @classmethod
+    def _layers(cls, value: str | None) -> str | None:
+        first, _, last = ("1-1" if value is None else value).partition("-")
+        if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+            raise ValueError(f"{value!r} is no range of layers, which is written 13-18")
+        return value
+
+    @property
+    def listened(self) -> tuple[int, int] | None:
+        """The first of `first_layers`, counted from 0, and one more than the last; None: all."""
+        if self.first_layers is None:
+            return None
+        first, _, last = self.first_layers.partition("-")
+        return int(first) - 1, int(last)
 
     @field_validator("first_ratio")
     @classmethod

@@ -37,14 +37,18 @@ class BeaconAttention:
     ----------
     readings
         The state of each row before the pass; rows are stacked with padding on the left.
+    first
+        The first layer that counts, from 0.
     """
 
-    def __init__(self, readings: Sequence[Reading]) -> None:
-        self.readings = readings
+    def __init__(self, readings: Sequence[Reading], first: int = 0) -> None:
+        self.readings, self.first = readings, first
         self._shares: list[list[Tensor]] = [[] for _ in readings]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, scaling: float) -> None:
         """Add one layer: query ``[batch, heads, head_dim]``, key ``[batch, kv_heads, keys, head_dim]``."""
+        if layer < self.first:
+            return
         batch, heads, dim = query.shape
         grouped = query.view(batch, key.shape[1], heads // key.shape[1], dim)
         scores = (grouped @ key.transpose(2, 3)).float() * scaling

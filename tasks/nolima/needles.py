@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from harness.errors import Unavailable, UsageError
+
+from .. import _files
 
 NAME = "{CHAR}"
 OWN_TEMPLATE = (
@@ -62,26 +63,18 @@ def read(path: Path) -> list[Asked]:
     Raises
     ------
     UsageError
-        If the file is none, or an experiment is broken (named by its place in the file).
+        If the file is none, or an experiment is broken (named by its line).
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Unavailable(f"nolima: cannot read {path} ({error.strerror})") from None
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON ({error})") from None
-    if not isinstance(found, list) or not found:
-        raise UsageError(f"{path}: a needle set is a list of experiments")
-    asked = [
-        each
-        for number, one in enumerate(found, start=1)
-        for each in _experiment(one, f"{path}, experiment {number}")
-    ]
-    seen: set[str] = set()
-    for each in asked:
-        if each.test in seen:
-            raise UsageError(f"{path}: two tests are called {each.test!r}; keep one of them")
-        seen.add(each.test)
+    if not path.is_file():
+        raise Unavailable(f"nolima: there is no {path}")
+    asked: list[Asked] = []
+    seen: dict[str, str] = {}
+    for one, place in _files.read(path):
+        for each in _experiment(one, place):
+            _files.once(each.test, place, seen)
+            asked.append(each)
+    if not asked:
+        raise UsageError(f"{path}: no experiments in it")
     return asked
 
 

@@ -15,11 +15,11 @@ from harness.plugins.two_pass.relevance import BeaconAttention
 from .test_condensing import INTERVAL, ask, prompt, two_pass
 
 
-def shares(engine, ids, layers):
-    """What each layer that runs attends to, the mean of its heads."""
-    with torch.no_grad(), shallow(engine.network, layers):
+def shares(engine, ids, first, stop):
+    """What each layer that runs and counts attends to, the mean of its heads."""
+    with torch.no_grad(), shallow(engine.network, stop):
         states = engine.read([Reading()], [ids[:-1]], lambda row, window: 4)
-        probe = BeaconAttention(states)
+        probe = BeaconAttention(states, first)
         engine.probe(states, [ids[-1]], probe)
     return torch.stack(probe._shares[0])
 
@@ -29,9 +29,10 @@ def test_the_first_layers_attend_as_they_do_in_a_whole_pass(tiny, monkeypatch, m
     monkeypatch.setattr(together, "possible", lambda _: many)
     engine = ActivationBeacon(tiny.network, MultiHeadBeacon(tiny.network), INTERVAL)
     ids = list(prompt(tiny, 80).ids)
-    whole, first = shares(engine, ids, None), shares(engine, ids, 1)
-    assert len(whole) == tiny.config.num_hidden_layers > len(first) == 1
+    whole, first, last = (shares(engine, ids, *part) for part in ((0, None), (0, 1), (1, 2)))
+    assert len(whole) == 2 and len(first) == len(last) == 1
     torch.testing.assert_close(first, whole[:1], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(last, whole[1:], atol=1e-6, rtol=1e-5)
 
 
 def test_all_layers_run_again_afterwards_even_if_a_pass_fails(tiny):
@@ -44,7 +45,7 @@ def test_all_layers_run_again_afterwards_even_if_a_pass_fails(tiny):
 
 def test_it_answers_from_a_whole_second_pass_with_a_calibration_of_its_own(tiny, empty_cache):
     one = prompt(tiny, 150)
-    half, whole = two_pass(tiny, first_layers=1), two_pass(tiny)
+    half, whole = two_pass(tiny, first_layers="1-1"), two_pass(tiny)
     [answer], [other] = ask(half, [one]), ask(whole, [one])
     assert answer.details["relevance"] != other.details["relevance"]
     with torch.no_grad():
@@ -70,16 +71,22 @@ def test_it_costs_less(tiny, empty_cache):
                 hook.remove()
         return len(calls)
 
-    first, whole = ran(two_pass(tiny, first_layers=1)), ran(two_pass(tiny))
+    first, whole = ran(two_pass(tiny, first_layers="1-1")), ran(two_pass(tiny))
     assert first < whole
 
 
 def test_runs_that_do_not_use_it_keep_their_names(tiny):
     assert "first_layers" not in TwoPassOptions().model_dump(mode="json")
-    assert TwoPassOptions(first_layers=2).model_dump(mode="json")["first_layers"] == 2
+    assert TwoPassOptions(first_layers="1-2").model_dump(mode="json")["first_layers"] == "1-2"
     assert "layers" not in two_pass(tiny)._key(8, 2, None)
 
 
 def test_more_layers_than_there_are_is_said_at_once(tiny):
-    with pytest.raises(UsageError, match=r"--first-layers 9: .* has 2 layers"):
-        two_pass(tiny, first_layers=9)
+    with pytest.raises(UsageError, match=r"--first-layers 2-9: .* has 2 layers"):
+        two_pass(tiny, first_layers="2-9")
+
+
+@pytest.mark.parametrize("said", ["", "3", "0-2", "4-3", "1-", "a-b", "-1-2", "1-2-3"])
+def test_what_is_no_range_of_layers_is_refused(said):
+    with pytest.raises(ValueError, match="is no range of layers"):
+        TwoPassOptions(first_layers=said)

@@ -126,11 +126,16 @@ def long(tmp_path_factory):
 
 
 def by_pipeline(model, name, one, new_tokens, **options):
-    """The answer of kvpress's own pipeline."""
+    """The answer of kvpress's own pipeline; the prompts here have no chat template, so its presses get none."""
     import kvpress
 
     made = of(model, name, **options)
-    with untouched(model.network), attention(model.network, "sdpa"), torch.no_grad():
+    with (
+        untouched(model.network),
+        attention(model.network, "sdpa"),
+        torch.no_grad(),
+        discovery.without_template(),
+    ):
         pipeline = kvpress.KVPressTextGenerationPipeline(model=model.network, tokenizer=model.tokenizer)
         inputs = {
             "context_ids": torch.tensor([one.head_ids]),
@@ -182,7 +187,7 @@ def test_a_ratio_of_zero_is_full_attention_and_says_so(long):
     [answer], size = ask(method, [one], 12)
     [full], full_size = ask(Plain(long, Plain.Options()), [one], 12)
     assert (answer.token_ids, answer.kv_tokens, size) == (full.token_ids, full.kv_tokens, full_size)
-    assert "removed nothing" in method.facts()["warning"]
+    assert "removed nothing" in method.facts_of([answer.details])["warning"]
 
 
 @needs_kvpress
@@ -393,3 +398,54 @@ def test_twenty_questions_cost_one_compression_and_answer_as_twenty_runs_do(
     ]
     spent = sum(each["cost"]["positions"] for each in alone.values())
     assert spent - record["cost"]["positions"] == pytest.approx(19 * record["context"]["positions"], rel=0.02)
+
+
+@needs_kvpress
+def test_presses_get_no_template_where_the_prompt_has_none(tiny_folder):
+    from kvpress.presses import kvzip_press
+    from transformers import AutoTokenizer
+
+    with discovery.without_template():
+        bare = kvzip_press.AutoTokenizer.from_pretrained(tiny_folder)
+        assert bare.chat_template is None
+    assert kvzip_press.AutoTokenizer is AutoTokenizer
+
+
+@needs_kvpress
+def test_kvzip_keeps_the_beginning_of_a_text_without_template(long):
+    """What it takes for the template's tokens it always evicts: here there is none."""
+    assert long.has_chat_template
+    one = prompt(long, 200)
+    method = press(long, "KVzipPress", compression_ratio=0.2)
+    state, first = method._press(one.head_ids, 1), 12
+    hidden = [set(indices[2].tolist()) for indices in state.hidden if indices is not None]
+    assert hidden and not all(set(range(first)) <= ranks for ranks in hidden)
+    assert not method._templated(one.head_ids)
+
+
+@needs_kvpress
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SnapKVPress", {"compression_ratio": 0.5, "window_size": 0}),
+        ("SnapKVPress", {"compression_ratio": 0.5, "kernel_size": 4}),
+        ("AdaKVPress", {"compression_ratio": 0.5, "press": "ObservedAttentionPress"}),
+        ("ChunkPress", {"compression_ratio": 0.5, "press": "ObservedAttentionPress"}),
+        ("PerLayerCompressionPress", {"compression_ratios": "0.5"}),
+        ("PerLayerCompressionPress", {"compression_ratios": "0.5,1.5"}),
+        ("DMSPress", {}),
+    ],
+)
+def test_a_press_that_fails_on_every_context_is_refused_before_the_first(long, name, options):
+    method, one = press(long, name, **options), prompt(long, 200)
+    with pytest.raises((RuntimeError, AssertionError, IndexError, TypeError, ZeroDivisionError)):
+        method.compress([one.head_ids], [3], Decoding(2))
+    with pytest.raises(UsageError, match="fails on every context"):
+        method.prepare([one], Decoding(2))
+
+
+@needs_kvpress
+def test_a_cache_that_grew_is_not_called_masked(long):
+    method = press(long, "SnapKVPress")
+    said = method.facts_of([{"nominal_ratio": 0.5, "freed_ratio": -1.0}])["warning"]
+    assert "grew to 2.0 times" in said and "masked" not in said

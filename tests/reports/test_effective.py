@@ -89,5 +89,15 @@ def test_questions_on_one_context_widen_what_they_say(tmp_path):
     assert not any("contexts" in note for note in apart.footers)
 
 
+def test_a_length_that_failed_is_named_and_counted(tmp_path):
+    gone = [
+        making.failed("passkey", f"gone-{i}") | {"metadata": {"length": 8192, "depth": 0}} for i in range(10)
+    ]
+    [table] = build(making.write_run(tmp_path, "plain", [*records({512: 10, 4096: 9}), *gone])).tables
+    cell = table.rows[0].cells["length"]
+    assert (cell.value, cell.n_ok, cell.n) == (4096, 20, 30)
+    assert any("plain (passkey: 8,192)" in note for note in table.footers)
+
+
 def test_a_task_without_lengths_is_left_out(tmp_path):
     assert build(making.write_run(tmp_path, "plain", making.longbench(0.3))).tables == []

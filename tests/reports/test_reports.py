@@ -270,6 +270,20 @@ def test_what_a_method_says_of_its_answers_stands_below_every_table(tmp_path):
         assert line.startswith("! ") and line.endswith("2 of 2 samples): ratios say nothing")
 
 
+def test_a_length_whose_samples_all_failed_shows_as_failed(tmp_path):
+    """Also where only one length is left: a table that vanishes would look like one that was not asked for."""
+    records = making.grid(0.6, lengths=(4096,))
+    gone = [
+        making.failed("passkey", f"gone-{i}") | {"metadata": {"length": 8192, "depth": depth}}
+        for i, depth in enumerate((0, 50))
+    ]
+    path = making.write_run(tmp_path, "plain", [*records, *gone], status="finished with failures")
+    document = build("lengths", path)
+    [cells] = rows(document).values()
+    assert (cells["8192"].value, cells["8192"].n_ok, cells["8192"].n) == ("failed", 0, 2)
+    assert cells["4096"].n_ok == cells["4096"].n == len(records)
+
+
 def test_a_cell_whose_samples_all_failed_shows_as_failed(tmp_path):
     path = make_run(tmp_path, {"longbench/trec": {f"s{i}": 1.0 for i in range(4)}})
     run = load_runs(path)[0]

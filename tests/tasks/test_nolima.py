@@ -153,11 +153,11 @@ def test_the_base_score_is_the_best_short_length_of_each_test():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"needle": "Ann keeps {1} beside {2}."}, r"experiment 1: the needle needs the place \{CHAR\}"),
-        ({"needle": "{CHAR} keeps {3}."}, r"experiment 1: test 'T1' gives nothing for \{3\}"),
-        ({"id": "A301"}, "experiment 1: its id 'A301' must begin with four digits"),
-        ({"tests": None}, "experiment 1: id, needle, questions, character_set or tests are missing"),
-        ({"distractors": {"onehop": "x"}}, "experiment 1: distractors are not offered"),
+        ({"needle": "Ann keeps {1} beside {2}."}, r"line 1: the needle needs the place \{CHAR\}"),
+        ({"needle": "{CHAR} keeps {3}."}, r"line 1: test 'T1' gives nothing for \{3\}"),
+        ({"id": "A301"}, "line 1: its id 'A301' must begin with four digits"),
+        ({"tests": None}, "line 1: id, needle, questions, character_set or tests are missing"),
+        ({"distractors": {"onehop": "x"}}, "line 1: distractors are not offered"),
     ],
 )
 def test_a_broken_set_is_named(tmp_path, changes, said):
@@ -166,7 +166,7 @@ def test_a_broken_set_is_named(tmp_path, changes, said):
 
 
 def test_what_is_missing_is_said(tmp_path):
-    with pytest.raises(UsageError, match="two tests are called '0301A_T1_onehop'"):
+    with pytest.raises(UsageError, match="a second row with the id '0301A_T1_onehop'"):
         samples(folder(tmp_path / "a", [EXPERIMENT, EXPERIMENT]))
     with pytest.raises(UsageError, match=r"set nolima\.template=own"):
         samples(folder(tmp_path / "b", template=None))

@@ -42,6 +42,7 @@ def test_what_it_writes_works_at_once(kind, tiny_folder, tmp_path, capsys):
     project, site = tmp_path / "harness-keep-ends", tmp_path / "site"
     assert f"pip install -e {project}" in shown and "harness run --method" in shown
     assert sorted(p.name for p in project.iterdir()) == [
+        ".pre-commit-config.yaml",
         "README.md",
         "harness_keep_ends.py",
         "pyproject.toml",

@@ -46,6 +46,7 @@ def test_every_variable_that_the_code_reads_stands_in_the_table():
 
 
 SMALL = {"sinks": "2", "recent": "40", "chunk": "32"}
+FEW = {"sinks": "2", "chunk": "32"}
 CHANGES = {
     "method": ({"method": "streaming", "options": SMALL}, True),
     "options": ({"method": "streaming", "options": {**SMALL, "recent": "50"}}, True),
@@ -55,6 +56,7 @@ CHANGES = {
     "max_context": ({"max_context": 100}, True),
     "truncate": ({"truncate": "left"}, True),
     "chat": ({"chat": "never"}, True),
+    "budget": ({"method": "streaming", "options": FEW, "budget": 64}, True),
     "limit": ({"limit": 2}, False),
     "limit in batches": ({"limit": 2, "batch_size": 2}, True),
     "seed": ({"seed": 43}, True),
@@ -78,6 +80,7 @@ CHANGES = {
 WITH = {
     "protocol": {"method": "two_pass", "options": {"interval": "32"}},
     "options": {"method": "streaming", "options": SMALL},
+    "budget": {"method": "streaming", "options": FEW, "budget": 48},
     "limit in batches": {"batch_size": 2},
     "share in batches": {"batch_size": 2},
     "query_agnostic": {"method": "two_pass", "options": {"interval": "32"}},

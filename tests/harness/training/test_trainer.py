@@ -212,6 +212,32 @@ def test_every_other_argument_is_refused_in_one_line(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"weight_decay": "abc"}, "weight_decay=abc: must be a number, 0 or more"),
+        ({"weight_decay": float("nan")}, "must be a number"),
+        ({"max_grad_norm": -1}, "must be a number, 0 or more"),
+        ({"bf16": "maybe"}, "bf16=maybe: must be true or false"),
+        ({"dataloader_num_workers": -1}, "must be a whole number, 0 or more"),
+        ({"lr_scheduler_kwargs": [1]}, "must be an object"),
+        ({"lr_scheduler_kwargs": {"nope": 1}}, "nope"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "a fit evaluates nothing"),
+        ({"lr_scheduler_type": "nope"}, "nope"),
+        ({"adam_beta1": 7}, "adam_beta1=7: Invalid beta"),
+        ({"optim": "nope"}, "nope"),
+        ({"optim": "adafactor", "optim_args": "nope=1"}, "takes no 'nope'"),
+        ({"report_to": "nowhere"}, "nowhere is not supported"),
+        ({"log_level": "loud"}, "loud"),
+    ],
+)
+def test_a_value_nobody_can_train_with_is_refused_before_the_data(tmp_path, given, said):
+    with pytest.raises(UsageError) as caught:
+        check(schedule(tmp_path, trainer=given), "cpu")
+    message = str(caught.value)
+    assert message.startswith("--trainer ") and said in message and "\n" not in message
+
+
 def test_only_whole_checkpoints_count(tmp_path):
     train(Toy(), random_examples(*[8] * 12), schedule(tmp_path), "cpu")
     assert last_whole(tmp_path).name == "checkpoint-6"
