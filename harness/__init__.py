@@ -1,5 +1,6 @@
 """A plugin-based evaluation harness for long-context methods: every number proves itself."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 from . import _moved
@@ -56,3 +57,5 @@ def __dir__() -> list[str]:
 
 
 _moved.install()
+# tqdm's, as libraries import it in a notebook without widgets: none of its bars is shown.
+warnings.filterwarnings("ignore", message="IProgress not found")

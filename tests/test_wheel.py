@@ -29,7 +29,7 @@ def source(tmp_path_factory) -> Path:
     """A copy of what a wheel is made from, so that nothing is built in the checkout; with one data file."""
     copy = tmp_path_factory.mktemp("source") / "project"
     copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "PACKAGE.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     for name in (*FOLDERS, "tests", "tools"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "golden"))
@@ -70,7 +70,7 @@ def test_every_module_and_every_data_file_is_in_it(source, names):
     for kind in ("json", "safetensors", "yaml"):
         expected |= {installed_as("baselines", path.relative_to(data)) for path in data.rglob(f"*.{kind}")}
     templates = {p.relative_to(source / "harness") for p in (source / "harness").rglob("*.tmpl")}
-    assert len(templates) == 12
+    assert len(templates) == 16
     expected |= {installed_as("harness", path) for path in templates}
     assert any(name.endswith("adapter_model.safetensors") for name in expected)
     assert "harness/baselines/probe/deeper/data.json" in expected
@@ -169,3 +169,12 @@ def installed(name: str) -> bool:
 def canonical(name: str) -> str:
     """A distribution's name as indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_what_an_index_shows_links_to_nothing_that_is_not_there():
+    from tools.docs import PACKAGE, package_text
+
+    text = PACKAGE.read_text("utf-8")
+    assert text == package_text((ROOT / "README.md").read_text("utf-8")), "python tools/docs.py"
+    assert not re.search(r"\]\((?!https?://)", text) and "![" not in text and "<!--" not in text
+    assert "harness run --method two_pass --alpha 3" in text and "| `two_pass` |" in text

@@ -1,7 +1,8 @@
 """Write the generated parts of README.md and docs/: what the code says about itself is not typed a second time.
 
 A part stands between ``<!-- generated: NAME -->`` and ``<!-- /generated -->``, in one page only; some have an
-argument (``options two_pass``). The JSON schemas in ``docs/schemas`` are written whole. Run it from anywhere:
+argument (``options two_pass``). The JSON schemas in ``docs/schemas`` are written whole, and so is ``PACKAGE.md``.
+Run it from anywhere:
 
     python tools/docs.py            # rewrite the parts
     python tools/docs.py --check    # write nothing; exit 1 if a part is out of date
@@ -26,6 +27,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 PART = re.compile(r"(<!-- generated: ([\w-]+(?: [\w-]+)*) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 OURS = "long-context-harness "
+PACKAGE = ROOT / "PACKAGE.md"
+LAST = "The documentation, with a page for each method and task, is in the folder `docs` of the source distribution.\n"
 
 
 def main() -> int:
@@ -35,7 +38,9 @@ def main() -> int:
     check = parser.parse_args().check
     old = {path: path.read_text(encoding="utf-8") for path in pages()}
     made = {**rendered(old), **schemas()}
-    old |= {path: path.read_text(encoding="utf-8") if path.exists() else "" for path in schemas()}
+    made[PACKAGE] = package_text(made[ROOT / "README.md"])
+    more = [*schemas(), PACKAGE]
+    old |= {path: path.read_text(encoding="utf-8") if path.exists() else "" for path in more}
     stale = [(path, text) for path, text in made.items() if text != old[path]]
     for path, text in stale:
         name = path.relative_to(ROOT).as_posix()
@@ -48,6 +53,14 @@ def main() -> int:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
     return int(check and bool(stale))
+
+
+def package_text(readme: str) -> str:
+    """The README as an index of packages can show it: without comments, pictures, and links to files beside it."""
+    text = re.sub(r"^<!--.*?-->\n", "", readme, flags=re.MULTILINE)
+    text = re.sub(r"^!\[.*?\]\(.*?\)\n+", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\[([^\]]+)\]\((?!https?://)[^)]*\)", r"\1", text)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip("\n") + "\n\n" + LAST
 
 
 def schemas() -> dict[Path, str]:

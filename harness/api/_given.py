@@ -74,3 +74,10 @@ def named_model(
         model, tokenizer, context_length=settings.get("context_length"), chat=settings.get("chat", "auto")
     )
     return found.name, lambda name, **wanted: found
+
+
+def hushed(progress: bool | None) -> bool:
+    """Whether progress is kept back: shown if asked for, and where nobody says so in a notebook alone."""
+    from ..console.notebook import in_notebook
+
+    return not (in_notebook() if progress is None else progress)

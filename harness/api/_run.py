@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from ..contracts.run import LoadedRuns
 from ..errors import UsageError, unknown_name
 from ._config import asked_in
-from ._given import MethodLike, ModelLike, named_method, named_model
+from ._given import MethodLike, ModelLike, hushed, named_method, named_model
 
 if TYPE_CHECKING:
     import pandas
@@ -109,7 +109,7 @@ def run(
     model: ModelLike | None = None,
     tokenizer: Any = None,
     plugin: Path | str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **settings: Any,
 ) -> Run:
     """One method on one model."""
@@ -124,7 +124,7 @@ def run(
     model: ModelLike | Sequence[str] | None = None,
     tokenizer: Any = None,
     plugin: Path | str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **settings: Any,
 ) -> Runs:
     """Several methods, or several models."""
@@ -138,7 +138,7 @@ def run(
     task: str | Sequence[str] | None = None,
     model: list[str] | tuple[str, ...],
     plugin: Path | str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     **settings: Any,
 ) -> Runs:
     """Several methods, or several models."""
@@ -152,7 +152,7 @@ def run(
     model: ModelLike | Sequence[str] | None = None,
     tokenizer: Any = None,
     plugin: Path | str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     config: Path | str | None = None,
     **settings: Any,
 ) -> Run | Runs:
@@ -177,7 +177,7 @@ def run(
     plugin
         Python file with a method of your own.
     progress
-        Show on standard error how far it is, if that is a terminal.
+        Show how far it is: on standard error, or as bars below the cell of a notebook. Default: in a notebook.
     config
         File of a run, as ``harness run --save-config`` writes it; the other arguments go before what it says. If it
         names several methods, `Runs` come back.
@@ -225,7 +225,7 @@ def run(
     called, load = named_model(cast(ModelLike | None, model) or "smollm2", tokenizer, settings)
     given = {**own, **({} if model is None else {"model": called}), **settings}
     wanted = _settings(name, tasks, given)
-    with quietly(not progress), RunDisplay(run_in_words(name, wanted.model, wanted.tasks)) as display:
+    with quietly(hushed(progress)), RunDisplay(run_in_words(name, wanted.model, wanted.tasks)) as display:
         plan = plan_run(wanted, display.note, load)
         result = execute(plan, display)
     summary = json.loads(json.dumps(result.summary))  # lists for tuples, as in `run.json`

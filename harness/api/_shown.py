@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ class Shown:
         from .. import render
 
         file = StringIO()
-        console = Console(file=file, width=WIDTH, no_color=True)
+        console = Console(file=file, width=WIDTH, no_color=True, force_jupyter=False)
         short = [d for d in self.documents if d.name in SHORT] or self.documents
         console.print(render.as_terminal(short, WIDTH, compact=True))
         return file.getvalue().rstrip()
@@ -56,13 +56,13 @@ class Shown:
 
         return fragment([d for d in self.documents if d.name in SHORT] or self.documents)
 
-    def to_html(self) -> str:
-        """The page of ``harness report --format html``."""
+    def to_html(self, *, sheet: bool = False) -> str:
+        """The page of ``harness report --format html``; as a `sheet` it is set small on paper."""
         from .. import render
         from ..comparison.reporting import frame
 
         lede, colophon = frame(self.runs)
-        return render.as_html(self.documents, self.title, lede if self.runs else (), colophon)
+        return render.as_html(self.documents, self.title, lede if self.runs else (), colophon, sheet=sheet)
 
     def to_markdown(self) -> str:
         """The same as Markdown."""
@@ -70,8 +70,10 @@ class Shown:
 
         return render.as_markdown(self.documents, self.title)
 
-    def save(self, path: str | Path, *, force: bool = False) -> Path:
+    def save(self, path: str | Path, *, force: bool = False, brief: bool = False) -> Path:
         """Write a page, its PDF, or Markdown, as the name ends; returns the path.
+
+        With `brief` it is the answer with a few figures: as a PDF one sheet.
 
         Raises
         ------
@@ -79,7 +81,8 @@ class Shown:
             If the file is there, without `force`; for another ending; for a PDF without a browser.
         """
         from .._util.files import write_whole
-        from ..render.pdf import pdf
+        from ..comparison.brief import briefs
+        from ..render.pdf import first_that_fits, pdf
 
         target = Path(path)
         makers: dict[str, Callable[[], str | bytes]] = {
@@ -87,6 +90,13 @@ class Shown:
             ".md": self.to_markdown,
             ".pdf": lambda: pdf(self.to_html()),
         }
+        if brief:
+            forms = (replace(self, documents=each) for each in briefs(self.documents))
+            makers[".pdf"] = lambda: first_that_fits(each.to_html(sheet=True) for each in forms)
+            makers |= {
+                ".html": lambda: next(forms).to_html(sheet=True),
+                ".md": lambda: next(forms).to_markdown(),
+            }
         if target.suffix not in makers:
             raise UsageError(f"{target}: there is no format of that ending; use one of {', '.join(makers)}")
         if target.exists() and not force:

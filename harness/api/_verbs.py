@@ -11,7 +11,7 @@ from ..contracts.method import Method
 from ..contracts.run import LoadedRun
 from ..documents import Cell, Column, Document, Row, Table
 from ..errors import UsageError, unknown_name
-from ._given import named_method
+from ._given import hushed, named_method
 from ._run import Run
 from ._shown import Comparisons, Shown
 
@@ -123,7 +123,7 @@ def score(file: str | Path, *, drop_thoughts: bool = False) -> Shown:
 
 
 def fit(
-    method: str | type[Method] | Method, *, out: str | Path, progress: bool = False, **settings: Any
+    method: str | type[Method] | Method, *, out: str | Path, progress: bool | None = None, **settings: Any
 ) -> FitResult:
     """Train or calibrate a method: ``harness fit``; `settings` are its flags and the method's options.
 
@@ -164,12 +164,14 @@ def fit(
         whole["data"] = (str(data),)
     elif data is not None:
         whole["data"] = tuple(map(str, data))
-    with quietly(not progress), FitDisplay() as display:
+    with quietly(hushed(progress)), FitDisplay() as display:
         wanted = FitSettings(method=name, out=Path(out), **parts, **whole)
         return execute(plan_fit(wanted, display.note), display)
 
 
-def synth(recipe: str, *, out: str | Path, progress: bool = False, **settings: Any) -> Mapping[str, Any]:
+def synth(
+    recipe: str, *, out: str | Path, progress: bool | None = None, **settings: Any
+) -> Mapping[str, Any]:
     """Generate training data: ``harness synth``; `settings` are its flags, ``options`` those of the recipe.
 
     Returns
@@ -188,7 +190,7 @@ def synth(recipe: str, *, out: str | Path, progress: bool = False, **settings: A
         if name not in known:
             raise unknown_name("argument of synth()", name, known)
     whole = {"count": None, **settings}
-    with quietly(not progress), SynthDisplay() as display:
+    with quietly(hushed(progress)), SynthDisplay() as display:
         return execute(plan_synthesis(SynthSettings(recipe=recipe, out=Path(out), **whole)), display)
 
 
@@ -228,7 +230,12 @@ def check(
 
 
 def reproduce(
-    name: str, *, quick: bool = False, out: str | Path | None = None, progress: bool = False, **flags: Any
+    name: str,
+    *,
+    quick: bool = False,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+    **flags: Any,
 ) -> Shown:
     """Run a paper's table again, beside the published values: ``harness reproduce``."""
     from .. import registry
@@ -242,7 +249,7 @@ def reproduce(
     overrides = {**flags, **({} if out is None else {"out": Path(out)})}
     spelled = spell(document.read(document.find(name)), overrides, quick=quick, variables={})
     folder: Path = spelled.rows[0].runs[0].out
-    with quietly(not progress):
+    with quietly(hushed(progress)):
         display = SuiteDisplay()
         with display:
             plan = plan_suite(spelled, folder, display.note)

@@ -50,7 +50,7 @@ def examine() -> dict[str, Any]:
 
 DEVELOPERS = ("dev", "docs")
 """Extras that no run needs."""
-APART = {"kvpress": "-c constraints-kvpress.txt"}
+APART = ("kvpress",)
 """Extras that cannot be installed beside the newest transformers."""
 
 
@@ -64,7 +64,7 @@ def missing() -> Iterator[dict[str, str | None]]:
         wanted = f"{PROJECT}[{extra[1]}]" if extra else requirement.partition(";")[0].strip()
         line = f"pip install '{wanted}'"
         if extra and extra[1] in APART:
-            line += f" with {APART[extra[1]]}, in an environment of its own (see the README)"
+            line += " in an environment of its own, which gets an older transformers"
         yield {"name": found[0], "extra": extra[1] if extra else None, "pip": line}
 
 

@@ -54,6 +54,9 @@ MORE = "every column and data set, and how the numbers were made: --all; as a pa
     help="Label, method or hash of the run that others are compared with (default: the first; of a folder, plain).",
 )
 @click.option("--published", metavar="NAME", help="Published table to hold the scores against.")
+@click.option(
+    "--brief", is_flag=True, help="The answer with a few figures: as .pdf on one sheet, else .html or .md."
+)
 @click.option("--record", metavar="NAME", help="Record the run as a baseline of that name.")
 @click.option("--title", help="Title of the page.")
 @click.option("--force", is_flag=True, help="Write over what is there.")
@@ -68,6 +71,7 @@ def report(
     baseline: str | None,
     published: str | None,
     record: str | None,
+    brief: bool,
     title: str | None,
     force: bool,
     as_json: bool,
@@ -86,10 +90,14 @@ def report(
             "--json prints JSON; for a file say --out NAME.json, and leave --json and --format out"
         )
     chosen = "json" if as_json else form or _by_name(out)
+    if brief and chosen not in ("html", "pdf", "markdown"):
+        raise UsageError("--brief is a sheet to hand on: say --out NAME.pdf, NAME.html or NAME.md")
     whole = everything or chosen in ("html", "pdf")
     usual = reporting.SHORT if chosen == "terminal" else reporting.DEFAULT
     names = kinds or (
-        reporting.installed(reporting.EVERYTHING, others=True) if whole else reporting.installed(usual)
+        reporting.installed(reporting.EVERYTHING, others=True)
+        if whole and not brief
+        else reporting.installed(usual)
     )
     makers = reporting.makers(names, published)
     loaded = load_runs(list(paths) or [Path("runs")])
@@ -98,6 +106,9 @@ def report(
     runs = reporting.first(merged(loaded), baseline)
     documents = [document for maker in makers if not (document := maker.build(runs)).empty]
     compact = not everything and out is None
+    if brief:
+        _write_brief(documents, runs, chosen, out, title or reporting.title(runs), force)
+        return
     _write(documents, runs, chosen, out, title or reporting.title(runs), force, compact)
 
 
@@ -180,6 +191,42 @@ def _write_pdf(
     _check_free(out, force)
     content = pdf(render.as_html(documents, title, *reporting.frame(runs)))
     _save(out, content, force)
+    say(f"written to {out}")
+
+
+def _write_brief(
+    documents: Sequence[Document],
+    runs: Sequence[LoadedRun],
+    form: str,
+    out: Path | None,
+    title: str,
+    force: bool,
+) -> None:
+    """The short form: what fits on a sheet of paper, or the longest of them for a screen."""
+    from .. import render
+    from ..comparison import reporting
+    from ..comparison.brief import briefs
+    from ..render.pdf import browser, first_that_fits
+
+    shorter = briefs(documents)
+    if form != "pdf":
+        first = next(shorter)
+        made = (
+            render.as_html(first, title, *reporting.frame(runs), sheet=True)
+            if form == "html"
+            else render.as_markdown(first, title)
+        )
+        if out is None:
+            click.echo(made, nl=False, file=stdout())
+            return
+        _save(out, made, force)
+    else:
+        if out is None:
+            raise UsageError("a PDF is written to a file: say --out NAME.pdf")
+        browser()  # before any work
+        _check_free(out, force)
+        sheets = (render.as_html(each, title, *reporting.frame(runs), sheet=True) for each in shorter)
+        _save(out, first_that_fits(sheets), force)
     say(f"written to {out}")
 
 

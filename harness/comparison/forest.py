@@ -23,6 +23,7 @@ def forest(found: Sequence[Comparison]) -> Forest:
             groups.setdefault(row.name, []).append(
                 Difference(made.run.label, 100 * row.difference, bounds, told, row.n)
             )
+    groups = dict(_ends(name, group) for name, group in groups.items())
     return Forest(
         "forest",
         f"Differences to {found[0].baseline.label}",
@@ -30,3 +31,15 @@ def forest(found: Sequence[Comparison]) -> Forest:
         "better. An interval that holds 0 cannot be told from no difference.",
         list(groups.items()),
     )
+
+
+def _ends(name: str, group: list[Difference]) -> tuple[str, list[Difference]]:
+    """Of very many runs those at both ends, in the order they came, and in the group's name how many there are."""
+    if len(group) <= MOST:
+        return name, group
+    ordered = sorted(group, key=lambda d: d.value)
+    half = MOST // 3
+    ends = {id(d) for d in (*ordered[:half], *ordered[-half:])}
+    return f"{name} ({half} highest and {half} lowest of {len(group)} runs)", [
+        d for d in group if id(d) in ends
+    ]

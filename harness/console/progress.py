@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from .notebook import Bars
 from .quiet import QUIET
 from .safe_text import Visible, visible
 
@@ -48,7 +48,8 @@ class Display:
         self.quiet = QUIET.get()
         self._told = time.monotonic()
         self.console = Console(stderr=True, quiet=self.quiet)
-        self.progress = Progress(
+        self._notebook = self.console.is_jupyter and not self.quiet
+        self.progress = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -57,6 +58,7 @@ class Display:
             TimeRemainingColumn(),
             console=self.console,
             disable=self.quiet or not self.console.is_terminal,
+            notebook=self._notebook,
         )
 
     def __enter__(self) -> Self:
@@ -73,6 +75,8 @@ class Display:
 
     def _due(self) -> bool:
         """Whether a log, which has no bar, is to get a line again."""
+        if self._notebook:
+            return False
         return not self.console.is_terminal and time.monotonic() - self._told >= LOGGED
 
     def _log(self, words: str) -> None:
@@ -160,7 +164,7 @@ class RunDisplay(Display):
         taken = time.monotonic() - self._since
         left = f", {taken / done * (total - done):,.0f} s left" if done and total and taken > 1 else ""
         line = f"{self._sample}: {doing}"
-        if self.console.is_terminal:
+        if self.console.is_terminal or self._notebook:
             if self._now is None:
                 self._now = self.progress.add_task("", total=None, rate="")
             self.progress.update(

@@ -25,6 +25,8 @@ from ._svg import (
 LEFT, TOP, BOTTOM = 54, 14, 330
 MOST = 8
 """Points from which a legend has the names, where labels would stand on one another."""
+CROWD = 40
+"""Points from which not each has its name in the legend."""
 BANDS = 4
 """Lines up to which intervals are bands; those of more are whiskers side by side."""
 HEIGHT = BOTTOM + 46
@@ -58,7 +60,7 @@ def scatter(figure: Scatter, width: float = WIDTH) -> str:
         tag("g", {}, title(_told(p, figure)), mark(i, x(p.x), y(p.y), hollow=p.marked))
         for i, p in enumerate(points)
     ]
-    legend, drop = _names(points, x, y, taken, room, parts, right)
+    legend, drop = _names(points, x, y, taken, room, parts, right, frontier)
     whole = tag("g", {"transform": f"translate(0 {drop:g})"}, *parts) if legend else "".join(parts)
     said = f"{figure.description} {_all(figure)}"
     return drawing(figure.name, figure.title, said, HEIGHT + drop, *legend, whole, width=width)
@@ -72,14 +74,24 @@ def _names(
     room: Box,
     parts: list[str],
     right: float,
+    frontier: Sequence[Point],
 ) -> tuple[list[str], float]:
-    """A label beside each point; of many, or of a narrow figure, a legend above and its height."""
+    """A label beside each point; of many, or of a narrow figure, a legend above and its height.
+
+    Of a crowd the legend names the first, which is the baseline, and the frontier.
+    """
     if len(points) <= MOST and right > 500:
         for i, p in enumerate(points):
             parts += _label(i, p, x(p.x), y(p.y), taken, room)
         return [], 0.0
-    named = [(i, p.label + (" †" if p.marked else ""), p.marked) for i, p in enumerate(points)]
+    best = {id(p) for p in (points[0], *frontier)} if len(points) > CROWD else {id(p) for p in points}
+    named = [
+        (i, p.label + (" †" if p.marked else ""), p.marked) for i, p in enumerate(points) if id(p) in best
+    ]
     legend, used = _legend(named, right)
+    if left := len(points) - len(named):
+        used += LINE + 3
+        legend.append(text(LEFT, used, f"and {left} more: a mark tells its name when pointed at", "note"))
     return legend, used + 6
 
 

@@ -87,11 +87,18 @@ def as_csv(table: Table) -> str:
     return delimited.table(table)
 
 
-def as_html(documents: Sequence[Document], title: str, lede: Sequence[str] = (), colophon: str = "") -> str:
-    """One self-contained page."""
+def as_html(
+    documents: Sequence[Document],
+    title: str,
+    lede: Sequence[str] = (),
+    colophon: str = "",
+    *,
+    sheet: bool = False,
+) -> str:
+    """One self-contained page; as a `sheet` it is set small on paper."""
     from .page import page
 
-    return page(documents, title, lede, colophon)
+    return page(documents, title, lede, colophon, sheet=sheet)
 
 
 def tables(documents: Iterable[Document]) -> list[Table]:

@@ -61,11 +61,9 @@ def scores(made: Table) -> Drawing:
 
 
 def _new(title: str, size: tuple[float, float] = (7.5, 4.5)) -> tuple[Drawing, Axes]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Drawing
+    from ._drawing import ShownFigure
 
-    drawing = Drawing(figsize=size, layout="constrained")
-    FigureCanvasAgg(drawing)  # no display is asked for
+    drawing = ShownFigure(size)
     axes = drawing.add_subplot()
     axes.set_title(_safe(title), fontsize="medium", loc="left")
     axes.spines[["top", "right"]].set_visible(False)

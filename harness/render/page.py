@@ -35,7 +35,14 @@ BROAD = 140
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def page(documents: Sequence[Document], title: str, lede: Sequence[str] = (), colophon: str = "") -> str:
+def page(
+    documents: Sequence[Document],
+    title: str,
+    lede: Sequence[str] = (),
+    colophon: str = "",
+    *,
+    sheet: bool = False,
+) -> str:
     """The page.
 
     Parameters
@@ -46,6 +53,8 @@ def page(documents: Sequence[Document], title: str, lede: Sequence[str] = (), co
         Lines under the title.
     colophon
         The last line.
+    sheet
+        Whether it is set small on paper, to fit on one sheet.
     """
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
@@ -63,6 +72,7 @@ def page(documents: Sequence[Document], title: str, lede: Sequence[str] = (), co
             parts=[part for document in documents if (part := _part(document, names))],
             browser=_browser(documents),
             policy=policy(style, script),
+            sheet=sheet,
             style=style,
             script=script,
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import UsageError
@@ -69,3 +71,24 @@ def pdf(page: str) -> bytes:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UsageError(f"{program} could not print the page: {last}; write --out NAME.html instead")
         return out.read_bytes()
+
+
+def pages(content: bytes) -> int:
+    """How many pages a PDF that a browser printed has."""
+    return len(re.findall(rb"/Type\s*/Page\b", content))
+
+
+def first_that_fits(forms: Iterable[str]) -> bytes:
+    """The first of several pages, ever shorter ones, that fits on one sheet; the last if none does.
+
+    Raises
+    ------
+    UsageError
+        As `pdf`.
+    """
+    content = b""
+    for form in forms:
+        content = pdf(form)
+        if pages(content) == 1:
+            break
+    return content

@@ -240,3 +240,32 @@ def test_paper_shows_every_column(browser, page):
     )
     browser.call("Emulation.setEmulatedMedia", media="")
     assert over == 0
+
+
+def test_one_sheet_holds_the_answer_and_its_figures(page, tmp_path):
+    from harness.render.pdf import pages
+
+    if find() is None:
+        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
+    runs, sheet = str(page.parent / "runs"), tmp_path / "one.pdf"
+    assert invoke(["report", runs, "--brief", "--out", str(sheet)]) == 0
+    assert pages(sheet.read_bytes()) == 1
+    assert invoke(["report", runs, "--brief", "--out", str(tmp_path / "one.html")]) == 0
+    text = (tmp_path / "one.html").read_text("utf-8")
+    assert (
+        "two_pass is better than plain by" in text
+        and 'id="forest-t"' in text
+        and "application/json" not in text
+    )
+
+
+def test_a_sheet_drops_figures_before_words(page):
+    import harness
+    from harness.comparison.brief import briefs
+
+    forms = list(briefs(harness.report(page.parent / "runs").documents))
+    sizes = [sum(len(d.figures) + len(d.tables) for d in form) for form in forms]
+    assert sizes[0] == 4 and sizes[-1] == 0
+    assert not [name for name, _ in forms[0][1].figures[0].groups if "/" in name], "of a family its average"
+    assert all(form[0].answers == forms[0][0].answers for form in forms)
+    assert invoke(["report", str(page.parent / "runs"), "--brief"]) == 2
