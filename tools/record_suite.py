@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,7 +64,7 @@ def main() -> None:
     recorded_baselines.record("runs", load_runs(found), out)
 
 
-def _asked(identity: dict[str, Any]) -> str:
+def _asked(identity: Mapping[str, Any]) -> str:
     return json.dumps({k: v for k, v in identity.items() if k not in ASIDE}, sort_keys=True)
 
 
