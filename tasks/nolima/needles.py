@@ -66,7 +66,7 @@ def read(path: Path) -> list[Asked]:
         If the file is none, or an experiment is broken (named by its line).
     """
     if not path.is_file():
-        raise Unavailable(f"nolima: there is no {path}")
+        raise Unavailable(f"nolima: cannot read {path}: there is no such file")
     asked: list[Asked] = []
     seen: dict[str, str] = {}
     for one, place in _files.read(path):

@@ -169,7 +169,7 @@ def weightless(monkeypatch):
         (["--train-ratios", "2,3"], "'3' is no ratio"),
         (["--trainer", "bf16"], "--trainer bf16: write NAME=VALUE"),
         (["--trainer", "bf61=true"], "--trainer bf61: transformers.TrainingArguments has no such argument"),
-        (["--trainer", "optim=nothing"], "--trainer: "),
+        (["--trainer", "optim=nothing"], "--trainer optim=nothing: "),
         (["--trainer", "output_dir=x"], "--trainer output_dir: give --out instead"),
         (["--trainer", "per_device_train_batch_size=2"], "give --micro-batch instead"),
         (["--data", "no/such.jsonl"], "no/such.jsonl: no such file or folder"),
