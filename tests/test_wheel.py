@@ -70,7 +70,7 @@ def test_every_module_and_every_data_file_is_in_it(source, names):
     for kind in ("json", "safetensors", "yaml"):
         expected |= {installed_as("baselines", path.relative_to(data)) for path in data.rglob(f"*.{kind}")}
     templates = {p.relative_to(source / "harness") for p in (source / "harness").rglob("*.tmpl")}
-    assert len(templates) == 16
+    assert len(templates) == 17
     expected |= {installed_as("harness", path) for path in templates}
     assert any(name.endswith("adapter_model.safetensors") for name in expected)
     assert "harness/baselines/probe/deeper/data.json" in expected

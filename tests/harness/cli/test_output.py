@@ -41,6 +41,10 @@ def commands(tiny_folder, tmp_path, monkeypatch):
     )
     scores = {"passkey": {f"s{i}": i % 2 for i in range(8)}}
     one, two = (str(make_run(tmp_path / "made" / name, scores, seed=n)) for n, name in enumerate("ab"))
+    (tmp_path / "pred").mkdir()
+    (tmp_path / "pred" / "hotpotqa.jsonl").write_text(
+        '{"pred": "Rome", "answers": ["Rome"], "all_classes": null}\n'
+    )
     model = ["--model", str(tiny_folder)]
     return {
         "run": ["run", "-m", "plain", *model, "--device", "cpu", "--limit", "1"],
@@ -49,6 +53,8 @@ def commands(tiny_folder, tmp_path, monkeypatch):
         "list": ["list", "recipes"],
         "compare": ["compare", one, two, "--resamples", "200"],
         "score": ["score", "answers.jsonl"],
+        "export": ["export", one, two, "--out", "results.parquet", "--force"],
+        "import": ["import", "pred", "--from", "longbench"],
         "data": ["data", "show", "passkey", *model],
         "new": ["new", "method", "ends"],
         "check": ["check", "plain", "--only", "declared"],
@@ -56,8 +62,8 @@ def commands(tiny_folder, tmp_path, monkeypatch):
     }
 
 
-ELSEWHERE = {"fit", "synth", "lm-eval"}
-"""The first two print their card (test_fit, test_synthesis); the last is lm-eval's own command line."""
+ELSEWHERE = {"fit", "synth", "lm-eval", "view"}
+"""The first two print their card (test_fit, test_synthesis); lm-eval has a command line of its own, view serves."""
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS.keys() - ELSEWHERE))
