@@ -3,7 +3,7 @@
 python tools/evidence.py            # rewrite the table and the figure
 python tools/evidence.py --check    # write nothing; exit 1 if the page's table is out of date
 
-Two sources: the samples that the suite `evidence` has recorded (`baselines/smollm2/evidence`), and the losses after a
+Two sources: the samples that the suites `evidence` and `evidence-long` have recorded, and the losses after a
 condensed context (`tools/memory_loss.py`). Holm's correction is over the claims of both.
 """
 
@@ -27,7 +27,7 @@ from harness.results.recorded_baselines import read
 from harness.stats.paired import difference_interval, holm, sign_flips
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORDED = ROOT / "baselines" / "smollm2" / "evidence"
+RECORDED = [ROOT / "baselines" / "smollm2" / suite for suite in ("evidence", "evidence-long")]
 LOSSES = ROOT / "baselines" / "smollm2" / "interval-256" / "memory_loss.json"
 PAGE, FIGURE = ROOT / "docs" / "evidence.md", ROOT / "docs" / "images" / "evidence.png"
 PART = re.compile(r"(<!-- claims -->\n).*?(<!-- /claims -->)", re.DOTALL)
@@ -53,13 +53,16 @@ def main() -> int:
 
 
 def of_runs() -> Iterator[Tested]:
-    """The claims of the suite, on the samples of the runs that are recorded."""
-    outcome = json.loads((RECORDED / "outcome.json").read_text(encoding="utf-8"))
-    runs = {run.hash: run for run in read(RECORDED / "runs.json")}
-    rows = [SuiteRow(row, [runs[name.rpartition("-")[2]] for name in row["runs"]]) for row in outcome["rows"]]
-    columns = {column["key"]: column for column in outcome["columns"]}
-    for finding in outcome["findings"]:
-        yield put_to_test(finding, columns[finding["column"]], rows, "")
+    """The claims of the suites, on the samples of the runs that are recorded."""
+    for folder in RECORDED:
+        outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+        runs = {run.hash: run for run in read(folder / "runs.json")}
+        rows = [
+            SuiteRow(row, [runs[name.rpartition("-")[2]] for name in row["runs"]]) for row in outcome["rows"]
+        ]
+        columns = {column["key"]: column for column in outcome["columns"]}
+        for finding in outcome["findings"]:
+            yield put_to_test(finding, columns[finding["column"]], rows, "")
 
 
 def of_losses(found: dict[str, Any]) -> Iterator[Tested]:

@@ -142,7 +142,9 @@ def measure(
 
     def after(cache: KVCache, ids: list[int]) -> float:
         hidden = feed(network, [cache], [ids])[1][0, :-1]
-        return float(F.cross_entropy(network.lm_head(hidden).float(), torch.tensor(ids[1:])))
+        return float(
+            F.cross_entropy(network.lm_head(hidden).float(), torch.tensor(ids[1:], device=hidden.device))
+        )
 
     losses: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for text in texts:

@@ -155,8 +155,8 @@ class RunFile(TypedDict):
         Ids that were asked for, by task.
     environment, earlier_environments
         Versions, commit and hardware; those of parts that were answered under others.
-    summary, summary_of
-        What it came to, and a digest of the records it was made from.
+    summary, summary_of, summary_sum
+        What it came to; digests of the records it was made from, and of itself.
     error
         Present if the method was caught declaring something else than it did.
     """
@@ -179,4 +179,5 @@ class RunFile(TypedDict):
     status: Status
     summary: NotRequired[Summary]
     summary_of: NotRequired[str]
+    summary_sum: NotRequired[str]
     error: NotRequired[str]

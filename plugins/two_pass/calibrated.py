@@ -29,7 +29,7 @@ COMPRESSOR = "compressor"
 """Folder of a fitted adapter that holds the compressor's adapter."""
 
 SHIPPED_CONTEXTS = (50, 12)
-"""Contexts of the calibrations that ship: the thesis's 50 for up to 15 intervals, 12 for more."""
+"""Contexts of the calibrations that ship: the thesis's 50 for up to 66 intervals, 12 for 125 to 128."""
 
 TRAINED_UP_TO = 128
 """Highest ratio of the papers' training; allocation goes beyond it only where the first pass must."""

@@ -41,5 +41,7 @@ def test_the_calibrations_are_of_these_experts_and_found_by_the_default_run():
         assert (made.key["ratio"], made.key["interval"]) == (calibrated.LEAST_FIRST, 256)
         served |= {(made.contexts, number) for number in made.mean}
         assert all(abs(sum(made.mean[n]) - 1) < 1e-3 for n in made.mean)
-    assert {n for contexts, n in served if contexts == 50} >= set(range(2, 16)), "the thesis's 50 contexts"
-    assert {n for _, n in served} >= set(range(2, 41)), "texts of up to 10,000 tokens"
+    assert {n for contexts, n in served if contexts == 50} >= set(range(2, 67)), (
+        "the thesis's 50 contexts, to 17,000 tokens"
+    )
+    assert {n for _, n in served} >= set(range(125, 129)), "texts of 32,768 tokens"

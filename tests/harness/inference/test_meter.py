@@ -233,7 +233,7 @@ def test_a_method_that_never_runs_the_model_is_shown_as_unverified(
     words += ["--set", "passkey.depths=0,50,100"]
     assert invoke(words) == 0
     out = capsys.readouterr().out
-    row = next(line for line in out.splitlines() if line.startswith(" passkey"))
+    row = next(line for line in out.splitlines() if line.strip().startswith("passkey"))
     assert "61.25?" in row.split() and "'?' after a ratio: the method declares it" in out
     record = json.loads(next(tmp_path.glob("*/samples.jsonl")).read_text().splitlines()[0])
     assert record["measured"]["verified"] is False and record["cost"]["kv_bytes"] is None

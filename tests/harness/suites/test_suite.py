@@ -337,7 +337,7 @@ NAMES = [
     "thesis-fig-4.1",
 ]
 """Tables of papers."""
-OURS = ["budgets", "evidence", "today"]
+OURS = ["budgets", "evidence", "evidence-long", "today"]
 
 
 def test_they_are_listed_and_printed_as_they_are(tmp_path, capsys):
