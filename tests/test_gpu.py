@@ -17,7 +17,9 @@ pytestmark = [
 @pytest.mark.parametrize("method", ["plain", "streaming", "beacon"])
 @pytest.mark.parametrize("batch_size", [1, "auto"])
 def test_the_answers_are_those_of_the_cpu(tiny_folder, tmp_path, method, batch_size):
-    options = {"interval": 16, "ratio": "2"} if method == "beacon" else {}
+    options = {"beacon": {"interval": 16, "ratio": "2"}, "streaming": {"recent": 60, "chunk": 32}}.get(
+        method, {}
+    )
     found = []
     for device in ("cpu", "cuda"):
         wanted = settings(

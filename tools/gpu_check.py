@@ -104,6 +104,8 @@ def training(args: argparse.Namespace) -> dict[str, Any]:
             str(Path(held) / "fit"),
             "--interval",
             "256",
+            "--train-ratios",
+            "2,4,8,16",
         ]
         words += ["--min-length", "64", "--max-length", "1024", "--max-steps", "4", "--batch-size", "2"]
         began = time.perf_counter()

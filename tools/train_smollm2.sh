@@ -5,9 +5,9 @@
 #
 # Every line is an ordinary command that goes on where it stopped, so this may be interrupted and typed again; the
 # training itself keeps a checkpoint every 20 steps. The sizes are those of one CPU core with AMX (about forty
-# minutes). On a GPU the same command takes the GPU: raise STEPS (SHARED is two thirds of it), ROWS and BATCH, as in
+# minutes). On a GPU the same command takes the GPU: raise STEPS (SHARED is two thirds of it), ROWS, BATCH and MICRO, as in
 #
-#   STEPS=6000 ROWS=60000 BATCH=16 tools/train_smollm2.sh FOLDER
+#   STEPS=2700 ROWS=175000 BATCH=64 MICRO=64 tools/train_smollm2.sh FOLDER
 #
 # and run it in pieces of any length with `timeout 600 tools/train_smollm2.sh FOLDER`, as often as it takes.
 set -euo pipefail
@@ -26,7 +26,7 @@ cd "$work" # so that cards name files as they are called here
 # left, under which two million tokens fit the window, so that 512 and 1,024 would have nothing to do.
 harness fit -m lora_experts --data recall/train.jsonl --min-length 64 --max-length 1024 --dtype bfloat16 \
     --interval 256 --start last --sinks 1 --objective distill --draws 2 --train-ratios 2,4,8,16,32,64,128,256 \
-    --rank 8 --batch-size "${BATCH:-2}" --learning-rate 1e-3 --warmup-steps 10 --trainer adam_beta2=0.98 \
+    --rank 8 --batch-size "${BATCH:-2}" --micro-batch "${MICRO:-1}" --learning-rate 1e-3 --warmup-steps 10 --trainer adam_beta2=0.98 \
     --max-steps "$steps" --shared-steps "${SHARED:-$((steps * 2 / 3))}" --save-every 20 --out adapters/experts
 
 # What ships: the experts without their checkpoints, and the calibration that texts of 1 to 2 windows ask for.
