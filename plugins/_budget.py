@@ -12,6 +12,17 @@ if TYPE_CHECKING:
     from harness.models import LanguageModel
 
 
+NOT_CONDENSED = "nothing was condensed: the model read the text as it is"
+"""Said of an answer to a text that fits, or that is too short to be shortened: it tells nothing of the method."""
+
+
+def noted(details: dict[str, Any], held: int, read: int) -> dict[str, Any]:
+    """The details of an answer that began from `held` entries of `read` tokens, the last of them not yet read."""
+    if held < read - 1:
+        return details
+    return {**details, "notes": [*details.get("notes", ()), NOT_CONDENSED]}
+
+
 def room(method: str, model: LanguageModel, budget: int | None, around: int, decoding: Decoding) -> int:
     """Tokens of a context that may stay beside `around` tokens: in the window, with the answer, and in the `budget`.
 
@@ -46,8 +57,13 @@ def answer(
     read: Sequence[int],
     details: Sequence[dict[str, Any]],
     decoding: Decoding,
+    *,
+    shortens: bool = True,
 ) -> list[Generation]:
-    """Read each question after its cache and answer; `read` is the number of tokens the method was given before it."""
+    """Read each question after its cache and answer; `read` is the number of tokens the method was given before it.
+
+    `shortens`: the method saves entries, so that an answer that began from all of them tells nothing of it.
+    """
     import torch
 
     from harness.contracts import phase
@@ -69,7 +85,7 @@ def answer(
             stop_reason=stop_reason(model, decoding, tokens),
             prompt_tokens=before + len(question),
             kv_tokens=len(cache),
-            details=said,
+            details=noted(said, len(cache), before + len(question)) if shortens else said,
         )
         for tokens, before, question, cache, said in zip(answers, read, questions, found, details)
     ]

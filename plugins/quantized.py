@@ -160,6 +160,7 @@ class Quantized(Method):
             [state.read for state in states],
             [{"bits": int(self.options.bits)} for _ in states],
             decoding,
+            shortens=False,
         )
 
 

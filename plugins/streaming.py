@@ -14,6 +14,8 @@ from pydantic import Field
 
 from harness import Decoding, Generation, Method, Options, UsageError
 
+from ._budget import noted
+
 if TYPE_CHECKING:
     from harness.inference import KVCache
 
@@ -113,6 +115,7 @@ class Streaming(Method):
                 stop_reason=stop_reason(self.model, decoding, tokens),
                 prompt_tokens=state.read + len(question),
                 kv_tokens=len(cache),
+                details=noted({}, len(cache), state.read + len(question)),
             )
             for state, question, cache, tokens in zip(states, questions, caches, answers)
         ]

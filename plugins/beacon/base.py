@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from harness import Decoding, Generation, Method, Options, TokenizedPrompt, UsageError
 from harness.models import adapters
 
+from .._budget import NOT_CONDENSED
 from .adapter_card import EXPERT_RATIOS, LORA_RANK, Kind, trained_ratios
 from .form import settle
 from .options import BeaconFitOptions
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from .engine import ActivationBeacon
     from .form import Start
     from .reading import ChooseRatio, Reading
-
-NOT_CONDENSED = "nothing was condensed: the model read the text as it is"
-"""Said of an answer to a text that fits, or that is shorter than an interval."""
 
 
 class CondensingMethod(Method):

@@ -3,6 +3,7 @@
 import pytest
 
 from harness import Decoding, Prompt, UsageError
+from harness.plugins._budget import NOT_CONDENSED
 from harness.plugins.rag import Rag
 from harness.prompts import tokenize
 
@@ -51,7 +52,7 @@ def test_budget_and_top_bound_what_is_read(tiny):
 def test_a_text_that_fits_is_read_whole(tiny):
     prompt = asked(tiny, 1, 1)
     found = answer(tiny, prompt, budget=240)
-    assert found.kv_tokens == len(prompt) - 1 and not found.details
+    assert found.kv_tokens == len(prompt) - 1 and found.details == {"notes": [NOT_CONDENSED]}
 
 
 def test_a_question_that_tells_nothing_apart_is_noted(tiny):

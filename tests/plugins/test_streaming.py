@@ -6,6 +6,7 @@ import torch
 from harness import Decoding, UsageError
 from harness.inference.likelihood import loglikelihood
 from harness.models import loading
+from harness.plugins._budget import NOT_CONDENSED
 from harness.plugins.streaming import Streaming, StreamingOptions
 
 from ..helpers.asking import ask, fingerprint, prompt
@@ -185,3 +186,10 @@ def test_what_cannot_be_held_is_refused_in_one_line(tiny, tiny_folder):
     with pytest.raises(UsageError, match="window of 24 "):
         streaming(small, chunk=4).context_limit()
     assert streaming(tiny).context_limit() is None
+
+
+def test_a_text_of_which_nothing_was_dropped_says_so(tiny):
+    method = streaming(tiny, recent=60)
+    [short], _ = ask(method, [prompt(tiny, 10)])
+    [long], _ = ask(method, [prompt(tiny, 120)])
+    assert short.details == {"notes": [NOT_CONDENSED]} and not long.details

@@ -4,6 +4,7 @@ import pytest
 
 from harness import Decoding, Prompt, UsageError
 from harness.inference import write
+from harness.plugins._budget import NOT_CONDENSED
 from harness.plugins.summary import Summary
 from harness.prompts import tokenize
 
@@ -36,7 +37,7 @@ def test_it_condenses_until_it_fits(tiny):
 def test_what_fits_is_read_as_it_is(tiny):
     prompt = asked(tiny, 1)
     [found] = made(tiny, budget=len(prompt)).compress_and_generate([prompt], Decoding(3))
-    assert found.kv_tokens == len(prompt) - 1 and not found.details
+    assert found.kv_tokens == len(prompt) - 1 and found.details == {"notes": [NOT_CONDENSED]}
 
 
 def test_the_instruction_stays(tiny):
