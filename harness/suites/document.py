@@ -33,7 +33,7 @@ def names() -> dict[str, Path]:
     """Suites that ship, by name."""
     found: dict[str, Path] = {}
     for folder in artifacts.folders():
-        for path in sorted((folder / KIND).glob("*.yaml")):
+        for path in sorted((folder / KIND).glob("*.yaml"), key=lambda file: file.stem):
             found.setdefault(path.stem, path)
     return found
 
