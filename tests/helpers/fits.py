@@ -23,13 +23,15 @@ def repeating(path, count=24, words=12, times=6):
 
 def fit_words(model, data, out, *more, method="beacon"):
     """The words of a small fit; those in `more` count if they say otherwise."""
-    words = ["fit", "-m", method, "--out", out, "--model", model, "--device", "cpu", "--interval", INTERVAL]
+    chosen = {"-m": method, "--out": out, "--model": model, "--device": "cpu", "--interval": INTERVAL}
     if data is not None:
-        words += ["--data", data, "--min-length", 20, "--max-length", 128]
+        chosen |= {"--data": data, "--min-length": 20, "--max-length": 128}
     if method != "two_pass":
-        words += ["--train-ratios", "2,4,8", "--batch-size", 2, "--max-steps", 4, "--save-every", 2]
-        words += ["--learning-rate", 0.01]
-    return [str(word) for word in (*words, *more)]
+        chosen |= {"--train-ratios": "2,4,8", "--batch-size": 2, "--max-steps": 4, "--save-every": 2}
+        chosen |= {"--learning-rate": 0.01}
+    said = {str(word).partition("=")[0] for word in more} - {"--data"}  # which may be given more than once
+    words = [word for flag, value in chosen.items() if flag not in said for word in (flag, value)]
+    return [str(word) for word in ("fit", *words, *more)]
 
 
 def tensors(folder):
