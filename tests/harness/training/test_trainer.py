@@ -295,10 +295,9 @@ def test_a_killed_fit_ends_as_if_it_had_not_been(
 
 def test_killed_after_the_last_step_a_fit_makes_no_further_one(tiny_folder, tmp_path, monkeypatch):
     """`transformers` would: it looks whether it has made enough steps only after one."""
-    words = fit_words(
-        tiny_folder, repeating(tmp_path / "data.jsonl"), tmp_path / "out", method="lora_experts"
-    )
-    words += ["--rank", "4", "--shared-steps", "2", "--max-length", "90", "--save-dtype", "float32"]
+    more = ["--rank", 4, "--shared-steps", 2, "--max-length", 90, "--save-dtype", "float32"]
+    data = repeating(tmp_path / "data.jsonl")
+    words = fit_words(tiny_folder, data, tmp_path / "out", *more, method="lora_experts")
     assert invoke(words) == 0
     out = tmp_path / "out"
     whole, curve = tensors(out), (out / "loss.jsonl").read_bytes()
