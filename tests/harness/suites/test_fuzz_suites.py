@@ -81,6 +81,10 @@ def test_almost_a_suite(here, data):
             json.loads(out)
 
 
+SMALL = [name for name in NAMES if name not in ("budgets", "evidence", "evidence-long", "today")]
+"""Suites whose plan is quick: the others draw texts of thousands of tokens for each cell."""
+
+
 @tried(30)
 @given(st.data())
 def test_text_that_was_a_suite(here, data):
