@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness import Decoding, Generation, UsageError
@@ -50,17 +51,24 @@ def pieces(ids: Sequence[int], size: int) -> list[Sequence[int]]:
     return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 
+@dataclass(frozen=True)
+class Condensed:
+    """A context that was read: what is held of it, how many tokens it was, and what the record says of it."""
+
+    cache: KVCache
+    read: int
+    details: dict[str, Any]
+
+
 def answer(
     model: LanguageModel,
-    caches: Sequence[KVCache],
+    states: Sequence[Condensed],
     questions: Sequence[Sequence[int]],
-    read: Sequence[int],
-    details: Sequence[dict[str, Any]],
     decoding: Decoding,
     *,
     shortens: bool = True,
 ) -> list[Generation]:
-    """Read each question after its cache and answer; `read` is the number of tokens the method was given before it.
+    """Read each question after its state and answer.
 
     `shortens`: the method saves entries, so that an answer that began from all of them tells nothing of it.
     """
@@ -70,7 +78,7 @@ def answer(
     from harness.inference import decode, feed, stop_reason
 
     longer = [i for i, question in enumerate(questions) if len(question) > 1]
-    found = list(caches)
+    found = [state.cache for state in states]
     if longer:
         with phase("prefill"), torch.no_grad():
             fed, _ = feed(model.network, [found[i] for i in longer], [questions[i][:-1] for i in longer])
@@ -83,9 +91,11 @@ def answer(
             text=model.tokenizer.decode(tokens, skip_special_tokens=True),
             token_ids=tokens,
             stop_reason=stop_reason(model, decoding, tokens),
-            prompt_tokens=before + len(question),
+            prompt_tokens=state.read + len(question),
             kv_tokens=len(cache),
-            details=noted(said, len(cache), before + len(question)) if shortens else said,
+            details=noted(state.details, len(cache), state.read + len(question))
+            if shortens
+            else state.details,
         )
-        for tokens, before, question, cache, said in zip(answers, read, questions, found, details)
+        for tokens, state, question, cache in zip(answers, states, questions, found)
     ]

@@ -9,7 +9,6 @@ with the memory of those before in sight, is ours. Entries of the text are dropp
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,11 +18,10 @@ from pydantic import Field
 from harness import Decoding, Generation, Method, Options, UsageError
 from harness.models import adapters
 
-from ._budget import answer, pieces
+from ._budget import Condensed, answer, pieces
 
 if TYPE_CHECKING:
     from harness.contracts import FitReport, Head, Schedule, TrainingData
-    from harness.inference import KVCache
     from harness.models import LanguageModel
 
     from .gist_memory import Memory
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 OWN, FILE = "gist", "gist.safetensors"
 SEGMENT, MEMORY = 256, 32
 """Where neither the user nor an adapter says otherwise: eight tokens for each entry."""
-NOTHING = "nothing was condensed: the text is shorter than a segment"
 
 
 class GistOptions(Options):
@@ -54,15 +51,6 @@ class GistFitOptions(Options):
         description="draw how many memory tokens are used, all or a half or a quarter ..., for each sequence",
     )
     save_dtype: Literal["bfloat16", "float32"] = Field("float32", description="type of the saved weights")
-
-
-@dataclass(frozen=True)
-class Condensed:
-    """A context that was read: instruction, memory and the rest of the text; and how it came about."""
-
-    cache: KVCache
-    read: int
-    details: dict[str, Any]
 
 
 class Gist(Method):
@@ -171,25 +159,14 @@ class Gist(Method):
                     cache = condense(network, self.weights, cache, segment, used)
                 if rest:
                     [cache], _ = feed(network, [cache], [rest])
-            details = {
-                "segments": len(segments),
-                "memory": used,
-                **({} if segments else {"notes": [NOTHING]}),
-            }
+            details = {"segments": len(segments), "memory": used}
             found.append(Condensed(cache, len(head), details))
         return found
 
     def generate(
         self, states: Sequence[Condensed], questions: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[Generation]:
-        return answer(
-            self.model,
-            [state.cache for state in states],
-            questions,
-            [state.read for state in states],
-            [state.details for state in states],
-            decoding,
-        )
+        return answer(self.model, states, questions, decoding)
 
     def facts(self) -> dict[str, Any]:
         trained = self._adapter is not None or bool(self._learned)

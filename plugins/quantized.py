@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -19,7 +18,7 @@ from harness import Decoding, Generation, Method, Options, UsageError
 from harness.contracts.budget import entry_bytes
 from harness.errors import NotInstalled
 
-from ._budget import answer
+from ._budget import Condensed, answer
 
 if TYPE_CHECKING:
     from harness.inference import KVCache
@@ -47,14 +46,6 @@ class QuantizedOptions(Options):
         ge=1,
         description="newest entries kept in full precision until so many are there, for 4 and 2 bits",
     )
-
-
-@dataclass(frozen=True)
-class Quantised:
-    """A context that was read: its cache and how many tokens that is."""
-
-    cache: KVCache
-    read: int
 
 
 class Quantized(Method):
@@ -115,21 +106,21 @@ class Quantized(Method):
 
     def compress(
         self, contexts: Sequence[Sequence[int]], reserve: Sequence[int], decoding: Decoding
-    ) -> list[Quantised]:
+    ) -> list[Condensed]:
         """The quantised cache of each context."""
         import torch
 
         from harness.contracts import phase
         from harness.inference import KVCache, feed
 
-        states = []
+        states, said = [], {"bits": int(self.options.bits)}
         for context in contexts:
             if not context:
-                states.append(Quantised(KVCache(), 0))
+                states.append(Condensed(KVCache(), 0, said))
                 continue
             with phase("prefill"), torch.no_grad():
                 [cache], _ = feed(self.model.network, [self._empty()], [context])
-            states.append(Quantised(cache, len(context)))
+            states.append(Condensed(cache, len(context), said))
         return states
 
     def _empty(self) -> KVCache:
@@ -151,17 +142,9 @@ class Quantized(Method):
             raise UsageError(f"method quantized: transformers cannot make its cache here: {why}") from error
 
     def generate(
-        self, states: Sequence[Quantised], questions: Sequence[Sequence[int]], decoding: Decoding
+        self, states: Sequence[Condensed], questions: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[Generation]:
-        return answer(
-            self.model,
-            [state.cache for state in states],
-            questions,
-            [state.read for state in states],
-            [{"bits": int(self.options.bits)} for _ in states],
-            decoding,
-            shortens=False,
-        )
+        return answer(self.model, states, questions, decoding, shortens=False)
 
 
 def _quanto() -> bool:

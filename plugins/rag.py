@@ -15,7 +15,7 @@ from pydantic import Field
 
 from harness import Decoding, Generation, Method, Options, UsageError
 
-from ._budget import answer, pieces, room
+from ._budget import Condensed, answer, pieces, room
 
 if TYPE_CHECKING:
     from harness import TokenizedPrompt
@@ -131,14 +131,11 @@ class Rag(Method):
                 fed, _ = feed(self.model.network, [KVCache()] * len(filled), [heads[i] for i in filled])
                 for i, cache in zip(filled, fed):
                     caches[i] = cache
-        return answer(
-            self.model,
-            caches,
-            [prompt.suffix_ids for prompt in prompts],
-            [len(prompt.head_ids) for prompt in prompts],
-            [details for _, details in chosen],
-            decoding,
-        )
+        states = [
+            Condensed(cache, len(prompt.head_ids), details)
+            for cache, prompt, (_, details) in zip(caches, prompts, chosen)
+        ]
+        return answer(self.model, states, [prompt.suffix_ids for prompt in prompts], decoding)
 
     def _choose(self, prompt: TokenizedPrompt, decoding: Decoding) -> tuple[list[int], dict[str, Any]]:
         """Token ids of the chunks that are read, and what the record says of them."""

@@ -7,18 +7,16 @@ https://arxiv.org/abs/2109.10862, without training and without the question.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from harness import Decoding, Generation, Method, Options, UsageError
 
-from ._budget import answer, pieces, room
+from ._budget import Condensed, answer, pieces, room
 
 if TYPE_CHECKING:
     from harness.contracts import Head
-    from harness.inference import KVCache
     from harness.models import LanguageModel
 
 REQUEST = ("Text:\n\n", "\n\nSay in a few sentences what this text says. Keep names, numbers and facts.")
@@ -33,15 +31,6 @@ class SummaryOptions(Options):
 
     chunk: int = Field(1024, ge=16, description="tokens of a part that is condensed at once")
     length: int = Field(96, ge=4, description="tokens of the summary of a part at most")
-
-
-@dataclass(frozen=True)
-class Condensed:
-    """A context that was read: the cache of instruction and summaries, and how it came about."""
-
-    cache: KVCache
-    read: int
-    details: dict[str, Any]
 
 
 class Summary(Method):
@@ -116,14 +105,7 @@ class Summary(Method):
     def generate(
         self, states: Sequence[Condensed], questions: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[Generation]:
-        return answer(
-            self.model,
-            [state.cache for state in states],
-            questions,
-            [state.read for state in states],
-            [state.details for state in states],
-            decoding,
-        )
+        return answer(self.model, states, questions, decoding)
 
     def _round(self, ids: Sequence[int]) -> list[int]:
         """Summaries of the parts of `ids`, a line each."""
