@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ..errors import UsageError
+
 
 @dataclass(frozen=True)
 class Example:
@@ -96,6 +98,20 @@ class Schedule:
     micro_batch: int = 1
     trainer: Mapping[str, Any] = field(default_factory=dict)
     observer: FitObserver | None = None
+
+    def passes(self, processes: int = 1) -> int:
+        """Passes that each of so many processes makes for a step. Raises UsageError if they do not come out even."""
+        own, uneven = divmod(self.batch_size, processes)
+        if uneven:
+            raise UsageError(
+                f"--batch-size {self.batch_size} cannot be shared evenly by {processes} processes"
+            )
+        if own % self.micro_batch:
+            raise UsageError(
+                f"--batch-size {self.batch_size} is no multiple of --micro-batch {self.micro_batch}"
+                + (f" on {processes} processes" if processes > 1 else "")
+            )
+        return own // self.micro_batch
 
 
 class FitObserver(Protocol):

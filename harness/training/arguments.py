@@ -63,19 +63,10 @@ REFUSED = {
 def arguments(schedule: Schedule, device: str) -> TrainingArguments:
     """The trainer's arguments for a schedule; raises UsageError for what is unknown, a flag, or refused."""
     processes = int(torch.distributed.get_world_size()) if torch.distributed.is_initialized() else _launched()
-    if schedule.batch_size % processes:
-        raise UsageError(
-            f"--batch-size {schedule.batch_size} cannot be shared evenly by {processes} processes"
-        )
-    if schedule.batch_size // processes % schedule.micro_batch:
-        raise UsageError(
-            f"--batch-size {schedule.batch_size} is no multiple of --micro-batch {schedule.micro_batch}"
-            + (f" on {processes} processes" if processes > 1 else "")
-        )
     values: dict[str, Any] = {
         "output_dir": str(schedule.folder),
         "per_device_train_batch_size": schedule.micro_batch,
-        "gradient_accumulation_steps": schedule.batch_size // processes // schedule.micro_batch,
+        "gradient_accumulation_steps": schedule.passes(processes),
         "learning_rate": schedule.learning_rate,
         "lr_scheduler_type": "linear",
         "warmup_steps": schedule.warmup_steps,

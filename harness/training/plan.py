@@ -78,10 +78,7 @@ def plan_fit(settings: FitSettings, note: Callable[[str], None] | None = None) -
             raise UsageError(f"--{name.replace('_', '-')} must be greater than 0 and finite, not {value:g}")
     if not 0 <= settings.seed < 2**32:  # as numpy and torch take it
         raise UsageError(f"--seed must be 0 to {2**32 - 1}, not {settings.seed}")
-    if settings.batch_size % settings.micro_batch:
-        raise UsageError(
-            f"--batch-size {settings.batch_size} is no multiple of --micro-batch {settings.micro_batch}"
-        )
+    schedule_of(settings).passes()
     if settings.max_steps is not None and settings.max_steps < 1:
         raise UsageError(f"--max-steps must be at least 1, not {settings.max_steps}")
     if settings.min_length > settings.max_length:
