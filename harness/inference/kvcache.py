@@ -231,7 +231,7 @@ def stack(rows: Sequence[KVCache]) -> Batch:
     return Batch(_dynamic(layers), lengths, width)
 
 
-def together(layers: Sequence[tuple[Tensor, Tensor]], rows: int) -> Batch:
+def stacked(layers: Sequence[tuple[Tensor, Tensor]], rows: int) -> Batch:
     """Caches stacked already, all of one length: keys and values ``[rows, kv_heads, width, head_dim]``, or no layer."""
     width = layers[0][0].shape[2] if layers else 0
     return Batch(_dynamic(layers), [width] * rows, width)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.inference.kvcache import together
+from harness.inference.kvcache import stacked
 from harness.inference.tensors import sent
 
 from .engine import ActivationBeacon
@@ -139,7 +139,7 @@ def _read(network: Any, before: Layers, tokens: Sequence[Sequence[int]]) -> tupl
     """One causal pass over tokens padded on the right: all entries, and the last hidden states."""
     longest = max(map(len, tokens))
     ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in tokens])
-    batch = together(before, len(tokens))
+    batch = stacked(before, len(tokens))
     found = network.model(
         input_ids=sent(ids, network.device),
         attention_mask=batch.causal_mask([longest] * len(tokens), network.dtype, network.device),
@@ -167,7 +167,7 @@ def _condensed(
         fresh = [(k[:, :, kept:], v[:, :, kept:]) for k, v in read]
     else:
         rows = len(tokens)
-        made = engine.beacons(together(read, rows), [kept] * rows, tokens, ratio)
+        made = engine.beacons(stacked(read, rows), [kept] * rows, tokens, ratio)
         fresh = [
             (k.view(rows, -1, *k.shape[1:]), v.view(rows, -1, *v.shape[1:]))
             for k, v in zip(made.keys, made.values)
