@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
@@ -14,6 +14,9 @@ from .ratios import parse_ratio
 
 class CondensingOptions(Options):
     """What every method that condenses by beacons can be asked; what is None is settled by `form.settle`."""
+
+    came_later: ClassVar[tuple[str, ...]] = ()
+    """Options of a method that are written down only where they are used: a run of before keeps its hash."""
 
     interval: int | None = Field(
         None, ge=2, description="raw tokens condensed together; default: the adapter's, else the paper's 1024"
@@ -29,12 +32,15 @@ class CondensingOptions(Options):
 
     @model_serializer(mode="wrap")
     def _as_before_there_was_a_choice(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without start and sinks where they are the paper's: a run of before keeps its hash."""
+        """Without start and sinks where they are the paper's, nor what `came_later` and is not used.
+
+        The one serializer of all subclasses: pydantic calls no other where a class has its own.
+        """
         values: dict[str, Any] = handler(self)
         if "interval" in values and values["interval"] is None:
             values["interval"] = PAPERS_INTERVAL
-        papers = {"start": PAPERS_START, "sinks": PAPERS_SINKS}
-        return {n: v for n, v in values.items() if n not in papers or v not in (None, papers[n])}
+        absent = {"start": PAPERS_START, "sinks": PAPERS_SINKS, **dict.fromkeys(self.came_later)}
+        return {n: v for n, v in values.items() if n not in absent or v not in (None, absent[n])}
 
 
 class BeaconOptions(CondensingOptions):

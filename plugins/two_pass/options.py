@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import (
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from harness import Options
 
@@ -20,6 +14,8 @@ from ..beacon.ratios import parse_ratio
 
 class TwoPassOptions(CondensingOptions):
     """Options of `TwoPass`."""
+
+    came_later = ("first_layers",)
 
     alpha: float = Field(3.0, gt=0, le=100, description="exponent of the relevance: higher trusts it more")
     retrieval: Literal["attention", "bm25", "random"] = Field(
@@ -51,14 +47,6 @@ class TwoPassOptions(CondensingOptions):
         8, ge=2, description="contexts a missing calibration is computed from (the thesis: 50)"
     )
     retrieval_seed: int = Field(42, ge=0, description="seed of --retrieval random")
-
-    @model_serializer(mode="wrap")
-    def _if_given(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without options that came later and are not used: runs of before keep their names."""
-        found: dict[str, Any] = written(self)
-        if self.first_layers is None:
-            found.pop("first_layers", None)
-        return found
 
     @field_validator("relevant_ratio", "first_ratio")
     @classmethod

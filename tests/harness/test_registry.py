@@ -44,8 +44,8 @@ def test_ours_come_through_the_door_of_everybody():
 def test_a_wrong_name_gets_the_nearest():
     assert refused(registry.method, "to_pass") == "no method named 'to_pass'; did you mean 'two_pass'?"
     assert (
-        "known: beacon, kvpress, lora_experts, plain, position_scaling, rag, rope_scaling, streaming, "
-        "summary, two_pass" in refused(registry.method, "zzzzzzzz")
+        "known: beacon, endpoint, gist, kvpress, lora_experts, plain, position_scaling, quantized, rag, "
+        "rope_scaling, streaming, summary, two_pass" in refused(registry.method, "zzzzzzzz")
     )
     assert refused(registry.task_class, "pasky") == "no task named 'pasky'; did you mean 'passkey'?"
     assert refused(registry.task_class, "longbench/trek").endswith("did you mean 'longbench/trec'?")

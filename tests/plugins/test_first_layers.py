@@ -76,7 +76,9 @@ def test_it_costs_less(tiny, empty_cache):
 
 
 def test_runs_that_do_not_use_it_keep_their_names(tiny):
-    assert "first_layers" not in TwoPassOptions().model_dump(mode="json")
+    written = TwoPassOptions().model_dump(mode="json")
+    assert "first_layers" not in written and not {"start", "sinks"} & set(written)
+    assert written["interval"] == 1024  # the paper's, as runs of before wrote it
     assert TwoPassOptions(first_layers="1-2").model_dump(mode="json")["first_layers"] == "1-2"
     assert "layers" not in two_pass(tiny)._key(8, 2, None)
 

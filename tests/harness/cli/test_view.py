@@ -92,7 +92,9 @@ def test_a_port_in_use_and_a_folder_that_is_not_there_are_one_line(tmp_path, cap
 
 def test_ctrl_c_ends_it_quietly(tmp_path):
     words = [sys.executable, "-m", "harness", "view", str(tmp_path), "--port", "0"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     assert f"{tmp_path} at http://127.0.0.1:" in started.stdout.readline()
     os.kill(started.pid, signal.SIGINT)
     assert started.wait(20) == 0 and started.stderr.read() == ""

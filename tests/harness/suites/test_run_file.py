@@ -69,7 +69,8 @@ def test_what_save_config_writes_is_the_same_run(here, tiny_folder, capsys):
     )
     # the same words again are no conflict; another run is
     assert said(capsys, *words, "--save-config", "a/run.yaml")[0] == 0
-    status, _, err = said(capsys, *words, "--limit", "2", "--save-config", "a/run.yaml")
+    two = [*words[: words.index("--limit") + 1], "2", *words[words.index("--limit") + 2 :]]
+    status, _, err = said(capsys, *two, "--save-config", "a/run.yaml")
     assert status == 2 and "another file is there" in err
 
 
