@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LOGGED = 20.0
 """Seconds between two lines on progress where there is no terminal for a bar."""
 
+PATIENCE = 5.0
+"""Seconds after which a log gets the notes that a terminal gets at once: of what is quicker it has none."""
+
 PIPE = 180
 """Columns where there is no terminal, unless the environment's COLUMNS says how many."""
 
@@ -46,7 +49,8 @@ class Display:
 
     def __init__(self) -> None:
         self.quiet = QUIET.get()
-        self._told = time.monotonic()
+        self._began = self._told = time.monotonic()
+        self._held: list[str] = []
         self.console = Console(stderr=True, quiet=self.quiet)
         self._notebook = self.console.is_jupyter and not self.quiet
         self.progress = Bars(
@@ -69,9 +73,15 @@ class Display:
         self.progress.stop()
 
     def note(self, text: str) -> None:
-        """One line about something that takes a while."""
+        """One line about something that takes a while: at once on a terminal, in a log after a moment."""
         if self.console.is_terminal:
             self.progress.console.print(f"[dim]{escape(visible(text))}[/dim]", highlight=False)
+            return
+        self._held.append(text)
+        if not self._notebook and time.monotonic() - self._began >= PATIENCE:
+            for line in self._held:
+                self._log(line)
+            self._held.clear()
 
     def _due(self) -> bool:
         """Whether a log, which has no bar, is to get a line again."""

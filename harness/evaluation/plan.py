@@ -24,7 +24,8 @@ from ..options import Options
 from ..prompts.truncation import AUTO, RULES
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
 from .batch_limit import BatchLimit
-from .samples import PreparedSample, collect_samples
+from .collecting import collect_samples
+from .samples import PreparedSample
 from .settings import RunSettings, by_protocol, check_values
 
 
@@ -126,7 +127,7 @@ def plan_run(
     if settings.budget is not None:
         aim(method, settings.budget)
     told: list[str] = []
-    samples, unavailable = collect_samples(tasks, method, settings, told.append)
+    samples, unavailable = collect_samples(tasks, method, settings, told.append, note)
     chosen = next((p.task.name for p in samples if p.continuations), None)
     if chosen and method.remote and not method.own_loglikelihood:
         raise UsageError(

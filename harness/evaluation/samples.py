@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +12,7 @@ from ..contracts.method import Method
 from ..contracts.outputs import Decoding
 from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..contracts.record import Truncation
-from ..contracts.task import Sample, Task, TaskEnvironment
+from ..contracts.task import Sample, Task
 from ..errors import Unavailable, UsageError
 from ..prompts.questions import joined, question_texts
 from ..prompts.rendering import render, tokenize
@@ -21,7 +20,6 @@ from ..prompts.tokenization import encode, spells_special, token_ids
 from ..prompts.truncation import AUTO, first_place, truncate
 from .apart import apart
 from .choices import InTokens, in_tokens, stop_ids
-from .task_environment import task_environment
 
 if TYPE_CHECKING:
     from ..models.model import LanguageModel
@@ -97,60 +95,6 @@ class PreparedSample:
     @property
     def key(self) -> tuple[str, str]:
         return self.task.name, self.sample.id
-
-
-def collect_samples(
-    tasks: Sequence[Task],
-    method: Method,
-    settings: RunSettings,
-    note: Callable[[str], None] | None = None,
-) -> tuple[list[PreparedSample], dict[str, str]]:
-    """The samples of all tasks, and why those members of groups that cannot be asked here are left out."""
-    samples: list[PreparedSample] = []
-    unavailable: dict[str, str] = {}
-    for task in tasks:
-        env = task_environment(
-            method.model,
-            seed=settings.seed,
-            data_dir=settings.data_dir,
-            offline=settings.offline,
-            limit=settings.limit,
-            trust_task_code=settings.trust_task_code,
-            notify=note,
-        )
-        try:
-            made = _take(task, env, settings, method)
-        except Unavailable as error:
-            if task.name in settings.tasks and not settings.skip_unavailable:
-                raise
-            unavailable[task.name] = str(error)
-            continue
-        if not made:
-            raise UsageError(f"task {task.name} has no samples")
-        samples += made
-    if not samples:
-        raise UsageError("; ".join(dict.fromkeys(unavailable.values())))
-    return samples, unavailable
-
-
-def _take(task: Task, env: TaskEnvironment, settings: RunSettings, method: Method) -> list[PreparedSample]:
-    made, ids = [], set()
-    for number, sample in enumerate(task.samples(env)):
-        if settings.limit is not None and number >= settings.limit:
-            break
-        if sample.id in ids:
-            raise UsageError(f"task {task.name} gives the id {sample.id!r} twice")
-        ids.add(sample.id)
-        try:
-            writable([sample.id, sample.prompt.text, sample.references, sample.metadata])
-            writable([[q.suffix, q.answer, q.references, q.metadata] for q in sample.questions])
-        except (TypeError, ValueError) as error:
-            why = "it holds half a character" if isinstance(error, UnicodeEncodeError) else error
-            raise UsageError(
-                f"task {task.name}: sample {sample.id!a} cannot be written down: {why}"
-            ) from None
-        made.append(prepare_sample(task, sample, method, settings))
-    return made
 
 
 def writable(content: Any) -> None:

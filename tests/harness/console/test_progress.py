@@ -37,6 +37,21 @@ def test_a_quick_run_leaves_a_log_empty(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_log_has_notes_of_what_takes_more_than_a_moment(capsys, monkeypatch):
+    with RunDisplay("plain on tiny, passkey") as display:
+        display.note("not asked: longbench/trec: no trec.jsonl")
+        assert capsys.readouterr().err == "", "whatever is quick has none"
+        monkeypatch.setattr(progress, "PATIENCE", 0.0)
+        display.note("passkey: 10 prompts made, 10 in all")
+        display.note("passkey: 20 prompts made, 20 in all")
+    assert capsys.readouterr().err.splitlines() == [
+        "plain on tiny, passkey",
+        "not asked: longbench/trec: no trec.jsonl",
+        "passkey: 10 prompts made, 10 in all",
+        "passkey: 20 prompts made, 20 in all",
+    ]
+
+
 def test_a_terminal_shows_it_from_the_first_second(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
