@@ -25,8 +25,9 @@ REFUSED = {
     "PrefillDecodingPress": "it compresses while answering too",
     "FinchPress": "it reads the question with the context and adds a token to model and tokenizer",
     "RestoreKVPress": "it adds trained adapters to the model",
-    "ComposedPress": "it needs other presses with options of their own",
 }
+HIDES = {"AdaKVPress", "CriticalAdaKVPress", "DMSPress", "DuoAttentionPress", "LUKVPress"}
+"""Presses that read the text once and hide entries instead of dropping them."""
 ABSTRACT = ("BasePress", "ScorerPress")
 
 

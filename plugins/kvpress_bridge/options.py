@@ -12,6 +12,8 @@ from pydantic import ConfigDict, Field, create_model, model_validator
 
 from harness import Options, UsageError
 
+from .discovery import ABSTRACT, HIDES, REFUSED
+
 RATIO = "compression_ratio"
 INNER_PRESS = "SnapKVPress"
 """What a press that wraps another one wraps if the user does not say."""
@@ -21,6 +23,12 @@ RENAMED = {"seed": "press_seed"}
 
 LEFT_OUT = {"decoding"}
 """Parameters that compress while answering, which these methods do not."""
+
+
+SEVERAL = (
+    "presses one after the other, with commas, each with its options after colons: "
+    "SnapKVPress:compression_ratio=0.3,ThinKPress:key_channel_compression_ratio=0.2"
+)
 
 
 class PressOptions(Options):
@@ -55,6 +63,9 @@ def press_options(press: type) -> type[Options]:
         if kind is PressName:
             fields[name] = press_field(default, parameter.empty, notes.get(name, ""))
             continue
+        if kind is PressList:
+            fields[name] = (list[str], Field(description=SEVERAL, min_length=1))
+            continue
         limits: dict[str, Any] = {"ge": 0, "lt": 1} if name.endswith(RATIO) else {}
         note = notes.get(name) or "parameter of the press"
         if default is parameter.empty:
@@ -83,8 +94,17 @@ class PressName(str):
     __slots__ = ()
 
 
+class PressList(list[str]):
+    """Stands for a parameter that is several presses."""
+
+    __slots__ = ()
+
+
 def option_type(annotation: Any) -> Any:
-    """The type of an option for a parameter; `PressName` for a press; None if a command line cannot carry it."""
+    """The type of an option for a parameter; None if a command line cannot carry it.
+
+    `PressName` stands for a press, `PressList` for several.
+    """
     import kvpress
 
     if get_origin(annotation) in (Union, types.UnionType):
@@ -94,6 +114,8 @@ def option_type(annotation: Any) -> Any:
         return annotation
     if get_origin(annotation) is list and get_args(annotation)[0] in (int, float, str):
         return annotation
+    if get_origin(annotation) is list and option_type(get_args(annotation)[0]) is PressName:
+        return PressList
     return PressName if isinstance(annotation, type) and issubclass(annotation, kvpress.BasePress) else None
 
 
@@ -130,11 +152,43 @@ def make_press(press: type, values: dict[str, Any]) -> Any:
             if not (isinstance(inner, type) and issubclass(inner, kvpress.BasePress)):
                 raise ValueError(f"kvpress has no {value!r}")
             value = _call(inner, {})
+        if option_type(hints.get(name)) is PressList:
+            value = [_part(words, last=i == len(value) - 1) for i, words in enumerate(value)]
         given[name] = value
     made = _call(press, given)
     if RATIO in values and RATIO not in accepted:
         made.compression_ratio = values[RATIO]
     return made
+
+
+def _part(words: str, *, last: bool) -> Any:
+    """One press of several: ``SnapKVPress:compression_ratio=0.3:window_size=32``. Raises ValueError."""
+    import kvpress
+
+    name, *settings = words.split(":")
+    press = getattr(kvpress, name, None)
+    if not (isinstance(press, type) and issubclass(press, kvpress.BasePress)) or name in ABSTRACT:
+        raise ValueError(f"kvpress has no {name!r}")
+    names = {base.__name__ for base in press.__mro__}
+    why = next((REFUSED[n] for n in names if n in REFUSED), None)
+    if issubclass(press, kvpress.ComposedPress):
+        why = "name its presses instead"
+    if press.__call__ is not kvpress.BasePress.__call__:
+        why = why or "it reads the text in passes of its own, which a composed press does not make"
+    if issubclass(press, kvpress.KeyRerotationPress):
+        why = why or "it moves what is kept, and kvpress asks a composed press at the places before"
+    if names & HIDES and not last:
+        why = why or "it hides entries by their places, which a press after it changes; let it be the last"
+    if why is not None:
+        raise ValueError(f"{name} cannot be one of several: {why}")
+    pairs = [setting.partition("=") for setting in settings]
+    if wrong := [key for key, equals, _ in pairs if not equals]:
+        raise ValueError(f"{name}:{wrong[0]}: write {name}:OPTION=VALUE")
+    try:
+        options = press_options(press).parse({key.replace("-", "_"): v for key, _, v in pairs}, name)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return make_press(press, options.model_dump())
 
 
 def _call(press: type, given: dict[str, Any]) -> Any:

@@ -187,7 +187,8 @@ class PressMethod(Method):
             return Pressed(KVCache(), (), 0)
         press = self._make()
         self._aimed(press, len(context), question)
-        eager = isinstance(getattr(press, "press", press), kvpress.ObservedAttentionPress)
+        parts = getattr(press, "presses", [press])
+        eager = any(isinstance(getattr(p, "press", p), kvpress.ObservedAttentionPress) for p in parts)
         devices = [network.device] if network.device.type == "cuda" else []
         bare = self.model.has_chat_template and not self._templated(context)
         with (
