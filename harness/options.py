@@ -56,9 +56,9 @@ class Options(BaseModel):
             made = cls(**cleaned)
         except ValidationError as error:
             first = error.errors()[0]
-            message = first["msg"]
-            own = message.removeprefix("Value error, ")  # in the words of who wrote the check
-            message = own if own != message else f"{message[:1].lower()}{message[1:]}"
+            message = first["msg"].removeprefix("Value error, ")
+            if message.partition(" ")[0][1:].islower():  # a word, not a name with capitals of its own
+                message = f"{message[:1].lower()}{message[1:]}"
             if not first["loc"]:  # said of several options together
                 raise UsageError(f"{owner}: {message}") from None
             name = str(first["loc"][0])
