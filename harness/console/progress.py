@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LOGGED = 20.0
 """Seconds between two lines on progress where there is no terminal for a bar."""
 
-PATIENCE = 5.0
+PATIENCE = 10.0
 """Seconds after which a log gets the notes that a terminal gets at once: of what is quicker it has none."""
 
 PIPE = 180
@@ -139,7 +139,7 @@ class RunDisplay(Display):
     def start(self, totals: dict[str, int], done: dict[str, int]) -> None:
         had = f", {sum(done.values()):,} finished before" if any(done.values()) else ""
         self._what += f": {sum(totals.values()):,} samples{had}" if self._what else ""
-        if self._what:
+        if self._what and self.console.is_terminal:  # a log says it before its first line
             self.note(self._what)
         for task, total in totals.items():
             self._rows[task] = self.progress.add_task(
