@@ -12,6 +12,7 @@ from ..inference.forward import feed
 from ..inference.kvcache import KVCache
 from ._answers import same
 from ._places import Places, embedded, read
+from ._prompts import prompt_from
 from ._results import Failed, NotApplicable
 from ._trial import Seen, Trial
 
@@ -37,13 +38,17 @@ SHORT = (40, 60, 90, 150)
 """Tokens of prompts that a method may leave as they are."""
 
 
+OTHER_INSTRUCTION = "Look at that.\n\n"
+
+
 def dependence(trial: Trial) -> str:
-    """Another token anywhere in the context is another answer, or is left out on purpose."""
+    """Another token anywhere in the context is another answer, or is left out on purpose; so is another instruction."""
+    _instruction(trial)
     facts, wrong = [], []
     for (
         shorter
     ) in SHORTER:  # a last piece may be too short to be found: then it is longer in most other texts
-        size = min(LENGTH, len(trial.prompts[0])) - shorter
+        size = min(LENGTH, max(map(len, trial.prompts))) - shorter
         fact, said = _tried(trial, Places(trial.model, size, trial.questions[0]))
         if said:
             wrong.append(said)
@@ -56,6 +61,49 @@ def dependence(trial: Trial) -> str:
     raise Failed(
         f"{wrong[0]}: another in its place changes no logit, whatever is asked; look at where pieces begin and end"
     )
+
+
+def _instruction(trial: Trial) -> None:
+    """Raise Failed if nothing before a short text is read, or all of it twice in a row."""
+    told = False
+    for size in SHORT:
+        try:
+            prompt = trial.prompt(size, 21)
+        except Failed:
+            continue
+        other = prompt_from(
+            trial.model, [prompt.prompt.context.strip()], prompt.prompt.question, OTHER_INSTRUCTION
+        )
+        (seen, rows), after = _watched(trial, prompt), trial.alone(other)
+        if not seen.logits:
+            return
+        begin = list(prompt.head_ids.prefix_ids)
+        twice = [*begin, *begin]
+        if begin and any(_stands_in(row, twice) for row in rows) and not _stands_in(prompt.ids, twice):
+            raise Failed(
+                f"the {len(begin)} tokens before the text (template and instruction) are read twice in a row; put them "
+                "before it once"
+            )
+        told = True
+        pairs = zip(seen.logits, after.logits)
+        if (
+            any(_stands_in(row, begin[:2]) for row in rows)  # an evictor may drop the rest of it
+            or len(seen.logits) != len(after.logits)
+            or seen.tokens != after.tokens
+            or any(a.shape != b.shape or bool((a != b).any()) for a, b in pairs)
+        ):
+            return
+    if told:
+        raise Failed(
+            "the instruction is never read: another before a short text changes no logit; keep what stands before the "
+            "context (`Head.prefix_ids`)"
+        )
+
+
+def _stands_in(ids: Sequence[int], part: Sequence[int]) -> bool:
+    """Whether `part` stands somewhere in `ids`."""
+    wanted, size = list(part), len(part)
+    return any(list(ids[i : i + size]) == wanted for i in range(len(ids) - size + 1))
 
 
 def _tried(trial: Trial, places: Places) -> tuple[str, str]:

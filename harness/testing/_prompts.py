@@ -41,9 +41,14 @@ def prompt_of(model: LanguageModel, tokens: int, seed: int, question: str) -> To
     return best
 
 
-def prompt_from(model: LanguageModel, sentences: Sequence[str], question: str) -> TokenizedPrompt:
+INSTRUCTION = "Read this.\n\n"
+
+
+def prompt_from(
+    model: LanguageModel, sentences: Sequence[str], question: str, instruction: str = INSTRUCTION
+) -> TokenizedPrompt:
     """The prompt of these sentences and this question, as the model reads it."""
-    raw = Prompt("Read this.\n\n", " ".join(sentences), f"\n\n{question}", question)
+    raw = Prompt(instruction, " ".join(sentences), f"\n\n{question}", question)
     return tokenize(render(raw, model, chat=True), model)
 
 

@@ -230,8 +230,11 @@ class Trial:
 
     @cached_property
     def prompts(self) -> list[TokenizedPrompt]:
-        """Three prompts of different length, none of which is short for the model."""
-        return [self.prompt(int(self.reach * share), seed) for seed, share in enumerate(SHARES)]
+        """Three prompts of different length, none of which is short for the model; the second asks something else."""
+        return [
+            self.prompt(int(self.reach * share), seed, self.questions[seed % 2])
+            for seed, share in enumerate(SHARES)
+        ]
 
     @cached_property
     def longest(self) -> TokenizedPrompt:

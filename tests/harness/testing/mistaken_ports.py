@@ -7,6 +7,7 @@ import torch
 from harness.inference.decoding import decode
 from harness.inference.forward import moved
 from harness.inference.kvcache import KVCache
+from harness.models import adapters
 
 from .ports import Chunks, Gist, Snap, Summaries
 
@@ -104,6 +105,100 @@ class SummariesThatEndTooSoon(Summaries):
 
     def pieces(self, ids):
         return [piece[:-1] or piece for piece in super().pieces(ids)]
+
+
+@caught_by("dependence")
+class ChunksCutToTheWindow(Chunks):
+    """Looks at what the window holds, and says that it reads anything."""
+
+    def pieces(self, ids):
+        return super().pieces(ids[: self.model.context_length])
+
+
+@caught_by("dependence")
+class ChunksWithoutTheInstruction(Chunks):
+    """Loses what stands before the context."""
+
+    def read(self, prompt):
+        return super().read(prompt)[prompt.context_start :]
+
+
+@caught_by("dependence")
+class ChunksUnderTwoTemplates(Chunks):
+    """Puts the template's beginning before what begins with it."""
+
+    def read(self, prompt):
+        return [*prompt.ids[: prompt.context_start], *super().read(prompt)]
+
+
+@caught_by("identity")
+class ChunksInLowerCase(Chunks):
+    """Puts the words that it compared into the prompt, not those of the text."""
+
+    def read(self, prompt):
+        ids, begin, asked = super().read(prompt), prompt.context_start, len(prompt.suffix_ids)
+        text = self.model.tokenizer.decode(ids[begin:-asked]).lower()
+        own = self.model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids[:begin], *own, *ids[-asked:]]
+
+
+@caught_by("dependence")
+class SummariesOfTheFirstChunk(Summaries):
+    """Every summary is that of the first chunk."""
+
+    def note(self, piece):
+        self.kept = getattr(self, "kept", None) or super().note(piece)
+        return self.kept
+
+
+# Entries that are not what they seem.
+
+
+@caught_by("identity")
+class SnapWithTheNeighboursValues(Snap):
+    """Keys of the chosen entries, values of those before them."""
+
+    def evict(self, cache, index):
+        kept, other = super().evict(cache, index), (index - 1).clamp(min=0)
+        return KVCache(kept.keys, tuple(v[:, other] for v in cache.values))
+
+
+@caught_by("identity")
+class SnapWithMixedLayers(Snap):
+    """Values of another layer."""
+
+    def evict(self, cache, index):
+        kept = super().evict(cache, index)
+        return KVCache(kept.keys, kept.values[::-1])
+
+
+@caught_by("identity")
+class SnapWithMixedHeads(Snap):
+    """Keys of another head."""
+
+    def evict(self, cache, index):
+        kept = super().evict(cache, index)
+        return KVCache(tuple(k.flip(0) for k in kept.keys), kept.values)
+
+
+@caught_by("identity", "positions")
+class SnapThatAsksFirst(Snap):
+    """Reads the question before the text, and the answer's first token after it."""
+
+    def one(self, prompt):
+        cache, seen = KVCache(), None
+        for piece in self.pieces([*prompt.suffix_ids[:-1], *prompt.ids[: prompt.context_end]]):
+            cache, seen = self.look(cache, piece)
+        return self.evict(cache, self.choose(seen))
+
+
+@caught_by("batch")
+class GistWithOneQuestionForAll(Gist):
+    """A batch is asked its first sample's question."""
+
+    def generate(self, states, questions, decoding):
+        found = super().generate(states, [questions[0]] * len(questions), decoding)
+        return [replace(g, prompt_tokens=n + len(q)) for g, (_, n), q in zip(found, states, questions)]
 
 
 # Positions.
@@ -212,6 +307,28 @@ class GistThatDrifts(Gist):
         return cache
 
 
+@caught_by("order")
+class GistByItsBeginning(Gist):
+    """Keeps what it made of a text, and takes one that begins alike for the same."""
+
+    def compress(self, contexts, reserve, decoding):
+        self.known = getattr(self, "known", {})
+        keys = [(len(ids), tuple(ids[:16])) for ids in contexts]
+        for key, ids in zip(keys, contexts):
+            if key not in self.known:
+                [self.known[key]] = super().compress([ids], reserve, decoding)
+        return [self.known[key] for key in keys]
+
+
+@caught_by("order")
+class ChunksByTheQuestion(Chunks):
+    """Keeps what it chose under the question, whatever the text is."""
+
+    def read(self, prompt):
+        self.known = getattr(self, "known", {})
+        return self.known.setdefault(prompt.prompt.question, super().read(prompt))
+
+
 # Questions that were seen.
 
 
@@ -261,6 +378,31 @@ class GistThatLoadsNothing(Gist):
     def load(self, folder):
         super().load(folder)
         self.memory = None
+
+
+@caught_by("save")
+class GistThatSavesRounded(Gist):
+    """Saves what it learned to a quarter."""
+
+    def save(self, folder, facts):
+        memory = (self.tokens() * 4).round() / 4
+        adapters.write(folder, "gist", self.model, {"gist.safetensors": {"memory": memory}}, facts)
+
+
+@caught_by("repeat")
+class SummariesThatAreDrawn(Summaries):
+    """Lets the model draw what it says of a chunk."""
+
+    def note(self, piece):
+        given = torch.tensor([list(piece)])
+        found = self.model.network.generate(
+            given,
+            attention_mask=torch.ones_like(given),
+            max_new_tokens=self.options.words,
+            do_sample=True,
+            pad_token_id=self.model.pad_id,
+        )
+        return found[0, len(piece) :].tolist()
 
 
 @caught_by("declared")

@@ -14,7 +14,8 @@ SMALL = partial(tiny_model, 256)
 
 QUICK = (
     "ChunksThatEndTooSoon SnapThatDoesNotTurn SnapThatTurnsOneLayer GistThatTurnsHalfWay SnapOfAllSamples "
-    "ChunksThatSayTheyAreBlind GistThatLearnsNothing GistThatCountsLessIfAsked"
+    "ChunksThatSayTheyAreBlind GistThatLearnsNothing GistThatCountsLessIfAsked ChunksCutToTheWindow "
+    "ChunksWithoutTheInstruction ChunksUnderTwoTemplates SnapWithMixedHeads GistWithOneQuestionForAll"
 ).split()
 """One of each kind; all of them with HARNESS_SLOW_TESTS=1."""
 
