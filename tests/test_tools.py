@@ -90,6 +90,18 @@ def test_the_page_of_evidence_says_what_was_recorded():
     assert evidence.FIGURE.is_file()
 
 
+def test_the_page_of_budgets_says_what_was_recorded():
+    budgets = tool("budgets")
+    outcome, rows = budgets.recorded()
+    told = "\n".join(budgets.tables(outcome, rows))
+    assert told in budgets.PAGE.read_text("utf-8"), "run python tools/budgets.py"
+    assert budgets.FIGURE.is_file()
+    missing = [row.label for row in rows if not row.runs]
+    assert all(label in told.rpartition("Not run:")[2] for label in missing)
+    assert {budgets.cell_of(row)[1] for row in rows} == {256, 512, 1024, 2048, 4096, None}
+    assert told.count("| SnapKV |") == len(outcome["columns"]) + 3
+
+
 def test_a_claim_on_losses_is_decided_by_its_texts():
     evidence = tool("evidence")
     ratios, texts = [2, 4, 8, 16, 32, 64, 128], range(12)

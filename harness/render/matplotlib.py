@@ -69,7 +69,8 @@ def scores(made: Table) -> Drawing:
 def panels(figures: Sequence[Scatter], across: int, title: str) -> Drawing:
     """Several scatter plots as one drawing with one legend below, `across` side by side.
 
-    Names are given out over all of them: what has one name has one mark everywhere.
+    Names are given out over all of them: what has one name has one mark everywhere. Of a title what stands before its
+    colon is shown; the axes say the rest.
     """
     from ._drawing import ShownFigure
 
@@ -79,7 +80,7 @@ def panels(figures: Sequence[Scatter], across: int, title: str) -> Drawing:
     grid = drawing.subplots(down, across, squeeze=False)
     handles: dict[str, Any] = {}
     for figure, axes in zip(figures, grid.flat):
-        axes.set_title(_safe(figure.title), fontsize="small", loc="left")
+        axes.set_title(_safe(figure.title.partition(":")[0]), fontsize="small", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         _scatter(figure, axes, names)
         handles.update({label: drawn for drawn, label in zip(*axes.get_legend_handles_labels())})

@@ -38,7 +38,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         "answer_survives",
     ),
     "measured": ("kv_tokens", "compression", "verified"),
-    "cost": COSTS,
+    "cost": (*COSTS, "positions"),
 }
 """What is kept of the parts of a record."""
 PLAIN = (

@@ -48,13 +48,14 @@ def dependence(trial: Trial) -> str:
     for (
         shorter
     ) in SHORTER:  # a last piece may be too short to be found: then it is longer in most other texts
-        size = min(LENGTH, max(map(len, trial.prompts))) - shorter
+        size = min(LENGTH, len(trial.prompts[0])) - shorter
         fact, said = _tried(trial, Places(trial.model, size, trial.questions[0]))
         if said:
             wrong.append(said)
         else:
             facts.append(fact)
         if not wrong or len(facts) > 1:
+            _far(trial)
             return facts[0]
         if len(wrong) > 1:
             break
@@ -104,6 +105,25 @@ def _stands_in(ids: Sequence[int], part: Sequence[int]) -> bool:
     """Whether `part` stands somewhere in `ids`."""
     wanted, size = list(part), len(part)
     return any(list(ids[i : i + size]) == wanted for i in range(len(ids) - size + 1))
+
+
+def _far(trial: Trial) -> None:
+    """Raise Failed if the end of a text longer than the window is never read, which the method says it reads."""
+    size = min(LENGTH, max(map(len, trial.prompts)))
+    if size <= trial.model.context_length:
+        return
+    places = Places(trial.model, size, trial.questions[0])
+    prompt = places.prompt
+    seen, rows = _watched(trial, prompt)
+    last = prompt.context_end - 1
+    if last in read(prompt, rows) or _moves(trial, places, prompt, seen, last) is not False:
+        return
+    never = _never_asked_for(trial, places) if trial.cls.sees_question else [last]
+    if last in never:
+        raise Failed(
+            f"the end of a text of {len(prompt)} tokens, more than the window of {trial.model.context_length}, is "
+            "never read; read all of it, or say in `context_limit` how much is"
+        )
 
 
 def _tried(trial: Trial, places: Places) -> tuple[str, str]:
