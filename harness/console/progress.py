@@ -86,10 +86,16 @@ class Display:
 
     @contextmanager
     def announce(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar of its own for a preparation; gone when it is done."""
+        """A bar of its own for a preparation, gone when it is done; in a log a line now and then."""
         row = self.progress.add_task(escape(visible(what)), total=None, rate="")
+
+        def step(done: int, total: int) -> None:
+            self.progress.update(row, completed=done, total=total or None)
+            if self._due():
+                self._log(f"{what}: {done:,}" + (f" of {total:,}" if total else ""))
+
         try:
-            yield lambda done, total: self.progress.update(row, completed=done, total=total or None)
+            yield step
         finally:
             self.progress.remove_task(row)
 

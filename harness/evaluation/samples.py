@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding
 from ..contracts.prompt import Prompt, TokenizedPrompt
 from ..contracts.record import Truncation
-from ..contracts.task import Sample, Task, TaskEnvironment
+from ..contracts.task import Sample, Task
 from ..errors import Unavailable, UsageError
 from ..prompts.questions import joined, question_texts
 from ..prompts.rendering import render, tokenize
@@ -21,7 +19,6 @@ from ..prompts.tokenization import encode, spells_special, token_ids
 from ..prompts.truncation import AUTO, first_place, truncate
 from .apart import apart
 from .choices import InTokens, in_tokens, stop_ids
-from .task_environment import task_environment
 
 if TYPE_CHECKING:
     from ..models.model import LanguageModel
@@ -98,64 +95,17 @@ class PreparedSample:
     def key(self) -> tuple[str, str]:
         return self.task.name, self.sample.id
 
-
-def collect_samples(
-    tasks: Sequence[Task],
-    method: Method,
-    settings: RunSettings,
-    note: Callable[[str], None] | None = None,
-) -> tuple[list[PreparedSample], dict[str, str]]:
-    """The samples of all tasks, and why those members of groups that cannot be asked here are left out."""
-    samples: list[PreparedSample] = []
-    unavailable: dict[str, str] = {}
-    for task in tasks:
-        env = task_environment(
-            method.model,
-            seed=settings.seed,
-            data_dir=settings.data_dir,
-            offline=settings.offline,
-            limit=settings.limit,
-            trust_task_code=settings.trust_task_code,
-            notify=note,
+    def without_texts(self) -> PreparedSample:
+        """What a plan of many runs needs of it: its name and its sizes. It cannot be asked."""
+        nothing = Prompt("", "", "")
+        bare = Sample(self.sample.id, nothing, (), self.sample.new_tokens)
+        return replace(
+            self,
+            sample=bare,
+            rendered=nothing,
+            questions=tuple(q.without_texts() for q in self.questions),
+            given=None,
         )
-        try:
-            made = _take(task, env, settings, method)
-        except Unavailable as error:
-            if task.name in settings.tasks and not settings.skip_unavailable:
-                raise
-            unavailable[task.name] = str(error)
-            continue
-        if not made:
-            raise UsageError(f"task {task.name} has no samples")
-        samples += made
-    if not samples:
-        raise UsageError("; ".join(dict.fromkeys(unavailable.values())))
-    return samples, unavailable
-
-
-def _take(task: Task, env: TaskEnvironment, settings: RunSettings, method: Method) -> list[PreparedSample]:
-    made, ids = [], set()
-    for number, sample in enumerate(task.samples(env)):
-        if settings.limit is not None and number >= settings.limit:
-            break
-        if sample.id in ids:
-            raise UsageError(f"task {task.name} gives the id {sample.id!r} twice")
-        ids.add(sample.id)
-        try:
-            writable([sample.id, sample.prompt.text, sample.references, sample.metadata])
-            writable([[q.suffix, q.answer, q.references, q.metadata] for q in sample.questions])
-        except (TypeError, ValueError) as error:
-            why = "it holds half a character" if isinstance(error, UnicodeEncodeError) else error
-            raise UsageError(
-                f"task {task.name}: sample {sample.id!a} cannot be written down: {why}"
-            ) from None
-        made.append(prepare_sample(task, sample, method, settings))
-    return made
-
-
-def writable(content: Any) -> None:
-    """Raise TypeError or ValueError for what is not JSON, or holds halves of characters (lone surrogates)."""
-    json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
 
 
 def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSettings) -> PreparedSample:
@@ -177,8 +127,7 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
             sample.prompt, rule, limit, model.tokenizer, sample.references, task.shorten
         )
         made = budget.uncut if cut is sample.prompt else _rendered(cut, sample, model)
-        place = first_place(made.prompt.context, sample.references)
-        ids = tokenize(made.prompt, model, None if place is None else len(made.prompt.prefix) + place)
+        ids = budget.ids if made is budget.uncut else _tokens(made.prompt, sample, model)
         new_tokens = max(map(len, made.continuations), default=sample.new_tokens)
         excess = 0 if budget.room is None else len(ids) + new_tokens - budget.room
         if excess <= 0:
@@ -272,9 +221,14 @@ def _question(
 ) -> PreparedSample:
     """One of several questions over a context that has been cut."""
     alone = sample.asked(number)
-    place = first_place(rendered.context, alone.references)
-    ids = tokenize(rendered, method.model, None if place is None else len(rendered.prefix) + place)
+    ids = _tokens(rendered, alone, method.model)
     return _ready(task, alone, method.model, InTokens(rendered, ()), ids, truncation, alone.new_tokens)
+
+
+def _tokens(prompt: Prompt, sample: Sample, model: LanguageModel) -> TokenizedPrompt:
+    """The tokens of a rendered prompt, and the one at which an accepted answer first stands in its context."""
+    place = first_place(prompt.context, sample.references)
+    return tokenize(prompt, model, None if place is None else len(prompt.prefix) + place)
 
 
 def _spelled(prompt: Prompt, model: LanguageModel) -> bool:
@@ -283,9 +237,13 @@ def _spelled(prompt: Prompt, model: LanguageModel) -> bool:
 
 
 class _Budget(NamedTuple):
-    """Tokens there are for a prompt: what the method reads, what the raw prompt has, and what it may keep."""
+    """Tokens there are for a prompt: what the method reads, what the raw prompt has, and what it may keep.
+
+    `uncut` and `ids` are the whole prompt, rendered and in tokens.
+    """
 
     uncut: InTokens
+    ids: TokenizedPrompt
     room: int | None
     prompt: int
     limit: int | None
@@ -298,7 +256,8 @@ def _budget(task: Task, sample: Sample, method: Method, settings: RunSettings) -
     uncut = _rendered(sample.prompt, sample, model)
     new_tokens = max(map(len, uncut.continuations), default=sample.new_tokens)
     bare = len(token_ids(model.tokenizer, sample.prompt.text, data=sample.prompt.special_tokens))
-    overhead = max(0, len(tokenize(uncut.prompt, model)) - bare)
+    ids = _tokens(uncut.prompt, sample, model)
+    overhead = max(0, len(ids) - bare)
     room = _room(method, new_tokens)
     free = None if room is None else room - overhead - new_tokens
     arithmetic = f"{overhead} template + {new_tokens} new tokens"
@@ -319,7 +278,7 @@ def _budget(task: Task, sample: Sample, method: Method, settings: RunSettings) -
             f"{min(limit, bare) + overhead + new_tokens} > {room}, what {_reads(settings)} on "
             f"{settings.model}; lower --max-context to {free}"
         )
-    return _Budget(uncut, room, bare, limit, arithmetic)
+    return _Budget(uncut, ids, room, bare, limit, arithmetic)
 
 
 def _reads(settings: RunSettings) -> str:
