@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ..contracts.method import Method
-from ..contracts.task import Task
-from ..errors import Unavailable, UsageError
+from ..contracts.task import Sample, Task, TaskEnvironment
+from ..errors import HarnessError, Unavailable, UsageError, in_words
 from .samples import PreparedSample, prepare_sample, writable
 from .settings import RunSettings
 from .task_environment import task_environment
@@ -90,6 +90,16 @@ def left_out_in_words(unavailable: Mapping[str, str]) -> list[str]:
     return lines
 
 
+def _made(task: Task, env: TaskEnvironment) -> Iterator[Sample]:
+    """What a task gives. Raises UsageError for whatever it raises: anybody may have written it, or its data."""
+    try:
+        yield from task.samples(env)
+    except (HarnessError, MemoryError):
+        raise
+    except Exception as error:
+        raise UsageError(f"task {task.name}: its samples cannot be made ({in_words(error)})") from error
+
+
 def _series(
     task: Task, method: Method, settings: RunSettings, told: Callable[[str], None] | None
 ) -> Iterator[PreparedSample]:
@@ -104,7 +114,7 @@ def _series(
         notify=told,
     )
     ids: set[str] = set()
-    for number, sample in enumerate(task.samples(env)):
+    for number, sample in enumerate(_made(task, env)):
         if settings.limit is not None and number >= settings.limit:
             break
         if sample.id in ids:

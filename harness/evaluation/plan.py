@@ -5,7 +5,6 @@ Everything that can be refused is refused here, by `plan_run`, before any weight
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from .._version import __version__
 from ..contracts.budget import Budget
 from ..contracts.method import Method
 from ..contracts.task import Task
-from ..errors import HarnessError, UsageError
+from ..errors import HarnessError, UsageError, in_words
 from ..models import adapters
 from ..models.loading import load as load_model
 from ..models.model import LanguageModel
@@ -177,11 +176,8 @@ def _made(plugin: registry.Plugin[Method], model: LanguageModel, options: Option
     except HarnessError:
         raise
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        place = f"{Path(where.filename).name}:{where.lineno}"
         raise UsageError(
-            f"method {plugin.name} from {plugin.origin} cannot be made ({said}, {place})"
+            f"method {plugin.name} from {plugin.origin} cannot be made ({in_words(error)})"
         ) from error
 
 

@@ -1,6 +1,7 @@
 """The reports, from runs made without a model: what is shown, marked, compared and left out."""
 
 import dataclasses
+import io
 import itertools
 import json
 import random
@@ -8,9 +9,11 @@ import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from harness import Options, UsageError, registry
 from harness.documents.tables import Mark
+from harness.render.formats import as_terminal
 from harness.render.matplotlib import draw, panels
 from harness.render.page import svg
 from harness.results.labels import in_order
@@ -311,6 +314,15 @@ def test_a_length_whose_samples_all_failed_shows_as_failed(tmp_path):
     [cells] = rows(document).values()
     assert (cells["8192"].value, cells["8192"].n_ok, cells["8192"].n) == ("failed", 0, 2)
     assert cells["4096"].n_ok == cells["4096"].n == len(records)
+
+
+@pytest.mark.parametrize(("name", "said"), [("lengths", "by length"), ("effective", "Effective length")])
+def test_a_report_asked_for_by_name_is_shown_where_others_are_compact(tmp_path, name, said):
+    path = making.write_run(tmp_path, "plain", making.grid(0.6, lengths=(512, 4096)))
+    console = Console(width=120, file=io.StringIO())
+    console.print(as_terminal([build(name, path)], 120, compact=True))
+    shown = console.file.getvalue()
+    assert said in shown and "plain" in shown
 
 
 def test_a_cell_whose_samples_all_failed_shows_as_failed(tmp_path):

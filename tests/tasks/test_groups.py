@@ -144,3 +144,19 @@ def test_how_far_the_making_of_prompts_has_come_is_said(tiny_folder, tmp_path, m
     )
     plan_run(wanted, note=said.append)
     assert said[-1] == "passkey: 3 prompts made, 3 in all"
+
+
+def test_whatever_a_task_raises_at_its_data_is_one_line(tiny_folder, tmp_path, monkeypatch):
+    """Anybody may have written it, and its files: the line says which task, what and where."""
+    cls = registry.task_class("passkey")[0].cls
+
+    def samples(self, env):
+        raise KeyError("context")
+        yield
+
+    monkeypatch.setattr(cls, "samples", samples)
+    wanted = RunSettings(model=str(tiny_folder), device="cpu", out=tmp_path, tasks=("passkey",))
+    with pytest.raises(
+        UsageError, match=r"task passkey: its samples cannot be made \(KeyError: 'context', test_"
+    ):
+        plan_run(wanted)
