@@ -7,7 +7,9 @@ line and exits 2, without a traceback. Anything else that escapes is a defect of
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class HarnessError(Exception):
@@ -36,6 +38,13 @@ class MeasurementError(HarnessError):
 
 class NotFiniteError(HarnessError):
     """The model computed something that is no number: what it would answer means nothing."""
+
+
+def in_words(error: Exception) -> str:
+    """Somebody's exception in one line: its class, what it says, and where it was raised."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return f"{said}, {Path(where.filename).name}:{where.lineno}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

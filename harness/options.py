@@ -56,11 +56,13 @@ class Options(BaseModel):
             made = cls(**cleaned)
         except ValidationError as error:
             first = error.errors()[0]
-            name = str(first["loc"][0]) if first["loc"] else "options"
             message = first["msg"].removeprefix("Value error, ")
-            raise UsageError(
-                f"{owner}: option {name}={values.get(name)!r}: {message[:1].lower()}{message[1:]}"
-            ) from None
+            if message.partition(" ")[0][1:].islower():  # a word, not a name with capitals of its own
+                message = f"{message[:1].lower()}{message[1:]}"
+            if not first["loc"]:  # said of several options together
+                raise UsageError(f"{owner}: {message}") from None
+            name = str(first["loc"][0])
+            raise UsageError(f"{owner}: option {name}={values.get(name)!r}: {message}") from None
         for name, value in made:
             if any(
                 type(v) is int and abs(v) >= 2**63 for v in (value if isinstance(value, list) else [value])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +36,7 @@ COLUMNS = (
     Column("peak_gib", "peak", "GiB", format=".2f"),
     Column("n", "samples", kind="text"),
 )
+_BUDGET = re.compile(r" budget=\S+")
 MANY = 4
 """Tasks from which families are shown first."""
 AXES = (
@@ -219,23 +222,42 @@ def _machines(runs: Sequence[LoadedRun]) -> list[str]:
 def _figures(runs: Sequence[LoadedRun], known: Mapping[str, Mapping[str, Measured]]) -> list[Figure]:
     """For each family and each kind of cost a figure, if at least one run has both."""
     figures: list[Figure] = []
+    curves = curves_of(runs)
+    joined = "Points of runs that differ in their budget alone are joined. " if curves else ""
     for goal in goals_of(runs):
         for name, key, axis in AXES:
-            points = [p for run in runs if (p := _point(run, goal, known[run.label], key)) is not None]
+            points = [
+                replace(p, curve=curves.get(run.label, ""))
+                for run in runs
+                if (p := _point(run, goal, known[run.label], key)) is not None
+            ]
             if points:
                 figures.append(
                     Scatter(
                         f"pareto-{goal.family}-{name}",
                         f"{goal.column.heading}: score against {axis.heading}",
                         "Each point is a run, with the 95 % intervals of its score and its cost; hollow: it sees "
-                        "the question. The line joins the runs that no cheaper run outscores; up and to the left is "
-                        "better.",
+                        f"the question. {joined}The {'stepped ' if joined else ''}line joins the runs that no "
+                        "cheaper run outscores; up and to the left is better.",
                         replace(axis, log=positive([p.x for p in points])),
                         Axis("score × 100"),
                         points,
                     )
                 )
     return figures
+
+
+def curves_of(runs: Sequence[LoadedRun]) -> dict[str, str]:
+    """By label, for runs that differ from others in their budget alone, the name they have in common."""
+    same: dict[str, list[LoadedRun]] = {}
+    for run in runs:
+        same.setdefault(json.dumps({**run.identity, "budget": None}, sort_keys=True), []).append(run)
+    found: dict[str, str] = {}
+    for several in (runs for runs in same.values() if len(runs) > 1):
+        names = [_BUDGET.sub("", run.label) for run in several]
+        name = min(names, key=len) if min(names, key=len) not in found.values() else several[0].label
+        found.update({run.label: name for run in several})
+    return found
 
 
 def goals_of(runs: Sequence[LoadedRun]) -> list[ScoreColumn]:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from harness import Report
 from harness.contracts import LoadedRun
+from harness.contracts.record import SampleRecord
 from harness.documents import Cell, Column, Document, Row, Table
 from harness.results.summary import contexts_of
-from harness.stats import clustered, drawn_means, percentiles
+from harness.stats import clustered, confidence_interval, drawn_means, percentiles
 
 from ._rows import RUN, TASK, Member, footers, members, run_cell
 
@@ -56,17 +57,26 @@ class EffectiveLength(Report):
         rows, shared, failed = [], list[str](), list[str]()
         for member in (m for run in runs for m in members(run)):
             by_length, contexts = scores_by_length(member)
-            if len(by_length) < 2:
-                continue
-            found = effective(by_length, contexts)
             n_ok = sum(map(len, by_length.values()))
             records = member.run.of_task(member.task).values()
             n = len(records)
-            lost = {float(r.metadata["length"]) for r in records if "length" in r.metadata} - by_length.keys()
+            if None in map(_length, member.finished):
+                continue
+            asked = [_length(r) for r in records]
+            lost = {each for each in asked if each is not None} - by_length.keys()
+            if len(by_length) + len(lost) < 2:  # no axis of lengths
+                continue
             if lost:
                 failed.append(
                     f"{member.run.label} ({member.task}: {', '.join(f'{v:,.0f}' for v in sorted(lost))})"
                 )
+            if len(by_length) < 2:
+                gone = dict.fromkeys(("base", "length", "loss"), Cell("failed", n_ok=n_ok, n=n))
+                left = Cell(", ".join(f"{each:,.0f}" for each in by_length) or "–")
+                cells = {"run": run_cell(member.run), "task": Cell(member.task), **gone, "tested": left}
+                rows.append((member.task, Row(cells)))
+                continue
+            found = effective(by_length, contexts)
             on = len({c for mine in clustered([*by_length.values()], contexts) for c in mine})
             if on < n_ok:
                 shared.append(f"{member.run.label} ({member.task}: {n_ok} on {on})")
@@ -116,13 +126,18 @@ def scores_by_length(member: Member) -> tuple[dict[float, list[float]], list[lis
     """
     found: dict[float, list[tuple[float, Hashable]]] = {}
     for record, context in zip(member.finished, contexts_of(member.finished)):
-        length = record.metadata.get("length")
-        if isinstance(length, bool) or not isinstance(length, int | float):
+        if (length := _length(record)) is None:
             return {}, []
-        found.setdefault(float(length), []).append((member.score(record), context))
+        found.setdefault(length, []).append((member.score(record), context))
     ordered = dict(sorted(found.items()))
     scores = {length: [score for score, _ in pairs] for length, pairs in ordered.items()}
     return scores, [[context for _, context in pairs] for pairs in ordered.values()]
+
+
+def _length(record: SampleRecord) -> float | None:
+    """The length that a task says of a sample, if it is a number."""
+    length = record.metadata.get("length")
+    return float(length) if isinstance(length, int | float) and not isinstance(length, bool) else None
 
 
 def effective(
@@ -149,16 +164,26 @@ def effective(
         intervals = [
             percentiles(each[~np.isnan(each)], LEVEL) if (~np.isnan(each)).any() else None for each in drawn
         ]
+    short = [i for i, each in enumerate(lengths) if each <= BASE] or [0]
+    if len(short) == 1:  # the mean of one length, which has its interval wherever it is shown
+        [only] = short
+        of_it = None if contexts is None else list(contexts[only])
+        intervals[0] = confidence_interval(by_length[lengths[only]], clusters=of_it)
     value = float(loss[0])
     return Effective(
         float(base[0]),
         float(length[0]),
         None if np.isnan(value) else value,
-        intervals[0],
-        intervals[1],
-        None if np.isnan(value) else intervals[2],
+        _holding(float(base[0]), intervals[0]),
+        _holding(float(length[0]), intervals[1]),
+        None if np.isnan(value) else _holding(value, intervals[2]),
         tuple(lengths),
     )
+
+
+def _holding(value: float, interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    """An interval that holds the value it is of: means that are drawn are never 0, and a mean may be."""
+    return None if interval is None else (min(value, interval[0]), max(value, interval[1]))
 
 
 def _of(

@@ -208,6 +208,23 @@ def texts_of(row: Mapping[str, Any], field: str, place: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def answers_of(row: Mapping[str, Any], field: str, place: str) -> tuple[str, ...]:
+    """Accepted answers, as `texts_of` reads them; raises UsageError if there is none, or a blank one.
+
+    Without answers nobody can score, and a blank one stands in every text: by many measures all would be right.
+    """
+    found = texts_of(row, field, place)
+    if not found or not all(text.strip() for text in found):
+        raise UsageError(f"{place}: field {field!r} must hold an answer, and no empty one")
+    return found
+
+
+def answer_of(row: Mapping[str, Any], field: str, place: str) -> str:
+    """The accepted answer, which must be one text and not blank (see `answers_of`)."""
+    text_of(row, field, place)
+    return answers_of(row, field, place)[0]
+
+
 def _is_list(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"["

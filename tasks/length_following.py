@@ -77,6 +77,15 @@ class LengthFollowing(Task):
             rows.setdefault(asked_words(sample.metadata), []).append(sample.scores["score"])
         return {f"{n} words": sum(v) / len(v) for n, v in sorted(rows.items())} if 1 < len(rows) <= 16 else {}
 
+    @classmethod
+    def sample_from_row(cls, variant: str | None, row: Mapping[str, Any]) -> Sample:
+        """A sample to `score` with, from ``asked_words``, also inside ``facts``. Raises UsageError without them."""
+        facts = row.get("facts")
+        asked = row.get("asked_words", facts.get("asked_words") if isinstance(facts, dict) else None)
+        if type(asked) is not int or asked < 1:
+            raise UsageError("field 'asked_words' must be the number of words that were asked for")
+        return Sample(str(row.get("id", "")), Prompt("", "", ""), (), 1, metadata={"asked_words": asked})
+
     def _rows(self) -> Iterator[Sample]:
         if self.options.file is None:
             raise UsageError(

@@ -103,7 +103,7 @@ class ZeroScrolls(FileTask):
             row_id = _files.text_of(row, "id", place)
             rows.setdefault(row_id, (row, place))
             if self.options.split == "validation":
-                answers.setdefault(row_id, []).append(_files.text_of(row, "output", place))
+                answers.setdefault(row_id, []).append(_files.answer_of(row, "output", place))
         for number, (row_id, (row, place)) in enumerate(rows.items()):
             if number == env.limit:
                 return
@@ -143,7 +143,7 @@ class ZeroScrolls(FileTask):
         """A sample to `score` with, from ``answers`` or ``output``; raises UsageError if they are missing."""
         _task(variant)
         field = "answers" if "answers" in row else "output"
-        found = _files.texts_of(row, field, "the line")
+        found = _files.answers_of(row, field, "the line")
         return Sample(str(row.get("id", "")), Prompt("", "", ""), found, 1, metadata={"split": "validation"})
 
 

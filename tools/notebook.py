@@ -99,7 +99,14 @@ frame.groupby("run")[["score.accuracy", "kv_tokens", "new_tokens"]].mean().round
 
 network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
 tokenizer = AutoTokenizer.from_pretrained(model)
-again = harness.run("plain", model=network, tokenizer=tokenizer, task="passkey", task_settings=grid, device="cpu")
+again = harness.run(
+    "plain",
+    model=network,
+    tokenizer=tokenizer,
+    task="passkey",
+    task_settings=grid,
+    device="cpu",
+)
 again.ran, again.folder == runs[0].folder""",
     ),
     (WORDS, "What is wrong is one line:"),

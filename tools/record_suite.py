@@ -1,5 +1,7 @@
 """Put the finished runs of a suite where its recorded outcome lies: python tools/record_suite.py SUITE RUNS [OUT]
 
+`--data-dir` is that of the runs, where their tasks read files: what a file holds is part of what a run is.
+
 A run is a cell's if it is what the cell asks for, but for the device and how many samples were run together: the
 outcome of a suite may so be put together from what several machines ran. Cells without a run are recorded as such.
 """
@@ -34,16 +36,18 @@ def main() -> None:
     parser.add_argument("suite")
     parser.add_argument("runs", type=Path)
     parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--data-dir", type=Path)
     args = parser.parse_args()
     out = args.out or RECORDED / args.suite
     out.mkdir(parents=True, exist_ok=True)
     there: dict[str, Path] = {}
     for path in sorted(args.runs.glob("*/run.json")):
         run = load_run(path.parent)
-        if run.status == "finished":
+        if run.status.startswith("finished"):  # with failures too: they are shown
             there[_asked(run.identity)] = path.parent
     models = SharedModels()
-    spelled = spell(read(find(args.suite)), {}, quick=False, variables={})
+    given = {} if args.data_dir is None else {"data_dir": args.data_dir}
+    spelled = spell(read(find(args.suite)), {**given, "limit": 1, "offline": True}, quick=False, variables={})
     content: dict[str, Any] = outcome_content(SimpleNamespace(spelled=spelled))  # type: ignore[arg-type]
     rows, found = [], []
     for row in spelled.rows:

@@ -1,8 +1,9 @@
 """The verbs of the command line as functions: the same names, the same defaults, the same runs."""
 
+from ._learning import check, fit, synth
 from ._run import Run, Runs, run
 from ._shown import Comparisons, Shown
-from ._verbs import check, compare, export, fit, import_runs, report, reproduce, score, synth
+from ._verbs import compare, export, import_runs, report, reproduce, score
 
 __all__ = [
     "Comparisons",

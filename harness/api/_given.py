@@ -35,9 +35,11 @@ def named_method(method: MethodLike) -> tuple[str, dict[str, Any]]:
 
 
 def named_model(
-    model: ModelLike, tokenizer: Any, settings: Mapping[str, Any]
+    model: ModelLike, tokenizer: Any, settings: Mapping[str, Any], verb: str = "run"
 ) -> tuple[str, Callable[..., LanguageModel]]:
     """A model's name, and what makes it: one that is in memory is what it is, whatever it is asked for as.
+
+    `verb` is the function that was called, for messages.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def named_model(
 
     if isinstance(model, str | Path):
         if tokenizer is not None:
-            raise UsageError("run(tokenizer=...) belongs to a loaded model; one by name has its own")
+            raise UsageError(f"{verb}(tokenizer=...) belongs to a loaded model; one by name has its own")
         return str(model), load
     from transformers import PreTrainedModel
 
@@ -56,15 +58,15 @@ def named_model(
 
     if not isinstance(model, PreTrainedModel):
         raise UsageError(
-            f"run(model={type(model).__name__}): give a model's name, folder or file, or a PreTrainedModel of "
+            f"{verb}(model={type(model).__name__}): give a model's name, folder or file, or a PreTrainedModel of "
             "transformers with tokenizer=..."
         )
     if tokenizer is None:
-        raise UsageError("run(model=...): give the loaded model's tokenizer too: tokenizer=...")
+        raise UsageError(f"{verb}(model=...): give the loaded model's tokenizer too: tokenizer=...")
     for name, has in (("dtype", str(model.dtype).removeprefix("torch.")), ("device", str(model.device))):
         if settings.get(name, "auto") not in ("auto", has):
             raise UsageError(
-                f"run({name}={settings[name]!r}): the loaded model is in {has}; move it, or leave it out"
+                f"{verb}({name}={settings[name]!r}): the loaded model is in {has}; move it, or leave it out"
             )
     if settings.get("engine", "local") != "local" or settings.get("join"):
         raise UsageError(

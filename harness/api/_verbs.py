@@ -1,22 +1,17 @@
-"""`compare`, `report`, `fit`, `score`, `reproduce`, `synth` and `check` from Python."""
+"""`compare`, `report`, `score`, `reproduce`, `export` and `import` from Python."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..contracts.method import Method
 from ..contracts.run import LoadedRun
 from ..documents import Cell, Column, Document, Row, Table
-from ..errors import UsageError, unknown_name
-from ._given import hushed, named_method
+from ..errors import UsageError
+from ._given import hushed
 from ._run import Run
 from ._shown import Comparisons, Shown
-
-if TYPE_CHECKING:
-    from ..training.run import FitResult
 
 RunLike = str | Path | Run | LoadedRun | Sequence[LoadedRun]
 """A run's folder, a folder of runs, a recorded baseline, or runs that are loaded or were just made."""
@@ -120,113 +115,6 @@ def score(file: str | Path, *, drop_thoughts: bool = False) -> Shown:
     ]
     rows = [Row({"task": Cell(t), "n": Cell(n), "score": Cell(means[t])}) for t, n in result.counts().items()]
     return Shown([Document("scores", "Scores", [Table("scores", "Scores × 100", columns, rows)])], "Scores")
-
-
-def fit(
-    method: str | type[Method] | Method, *, out: str | Path, progress: bool | None = None, **settings: Any
-) -> FitResult:
-    """Train or calibrate a method: ``harness fit``; `settings` are its flags and the method's options.
-
-    Returns
-    -------
-    FitResult
-        ``folder`` is the adapter for ``harness.run(adapter=...)``; ``card`` says what it was trained on.
-
-    Raises
-    ------
-    UsageError
-        For an argument nobody has, and whatever else cannot be carried out.
-    """
-    from .. import registry
-    from ..console.progress import FitDisplay
-    from ..console.quiet import quietly
-    from ..training.plan import plan_fit
-    from ..training.run import execute
-    from ..training.settings import FitSettings
-
-    name, own = named_method(method)
-    cls = registry.method(name).cls
-    given = {**own, **settings}
-    known = {f.name for f in dataclasses.fields(FitSettings)} - {"method", "options", "fit_options", "out"}
-    parts: dict[str, Any] = {"options": {}, "fit_options": {}}
-    whole: dict[str, Any] = {}
-    for key, value in given.items():
-        if key in known:
-            whole[key] = value
-        elif key in cls.FitOptions.model_fields:
-            parts["fit_options"][key] = value
-        elif key in cls.Options.model_fields:
-            parts["options"][key] = value
-        else:
-            choices = {*known, *cls.FitOptions.model_fields, *cls.Options.model_fields}
-            raise unknown_name(f"argument of fit({name!r})", key, choices)
-    if isinstance(data := whole.get("data"), str | Path):
-        whole["data"] = (str(data),)
-    elif data is not None:
-        whole["data"] = tuple(map(str, data))
-    with quietly(hushed(progress)), FitDisplay() as display:
-        wanted = FitSettings(method=name, out=Path(out), **parts, **whole)
-        return execute(plan_fit(wanted, display.note), display)
-
-
-def synth(
-    recipe: str, *, out: str | Path, progress: bool | None = None, **settings: Any
-) -> Mapping[str, Any]:
-    """Generate training data: ``harness synth``; `settings` are its flags, ``options`` those of the recipe.
-
-    Returns
-    -------
-    dict
-        The data card.
-    """
-    from ..console.progress import SynthDisplay
-    from ..console.quiet import quietly
-    from ..synthesis.plan import plan_synthesis
-    from ..synthesis.run import execute
-    from ..synthesis.settings import SynthSettings
-
-    known = {f.name for f in dataclasses.fields(SynthSettings)} - {"recipe", "out"}
-    for name in settings:
-        if name not in known:
-            raise unknown_name("argument of synth()", name, known)
-    whole = {"count": None, **settings}
-    with quietly(hushed(progress)), SynthDisplay() as display:
-        return execute(plan_synthesis(SynthSettings(recipe=recipe, out=Path(out), **whole)), display)
-
-
-def check(
-    method: str | type[Method] | Method | None = None, *, task: str | None = None, only: Sequence[str] = ()
-) -> Shown:
-    """Try whether a method, or a task, keeps to its contract: ``harness check``."""
-    from ..testing.methods import method_suite
-    from ..testing.tasks import task_suite
-
-    if (method is None) == (task is None):
-        raise UsageError("check(): name one method, or one task with task=...")
-    if method is not None:
-        name, own = named_method(method)
-        suite: Any = method_suite(name, {k: str(v) for k, v in own.items()})
-    else:
-        suite = task_suite(str(task), None)
-    results = [suite.result(each) for each in suite.select(tuple(only))]
-    columns = [
-        Column("check", "check", kind="name"),
-        Column("status", "", kind="text"),
-        Column("what", "what it proves, or why not", kind="text"),
-    ]
-    rows = [
-        Row(
-            {
-                "check": Cell(r.name),
-                "status": Cell(r.status),
-                "what": Cell(r.reason if r.reason and r.status != "ok" else r.proves),
-            }
-        )
-        for r in results
-    ]
-    bad = sum(not r.ok for r in results)
-    title = f"{len(results)} checks, {bad} failed"
-    return Shown([Document("check", title, [Table("check", title, columns, rows)])], title)
 
 
 def reproduce(

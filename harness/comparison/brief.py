@@ -23,7 +23,8 @@ def briefs(documents: Sequence[Document]) -> Iterator[list[Document]]:
     forests = [_answered(f, answer) for f in figures if isinstance(f, Forest)][:1]
     costs = [f for f in figures if isinstance(f, Scatter)]
     scores = [t for document in documents for t in document.tables if t.name == "scores"][:1]
-    for drawn, tables in ((costs[:2], scores), (costs[:2], []), ([], scores), (costs[:1], []), ([], [])):
+    one, two = costs[:1], costs[:2]
+    for drawn, tables in ((two, scores), (two, []), (one, scores), (one, []), ([], scores), ([], [])):
         yield [answer, Document("brief", "Scores", [_bare(t) for t in tables], [*forests, *drawn])]
     yield [answer]
 

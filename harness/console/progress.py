@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 LOGGED = 20.0
 """Seconds between two lines on progress where there is no terminal for a bar."""
 
+PATIENCE = 5.0
+"""Seconds after which a log gets the notes that a terminal gets at once: of what is quicker it has none."""
+
 PIPE = 180
 """Columns where there is no terminal, unless the environment's COLUMNS says how many."""
 
@@ -46,7 +50,8 @@ class Display:
 
     def __init__(self) -> None:
         self.quiet = QUIET.get()
-        self._told = time.monotonic()
+        self._began = self._told = time.monotonic()
+        self._held: list[str] = []
         self.console = Console(stderr=True, quiet=self.quiet)
         self._notebook = self.console.is_jupyter and not self.quiet
         self.progress = Bars(
@@ -68,16 +73,24 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
+    def _in_log(self) -> bool:
+        """Whether lines stand in for bars."""
+        return not (self.quiet or self._notebook or self.console.is_terminal)
+
     def note(self, text: str) -> None:
-        """One line about something that takes a while."""
+        """One line about something that takes a while: at once on a terminal, in a log after a moment."""
         if self.console.is_terminal:
             self.progress.console.print(f"[dim]{escape(visible(text))}[/dim]", highlight=False)
+            return
+        self._held.append(text)
+        if not self._notebook and time.monotonic() - self._began >= PATIENCE:
+            for line in self._held:
+                self._log(line)
+            self._held.clear()
 
     def _due(self) -> bool:
         """Whether a log, which has no bar, is to get a line again."""
-        if self._notebook:
-            return False
-        return not self.console.is_terminal and time.monotonic() - self._told >= LOGGED
+        return self._in_log() and time.monotonic() - self._told >= LOGGED
 
     def _log(self, words: str) -> None:
         """A line of a log."""
@@ -89,13 +102,13 @@ class Display:
         """A bar of its own for a preparation, gone when it is done; in a log a line now and then."""
         row = self.progress.add_task(escape(visible(what)), total=None, rate="")
 
-        def step(done: int, total: int) -> None:
+        def told(done: int, total: int) -> None:
             self.progress.update(row, completed=done, total=total or None)
             if self._due():
-                self._log(f"{what}: {done:,}" + (f" of {total:,}" if total else ""))
+                self._log(f"{what}: {done:,} of {total:,}" if total else what)
 
         try:
-            yield step
+            yield told
         finally:
             self.progress.remove_task(row)
 
@@ -125,18 +138,42 @@ class RunDisplay(Display):
         self._seconds: dict[str, float] = {}
         self._now: TaskID | None = None
         self._sample, self._doing, self._since = "", "reading", time.monotonic()
+        self._early: threading.Timer | None = None
 
     def __enter__(self) -> Self:
         super().__enter__()
         words = f"{self._what}: preparing" if self._what else "preparing"
         self._now = self.progress.add_task(escape(visible(words)), total=None, rate="")
+        if self._in_log() and self._what:  # nothing may happen for minutes in which it could be said
+            self._early = threading.Timer(PATIENCE, super()._log, [words])
+            self._early.daemon = True
+            self._early.start()
         return self
 
+    def __exit__(self, *_: object) -> None:
+        self._quiet_again()
+        super().__exit__()
+
+    def _quiet_again(self) -> None:
+        if self._early is not None:
+            self._early.cancel()
+            self._early = None
+
+    @contextmanager
+    def announce(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """As every display; what the model reads meanwhile is no sample's."""
+        self._sample = ""
+        with super().announce(what) as told:
+            yield told
+
     def start(self, totals: dict[str, int], done: dict[str, int]) -> None:
+        self._quiet_again()
         had = f", {sum(done.values()):,} finished before" if any(done.values()) else ""
         self._what += f": {sum(totals.values()):,} samples{had}" if self._what else ""
-        if self._what:
+        if self.console.is_terminal and self._what:
             self.note(self._what)
+        elif self._in_log() and time.monotonic() - self._began >= PATIENCE:
+            self._log("")  # which says it; of what is quick a log has nothing
         for task, total in totals.items():
             self._rows[task] = self.progress.add_task(
                 escape(visible(task)), total=total, completed=done[task], rate=""
@@ -169,6 +206,8 @@ class RunDisplay(Display):
         self._doing = doing
         taken = time.monotonic() - self._since
         left = f", {taken / done * (total - done):,.0f} s left" if done and total and taken > 1 else ""
+        if not self._sample:  # a preparation, which has a bar and lines of its own
+            return
         line = f"{self._sample}: {doing}"
         if self.console.is_terminal or self._notebook:
             if self._now is None:
@@ -180,11 +219,13 @@ class RunDisplay(Display):
             self._log(f"{line}, {taken:,.0f} s so far{left}")
 
     def _log(self, words: str) -> None:
-        """Before the first line, what is run."""
+        """Before the first line, what is run; it alone if there are no other words."""
+        self._quiet_again()
         if self._what:
             super()._log(self._what)
             self._what = ""
-        super()._log(words)
+        if words:
+            super()._log(words)
 
     def sample(self, task: str, record: SampleRecord) -> None:
         tokens = (record.prompt_tokens or 0) + (record.new_tokens or 0)

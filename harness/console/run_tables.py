@@ -11,6 +11,7 @@ from rich.text import Text
 
 from .._util.units import GIB, MIB
 from ..documents import Cell, Column, Mark, Row, Table
+from ..evaluation.collecting import left_out_in_words
 from ..render import terminal
 
 if TYPE_CHECKING:
@@ -151,9 +152,7 @@ def notes(summary: dict[str, Any], plan: RunPlan) -> list[RenderableType]:
         lines.append(
             Text("note: query-agnostic: the method compressed without seeing the question", style="yellow")
         )
-    for reason in dict.fromkeys(plan.unavailable.values()):
-        names = ", ".join(name for name, why in plan.unavailable.items() if why == reason)
-        lines.append(Text(f"note: not asked: {names}: {reason}", style="yellow"))
+    lines += [Text(f"note: {line}", style="yellow") for line in left_out_in_words(plan.unavailable)]
     lines += [Text(f"note: {line}", style="yellow") for line in plan.data_notes]
     for r in summary["tasks"]:
         if r["shared"]:

@@ -321,10 +321,15 @@ class Task(ABC):
 
     @classmethod
     def sample_from_row(cls, variant: str | None, row: Mapping[str, Any]) -> Sample:
-        """A sample good enough for `score`, from a line of ``harness score``: needs one of `answer_fields`."""
+        """A sample good enough for `score`, from a line of ``harness score``: needs one of `answer_fields`.
+
+        Raises UsageError for what is no list of texts, and for a blank text, which stands in every prediction.
+        """
         given = next((name for name in cls.answer_fields if name in row), cls.answer_fields[0])
         answers = row.get(given)
         if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
             raise UsageError(f"field {given!r} must be a list of strings")
+        if not answers or not all(a.strip() for a in answers):
+            raise UsageError(f"field {given!r} must hold an answer, and no empty one")
         meta = {"all_classes": row.get("all_classes")}
         return Sample(str(row.get("id", "")), Prompt("", "", ""), tuple(answers), 1, metadata=meta)

@@ -25,7 +25,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class Point:
-    """A labelled point with the 95 % intervals of both its values; `marked` ones see the question."""
+    """A labelled point with the 95 % intervals of both its values; `marked` ones see the question.
+
+    Points of one `curve` are joined, and share a mark and a name; a point without one stands alone.
+    """
 
     label: str
     x: float
@@ -33,6 +36,20 @@ class Point:
     x_interval: Interval = None
     y_interval: Interval = None
     marked: bool = False
+    curve: str = ""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a scatter plot names once: a point that stands alone, or the points of one curve in their order."""
+
+    label: str
+    points: Sequence[Point]
+
+    @property
+    def marked(self) -> bool:
+        """Whether its points see the question."""
+        return any(p.marked for p in self.points)
 
 
 @dataclass(frozen=True)
@@ -53,6 +70,13 @@ class Scatter:
             if not found or point.y > found[-1].y:
                 found.append(point)
         return found
+
+    def curves(self) -> list[Curve]:
+        """The points under the names that a legend has, in the order in which they first come."""
+        found: dict[tuple[str, int], list[Point]] = {}
+        for i, point in enumerate(self.points):
+            found.setdefault((point.curve, -1) if point.curve else ("", i), []).append(point)
+        return [Curve(name or points[0].label, points) for (name, _), points in found.items()]
 
 
 @dataclass(frozen=True)

@@ -240,7 +240,7 @@ class Table:
         if any(cell.interval and column.intervals for row in self.rows for column, cell in self.pairs(row)):
             lines.insert(0, "[ ] 95 % interval")
         if any(cell.published is not None for cell in cells):
-            lines.append("paper: the published value, and ours less that")
+            lines.append("paper: the published value, and where there is room how far ours is from it")
         return lines
 
     def notes(self) -> list[str]:

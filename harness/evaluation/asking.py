@@ -14,7 +14,7 @@ from ..contracts.task import Task
 from ..errors import MeasurementError
 from .apart import apart
 from .batches import SampleBatch
-from .collection import writable
+from .collecting import writable
 from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from, prepared_for
 from .plan import RunPlan
 from .questions import Answers, answer_questions, several_answered

@@ -5,7 +5,6 @@ Everything that can be refused is refused here, by `plan_run`, before any weight
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from .._version import __version__
 from ..contracts.budget import Budget
 from ..contracts.method import Method
 from ..contracts.task import Task
-from ..errors import HarnessError, UsageError
+from ..errors import HarnessError, UsageError, in_words
 from ..models import adapters
 from ..models.loading import load as load_model
 from ..models.model import LanguageModel
@@ -24,7 +23,7 @@ from ..options import Options
 from ..prompts.truncation import AUTO, RULES
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
 from .batch_limit import BatchLimit
-from .collection import Take, collect_samples
+from .collecting import Take, collect_samples
 from .samples import PreparedSample
 from .settings import RunSettings, by_protocol, check_values
 
@@ -130,7 +129,7 @@ def plan_run(
     if settings.budget is not None:
         aim(method, settings.budget)
     told: list[str] = []
-    samples, unavailable = collect_samples(tasks, method, settings, told.append, take)
+    samples, unavailable = collect_samples(tasks, method, settings, told.append, note, take)
     drew = {p.task.name: p.task for p in samples}  # where they were shared, the task of the plan before
     tasks = [drew.get(task.name, task) for task in tasks]
     chosen = next((p.task.name for p in samples if p.continuations), None)
@@ -182,11 +181,8 @@ def _made(plugin: registry.Plugin[Method], model: LanguageModel, options: Option
     except HarnessError:
         raise
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        place = f"{Path(where.filename).name}:{where.lineno}"
         raise UsageError(
-            f"method {plugin.name} from {plugin.origin} cannot be made ({said}, {place})"
+            f"method {plugin.name} from {plugin.origin} cannot be made ({in_words(error)})"
         ) from error
 
 

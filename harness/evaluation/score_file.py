@@ -12,7 +12,7 @@ from .._util import entry_points
 from .._util.json_rows import json_row
 from .._util.thoughts import holds_thought, without_thought
 from ..contracts.task import Task
-from ..errors import UsageError, unknown_name
+from ..errors import HarnessError, UsageError, in_words, unknown_name
 
 
 @dataclass(frozen=True)
@@ -177,5 +177,11 @@ def build(name: str, full: bool) -> Task:
 
 
 def _score(task: Task, row: dict[str, Any]) -> float:
-    sample = task.sample_from_row(task.variant, row)
-    return float(task.score(sample, row["prediction"])[task.metrics[0]])
+    """The main metric. Raises UsageError for whatever a task, which anybody may have written, raises at the row."""
+    try:
+        sample = task.sample_from_row(task.variant, row)
+        return float(task.score(sample, row["prediction"])[task.metrics[0]])
+    except HarnessError:
+        raise
+    except Exception as error:
+        raise UsageError(f"task {task.name} cannot score it ({in_words(error)})") from error

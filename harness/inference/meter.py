@@ -225,8 +225,11 @@ def _rows(kwargs: dict[str, Any], length: int, cache: Any, *, minus: int) -> Row
     if (own := shapes()) is not None:
         layers = own.entries(int(cache.get_seq_length()))
         return Rows(length, len(layers), None, minus, tuple(map(tuple, layers)))
-    held = tuple(int(layer.get_seq_length()) for layer in getattr(cache, "layers", ()))
-    if len(set(held)) > 1 and _batch(kwargs) == 1:  # a method that attends by a function of its own
+    held = tuple(_length(layer) for layer in getattr(cache, "layers", ()))
+    fewer = bool(held) and held[0] < int(cache.get_seq_length())
+    if (len(set(held)) > 1 or fewer) and _batch(
+        kwargs
+    ) == 1:  # a method that attends by a function of its own
         return Rows(length, 1, None, minus, (held,))
     mask = kwargs.get("attention_mask")
     ndim = getattr(mask, "ndim", 0)
@@ -239,8 +242,13 @@ def _rows(kwargs: dict[str, Any], length: int, cache: Any, *, minus: int) -> Row
 
 def _entries(cache: Any) -> int:
     """KV entries a transformers cache holds of its longest row; their mean where layers hold different numbers."""
-    layers = [int(layer.get_seq_length()) for layer in getattr(cache, "layers", ())]
+    layers = [_length(layer) for layer in getattr(cache, "layers", ())]
     return round(sum(layers) / len(layers)) if layers else int(cache.get_seq_length())
+
+
+def _length(layer: Any) -> int:
+    """Entries of a layer: ``held`` where its places run on although entries were dropped."""
+    return int(layer.held if hasattr(layer, "held") else layer.get_seq_length())
 
 
 def _nbytes(cache: Any) -> int:

@@ -46,6 +46,7 @@ def load(folder: Path, name: str, trust_remote_code: bool) -> PreTrainedTokenize
         hint = f" (tokenizers {version('tokenizers')} is installed; another version may have written it)"
         with reading(name, FILE, hint):
             saved = Tokenizer.from_file(str(folder / FILE))
+        _refuse_chance(saved, name)
         what = "tokenizer_config.json, or what it goes with,"
     with reading(name, what):
         return _as_saved(folder, name, trust_remote_code, saved)
@@ -66,11 +67,33 @@ def _as_saved(folder: Path, name: str, trust_remote_code: bool, saved: Any) -> P
     if _meaning(tokenizer.backend_tokenizer) != _meaning(saved) or not _equal(tokenizer, saved, ends):
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, **asked)
     if not _equal(tokenizer, saved, ends):
+        what, remedy = "gives other tokens", "save the tokenizer anew with a current transformers"
+        if words := _own_words(tokenizer, saved):
+            what = f"makes {words[0]!r} a token of its own, as another file of the folder says"
+            remedy = "take it out there, or save the tokenizer anew"
         raise UsageError(
-            f"model {name}: its {FILE} is not read as it was saved: {type(tokenizer).__name__} gives other tokens; "
-            "save the tokenizer anew with a current transformers"
+            f"model {name}: its {FILE} is not read as it was saved: {type(tokenizer).__name__} {what}; {remedy}"
         )
     return tokenizer
+
+
+def _refuse_chance(saved: Any, name: str) -> None:
+    """Raise UsageError for a tokenizer that leaves out merges at random, as in training: no text has one reading."""
+    if rate := json.loads(saved.to_str())["model"].get("dropout"):
+        raise UsageError(
+            f"model {name}: its {FILE} reads every text at random (its model has a dropout of {rate}); set dropout to "
+            "null there"
+        )
+
+
+def _own_words(tokenizer: Any, saved: Any) -> list[str]:
+    """Words that other files than the saved one make tokens of their own, wherever a text has them.
+
+    Control tokens are no words: where a document spells one it is read as text.
+    """
+    known = {token.content for token in saved.get_added_tokens_decoder().values()}
+    found = tokenizer.added_tokens_decoder.values()
+    return [t.content for t in found if t.content not in known and (not t.special or t.content.isalnum())]
 
 
 def _says_what_is_added(folder: Path, name: str) -> bool:
@@ -101,9 +124,10 @@ def _equal(tokenizer: Any, saved: Any, ends: bool) -> bool:
     """Whether the probe becomes the same ids, and they the same text; `ends`: with special tokens around it too."""
     saved.no_truncation()
     saved.no_padding()
+    probe = PROBE + "".join(f" {word} x{word}y" for word in _own_words(tokenizer, saved))
     for special in (False, True) if ends else (False,):
-        ids = saved.encode(PROBE, add_special_tokens=special).ids
-        if list(tokenizer(PROBE, add_special_tokens=special)["input_ids"]) != ids:
+        ids = saved.encode(probe, add_special_tokens=special).ids
+        if list(tokenizer(probe, add_special_tokens=special)["input_ids"]) != ids:
             return False
     read = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return bool(read == saved.decode(ids, skip_special_tokens=True))

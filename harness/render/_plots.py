@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from ..documents.figures import Interval, Lines, Point, Scatter
+from ..documents.figures import Curve, Interval, Lines, Point, Scatter
 from ._svg import (
     CHARACTER,
     LINE,
+    STYLES,
     WIDTH,
     Box,
     Scale,
@@ -26,7 +27,7 @@ LEFT, TOP, BOTTOM = 54, 14, 330
 MOST = 8
 """Points from which a legend has the names, where labels would stand on one another."""
 CROWD = 40
-"""Points from which not each has its name in the legend."""
+"""Names from which not each stands in the legend."""
 BANDS = 4
 """Lines up to which intervals are bands; those of more are whiskers side by side."""
 HEIGHT = BOTTOM + 46
@@ -34,8 +35,8 @@ SCORES = (0.0, 100.0)
 
 
 def scatter(figure: Scatter, width: float = WIDTH) -> str:
-    """Points with whiskers and labels, and the frontier as a stepped line."""
-    points, right = figure.points, width - 16
+    """Points with whiskers and labels, those of one curve joined, and the frontier as a stepped line."""
+    points, curves, right = figure.points, figure.curves(), width - 16
     xs = [v for p in points for v in (p.x, *(p.x_interval or ()))]
     ys = [v for p in points for v in (p.y, *(p.y_interval or ()))]
     log = figure.x.log and min(xs) > 0
@@ -57,17 +58,28 @@ def scatter(figure: Scatter, width: float = WIDTH) -> str:
     room = Box(LEFT, 2, width, BOTTOM)
     parts += [part for p in points for part in _whiskers(p, x, y)]
     parts += [
-        tag("g", {}, title(_told(p, figure)), mark(i, x(p.x), y(p.y), hollow=p.marked))
-        for i, p in enumerate(points)
+        tag("path", {"d": _through(c.points, x, y), "class": f"line s{i % STYLES} dash{i % 4}"})
+        for i, c in enumerate(curves)
+        if len(c.points) > 1
     ]
-    legend, drop = _names(points, x, y, taken, room, parts, right, frontier)
+    parts += [
+        tag("g", {}, title(_told(p, figure)), mark(i, x(p.x), y(p.y), hollow=p.marked))
+        for i, c in enumerate(curves)
+        for p in c.points
+    ]
+    legend, drop = _names(curves, x, y, taken, room, parts, right, frontier)
     whole = tag("g", {"transform": f"translate(0 {drop:g})"}, *parts) if legend else "".join(parts)
     said = f"{figure.description} {_all(figure)}"
     return drawing(figure.name, figure.title, said, HEIGHT + drop, *legend, whole, width=width)
 
 
+def _through(points: Sequence[Point], x: Scale, y: Scale) -> str:
+    """The path of a line from each point to the next."""
+    return "M" + "L".join(f"{x(p.x):.1f} {y(p.y):.1f}" for p in points)
+
+
 def _names(
-    points: Sequence[Point],
+    curves: Sequence[Curve],
     x: Scale,
     y: Scale,
     taken: list[Box],
@@ -76,20 +88,23 @@ def _names(
     right: float,
     frontier: Sequence[Point],
 ) -> tuple[list[str], float]:
-    """A label beside each point; of many, or of a narrow figure, a legend above and its height.
+    """A label beside each point; of many, of joined ones, or of a narrow figure, a legend above and its height.
 
-    Of a crowd the legend names the first, which is the baseline, and the frontier.
+    Of a crowd the legend names the first, which is the baseline, and those of the frontier.
     """
-    if len(points) <= MOST and right > 500:
-        for i, p in enumerate(points):
+    if len(curves) <= MOST and right > 500 and all(len(c.points) == 1 for c in curves):
+        for i, curve in enumerate(curves):
+            [p] = curve.points
             parts += _label(i, p, x(p.x), y(p.y), taken, room)
         return [], 0.0
-    best = {id(p) for p in (points[0], *frontier)} if len(points) > CROWD else {id(p) for p in points}
+    best = {id(p) for p in frontier}
     named = [
-        (i, p.label + (" †" if p.marked else ""), p.marked) for i, p in enumerate(points) if id(p) in best
+        (i, c.label + (" †" if c.marked else ""), c.marked)
+        for i, c in enumerate(curves)
+        if len(curves) <= CROWD or i == 0 or any(id(p) in best for p in c.points)
     ]
     legend, used = _legend(named, right)
-    if left := len(points) - len(named):
+    if left := len(curves) - len(named):
         used += LINE + 3
         legend.append(text(LEFT, used, f"and {left} more: a mark tells its name when pointed at", "note"))
     return legend, used + 6

@@ -21,7 +21,8 @@ def as_terminal(documents: Iterable[Document], width: int, *, compact: bool = Fa
     """Answers, tables and notes for a terminal of so many columns; figures are left to the page.
 
     What stands under every table is said once, at the end. With `compact` each table is one, in the least room,
-    without those that a page folds and without how its numbers were made; warnings and the meanings of marks stay.
+    without those that a page folds beside others and without how its numbers were made; warnings and the meanings of
+    marks stay.
     """
     from rich.console import Group
     from rich.text import Text
@@ -30,7 +31,7 @@ def as_terminal(documents: Iterable[Document], width: int, *, compact: bool = Fa
 
     parts: list[RenderableType] = []
     found = list(documents)
-    shown = [table for table in tables(found) if not (compact and table.folded)]
+    shown = [table for document in found for table in (_unfolded(document) if compact else document.tables)]
     common = (
         list(dict.fromkeys(line for t in shown for line in _short_notes(t))) if compact else _common(shown)
     )
@@ -43,6 +44,11 @@ def as_terminal(documents: Iterable[Document], width: int, *, compact: bool = Fa
                 parts.append(terminal.table(table, width, leave_out=common, compact=compact))
         parts += [Text(_plain(view) + "\n") for view in document.samples]
     return Group(*parts, *terminal.notes(common, width))
+
+
+def _unfolded(document: Document) -> list[Table]:
+    """A report's tables without the folded ones, or all of one that has no others: it was asked for by its name."""
+    return [table for table in document.tables if not table.folded] or list(document.tables)
 
 
 def _short_notes(made: Table) -> list[str]:

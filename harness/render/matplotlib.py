@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..documents.figures import Figure, Forest, HeatMap, Lines, Scatter
 from ..documents.tables import Table
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 COLOURS = {"better": "#1d6b3a", "worse": "#a82c1c"}
 OPEN = "#67635c"
+MARKS = "osD^vP*X"
+STROKES = ("-", "--", ":")
+MOST = 8
+"""Names that a legend may have inside a figure; more stand below it."""
 
 
 def draw(figure: Figure) -> Drawing:
@@ -24,8 +29,9 @@ def draw(figure: Figure) -> Drawing:
         drawing, axes = _new(figure.title, (7.5, 1.2 + 0.27 * lines))
         _forest(figure, axes)
     elif isinstance(figure, Scatter):
-        drawing, axes = _new(figure.title)
+        drawing, axes = _new(figure.title, (7.5, 4.5 + 0.18 * max(0, len(figure.curves()) - 8)))
         _scatter(figure, axes)
+        _legend(drawing, axes, len(figure.curves()))
     elif isinstance(figure, Lines):
         drawing, axes = _new(figure.title)
         _lines(figure, axes)
@@ -60,6 +66,45 @@ def scores(made: Table) -> Drawing:
     return drawing
 
 
+def panels(figures: Sequence[Scatter], across: int, title: str) -> Drawing:
+    """Several scatter plots as one drawing with one legend below, `across` side by side.
+
+    Names are given out over all of them: what has one name has one mark everywhere.
+    """
+    from ._drawing import ShownFigure
+
+    names = list(dict.fromkeys(curve.label for figure in figures for curve in figure.curves()))
+    down = -(-len(figures) // across)
+    drawing = ShownFigure((4.2 * across, 3.3 * down + 0.22 * -(-len(names) // 4) + 0.5))
+    grid = drawing.subplots(down, across, squeeze=False)
+    handles: dict[str, Any] = {}
+    for figure, axes in zip(figures, grid.flat):
+        axes.set_title(_safe(figure.title), fontsize="small", loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        _scatter(figure, axes, names)
+        handles.update({label: drawn for drawn, label in zip(*axes.get_legend_handles_labels())})
+    for axes in list(grid.flat)[len(figures) :]:
+        axes.set_axis_off()
+    drawing.suptitle(_safe(title), fontsize="medium", x=0.01, ha="left")
+    shown = [name for name in map(_safe, names) if name in handles]
+    drawing.legend(
+        [handles[n] for n in shown],
+        shown,
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize="small",
+    )
+    return drawing
+
+
+def _legend(drawing: Drawing, axes: Axes, names: int) -> None:
+    if names <= MOST:
+        axes.legend(frameon=False, fontsize="small")
+    else:
+        drawing.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+
+
 def _new(title: str, size: tuple[float, float] = (7.5, 4.5)) -> tuple[Drawing, Axes]:
     from ._drawing import ShownFigure
 
@@ -86,23 +131,53 @@ def _forest(figure: Forest, axes: Axes) -> None:
     axes.set_xlabel("difference to the baseline, points")
 
 
-def _scatter(figure: Scatter, axes: Axes) -> None:
-    for i, p in enumerate(figure.points):
-        x, y = (
-            None if bounds is None else [[value - bounds[0]], [bounds[1] - value]]
-            for value, bounds in ((p.x, p.x_interval), (p.y, p.y_interval))
+def _scatter(figure: Scatter, axes: Axes, names: Sequence[str] = ()) -> None:
+    """Points, those of one curve joined; `names` says which style is whose, if others have a part in it."""
+    curves = figure.curves()
+    joined = any(len(c.points) > 1 for c in curves)
+    for number, curve in enumerate(curves):
+        i = names.index(curve.label) if names else number
+        bars = [
+            [
+                [v - (ci[0] if ci else v) for v, ci in pairs],
+                [(ci[1] if ci else v) - v for v, ci in pairs],
+            ]
+            for pairs in (
+                [(p.x, p.x_interval) for p in curve.points],
+                [(p.y, p.y_interval) for p in curve.points],
+            )
+        ]
+        drawn = axes.errorbar(
+            [p.x for p in curve.points],
+            [p.y for p in curve.points],
+            xerr=bars[0],
+            yerr=bars[1],
+            fmt=MARKS[i % len(MARKS)] + (STROKES[i % len(STROKES)] if len(curve.points) > 1 else ""),
+            color=f"C{i % 10}",
+            mfc="none" if curve.marked else None,
+            capsize=0 if joined else 2,
+            label=_safe(curve.label),
         )
-        fill = "none" if p.marked else None
-        axes.errorbar(
-            [p.x], [p.y], xerr=x, yerr=y, fmt="osD^v"[i % 5], mfc=fill, capsize=2, label=_safe(p.label)
-        )
+        for bar in drawn[2]:  # intervals of many points lie on one another: the points come first
+            bar.set_alpha(0.25 if joined else 1.0)
     frontier = figure.frontier()
     axes.step([p.x for p in frontier], [p.y for p in frontier], where="post", color=OPEN, ls=":")
     if figure.x.log:
-        axes.set_xscale("log")
+        _logarithmic(axes)
     axes.set_xlabel(figure.x.head)
     axes.set_ylabel(figure.y.head)
-    axes.legend(frameon=False, fontsize="small")
+
+
+def _logarithmic(axes: Axes) -> None:
+    """A logarithmic x with plain numbers, few enough to be read."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    subs = (1.0,) if high / low > 1000 else (1.0, 3.0) if high / low > 30 else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 1000 else f"{v:g}"))
 
 
 def _lines(figure: Lines, axes: Axes) -> None:

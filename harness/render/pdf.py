@@ -45,7 +45,8 @@ def pdf(page: str) -> bytes:
     program = browser()
     with tempfile.TemporaryDirectory(prefix="harness-pdf-") as folder:
         source, out = Path(folder) / "page.html", Path(folder) / "page.pdf"
-        source.write_text(page, encoding="utf-8")
+        # a browser by itself takes the paper of where it runs; who prints by hand chooses
+        source.write_text(page.replace("<html ", '<html data-paper="a4" ', 1), encoding="utf-8")
         command = [
             program,
             "--headless=new",

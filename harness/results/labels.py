@@ -134,7 +134,7 @@ def _cut(words: str) -> str:
 
 
 def in_order(runs: Iterable[LoadedRun]) -> list[LoadedRun]:
-    """Runs that nobody has put in an order: `plain` first, then by method and the values of its options.
+    """Runs that nobody has put in an order: `plain` first, then by method, the values of its options, and budget.
 
     Numbers go as numbers, whatever the folders are called; the first of them is what reports compare with.
     """
@@ -146,6 +146,7 @@ def in_order(runs: Iterable[LoadedRun]) -> list[LoadedRun]:
             run.method,
             values,
             run.model,
+            _rank(run.identity.get("budget")),
             _rank(run.identity.get("seed")),
             run.hash,
         )

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ..evaluation.collection import SharedSamples
 from ..evaluation.settings import RunSettings
+from ..evaluation.shared_samples import SharedSamples
 from ..models.shared import SharedModels
 from ..training.settings import FitSettings
 from .matrix import Row, Spelled

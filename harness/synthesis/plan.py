@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +28,10 @@ DATA = "data.jsonl"
 FORMAT = 1
 
 
-def plan_synthesis(settings: SynthSettings) -> SynthPlan:
+def plan_synthesis(settings: SynthSettings, load: Callable[..., LanguageModel] | None = None) -> SynthPlan:
     """Check everything that can be checked before a token is generated.
+
+    `load` is called as `harness.models.loading.load` is, and stands in its place.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def plan_synthesis(settings: SynthSettings) -> SynthPlan:
     if settings.generator_model and not settings.generator:
         raise UsageError("--generator-model names a model of --generator; give its address too")
     nouns = read_nouns(settings.nouns)
-    model = loading.load(
+    model = (load or loading.load)(
         settings.model,
         dtype=settings.dtype,
         device=settings.device,

@@ -49,8 +49,14 @@ class FitPlan:
     adapter: Path | None
 
 
-def plan_fit(settings: FitSettings, note: Callable[[str], None] | None = None) -> FitPlan:
+def plan_fit(
+    settings: FitSettings,
+    note: Callable[[str], None] | None = None,
+    load: Callable[..., LanguageModel] = load_model,
+) -> FitPlan:
     """Check everything that can be checked before the model's weights are loaded.
+
+    `load` is called as `harness.models.loading.load` is.
 
     Raises
     ------
@@ -87,7 +93,7 @@ def plan_fit(settings: FitSettings, note: Callable[[str], None] | None = None) -
         build_mixture.check(settings.data)
     elif plugin.cls.needs_data:
         raise UsageError(f"{owner} learns from data: give --data FILE.jsonl[:COUNT], once or more")
-    model = load_model(
+    model = load(
         settings.model,
         dtype=settings.dtype,
         device=_own_device(settings.device),

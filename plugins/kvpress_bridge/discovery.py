@@ -19,14 +19,10 @@ PIP = "pip install 'long-context-harness[kvpress]'"
 
 
 REFUSED = {
-    "DecodingPress": "it compresses while answering, not the context",
-    "CAMPress": "it compresses while answering, not the context",
-    "CompressionRatioDecodingPress": "it compresses while answering, not the context",
-    "PrefillDecodingPress": "it compresses while answering too",
-    "FinchPress": "it reads the question with the context and adds a token to model and tokenizer",
     "RestoreKVPress": "it adds trained adapters to the model",
-    "ComposedPress": "it needs other presses with options of their own",
 }
+HIDES = {"AdaKVPress", "CriticalAdaKVPress", "DMSPress", "DuoAttentionPress", "LUKVPress"}
+"""Presses that read the text once and hide entries instead of dropping them."""
 ABSTRACT = ("BasePress", "ScorerPress")
 
 

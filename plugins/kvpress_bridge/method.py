@@ -9,6 +9,8 @@ from typing import ClassVar
 from harness import Method, UsageError
 from harness.errors import unknown_name
 
+from .answering import AnsweringPressMethod
+from .asking import AskingPressMethod
 from .discovery import ABSTRACT, PACKAGE, REFUSED, installed, version
 from .press_method import PressMethod
 
@@ -48,15 +50,18 @@ def _method(name: str) -> type[Method]:
     for base in press.__mro__:
         if base.__name__ in REFUSED:
             raise UsageError(f"kvpress:{name} cannot be run: {REFUSED[base.__name__]}")
+    answering = issubclass(press, kvpress.DecodingPress | kvpress.PrefillDecodingPress)
+    asking = issubclass(press, kvpress.FinchPress)
+    base = AnsweringPressMethod if answering else AskingPressMethod if asking else PressMethod
     doc = next((line.strip() for line in (press.__doc__ or "").splitlines() if line.strip()), name)
     return type(
         name,
-        (PressMethod,),
+        (base,),
         {
             "__doc__": doc,
             "__module__": __name__,
             "Options": press_options(press),
             "press": press,
-            "version": f"{PressMethod.version}+kvpress{version()}",
+            "version": f"{base.version}+kvpress{version()}",
         },
     )

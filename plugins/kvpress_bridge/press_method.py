@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, Generation, Method, UsageError
-from harness.contracts import Head
 
 from .attention import ATTENTION, attention, register, untouched
 from .discovery import installed, version, without_template
+from .placing import placed, shortened
 
 if TYPE_CHECKING:
     from harness.contracts import TokenizedPrompt
@@ -119,23 +119,27 @@ class PressMethod(Method):
         It is tried on the beginning of the longest context; should it fail there, on all of it.
         """
         network = self.model.network
-        longest = max((p.head_ids for p in prompts), key=len, default=None)
+        longest = max(prompts, key=lambda p: len(p.head_ids), default=None)
         try:
             with untouched(network):
                 self._make().post_init_from_model(network)
         except Exception as error:
             raise self._refusal("cannot be set up for", error) from error
-        if not longest:
+        if longest is None or not longest.head_ids:
             return
         try:
-            self._press(_shortened(longest, TRIED), 1)
+            self._try(longest, TRIED)
         except UsageError:
             raise
         except Exception:
             try:
-                self._press(longest, 1)
+                self._try(longest, len(longest.head_ids))
             except Exception as error:
                 raise self._refusal("fails on every context of", error) from error
+
+    def _try(self, prompt: TokenizedPrompt, tokens: int) -> None:
+        """Press so many tokens of a prompt's context, for what goes wrong with it."""
+        self._press(shortened(prompt.head_ids, tokens), 1)
 
     def _refusal(self, what: str, error: Exception) -> UsageError:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -187,7 +191,9 @@ class PressMethod(Method):
             return Pressed(KVCache(), (), 0)
         press = self._make()
         self._aimed(press, len(context), question)
-        eager = isinstance(getattr(press, "press", press), kvpress.ObservedAttentionPress)
+        self._ready(press, context)
+        parts = getattr(press, "presses", [press])
+        eager = any(isinstance(getattr(p, "press", p), kvpress.ObservedAttentionPress) for p in parts)
         devices = [network.device] if network.device.type == "cuda" else []
         bare = self.model.has_chat_template and not self._templated(context)
         with (
@@ -206,9 +212,18 @@ class PressMethod(Method):
                         input_ids=torch.tensor([list(context)], device=network.device), past_key_values=past
                     )
             hidden = tuple(getattr(x.self_attn, "masked_key_indices", None) for x in network.model.layers)
-            rerotated = isinstance(press, kvpress.KeyRerotationPress)
-            cache = _placed(network, past, None if rerotated else len(context))
+            rerotated = isinstance(press, kvpress.KeyRerotationPress) or getattr(
+                press, "rerotate_keys", False
+            )
+            cache = self._cache(past, None if rerotated else len(context))
         return Pressed(cache, hidden, len(context), self._details(press, past, hidden, len(context)))
+
+    def _ready(self, press: Any, context: Sequence[int]) -> None:
+        """Tell a press what it must know of what it is going to read. Nothing by default."""
+
+    def _cache(self, past: Any, tokens: int | None) -> KVCache:
+        """What kvpress left of a context, as questions are read after it (see `placed`)."""
+        return placed(self.model.network, past, tokens)
 
     def _templated(self, context: Sequence[int]) -> bool:
         """Whether a context begins as the model's chat template has it."""
@@ -261,31 +276,3 @@ class PressMethod(Method):
             kv_tokens=round(sum(held) / len(held)) if held else 0,
             details=dict(state.details),
         )
-
-
-def _shortened(context: Sequence[int], tokens: int) -> Sequence[int]:
-    """The beginning of a context, still knowing its parts if it did."""
-    if not isinstance(context, Head):
-        return context[:tokens]
-    return Head(context[:tokens], min(tokens, context.context_start), context.prefix, context.context)
-
-
-def _placed(network: Any, past: Any, tokens: int | None) -> KVCache:
-    """A pressed cache whose next rank stands for position `tokens` of the text (None: for that rank itself).
-
-    Kept keys have the rotation of their place in the text, and the question goes on at its own, behind gaps.
-    Rotary positions are relative: all keys turned back alike, by the entries missing in the first layer, give
-    the same attention from consecutive ranks.
-    """
-    import torch
-
-    from harness.inference import KVCache, moved
-
-    rows = [(layer.keys[0], layer.values[0]) for layer in past.layers]
-    shift = 0 if tokens is None else rows[0][0].shape[1] - tokens
-    if shift:
-        rows = [
-            (moved(network, KVCache((k,), (v,)), torch.full((k.shape[1],), shift)).keys[0], v)
-            for k, v in rows
-        ]
-    return KVCache(tuple(k for k, _ in rows), tuple(v for _, v in rows))

@@ -107,13 +107,26 @@ class Helmet(Task):
             max([n for n in LENGTHS if n <= env.context_length] or LENGTHS[:1])
         ]
         reader = Reader(env, self.name, self._files.__setitem__)
-        taken = 0
+        taken, told = 0, False
         for length in lengths:
             for question in asked(self.dataset, length, self.options.shots, reader):
                 if taken == env.limit:
                     return
+                told = told or self._tell(question, env)
                 yield self._sample(question, length, env)
                 taken += 1
+
+    def _tell(self, question: Asked, env: TaskEnvironment) -> bool:
+        """Tell of a question at which nobody can fail: an accepted answer has no word, and stands in every text."""
+        free = [each for each in question.answers if not scoring.normalize(each)]
+        if not free or _headline(self.dataset) != "substring_exact_match":
+            return False
+        if env.notify:
+            env.notify(
+                f"{self.name}: question {question.id} accepts {free[0]!r}, which has no word to look for: whatever is "
+                "said is right, as officially; others may be like that"
+            )
+        return True
 
     def facts(self) -> dict[str, Any]:
         """Fingerprints of the files that were read."""
@@ -163,14 +176,18 @@ class Helmet(Task):
         if not isinstance(prefix, str):
             raise UsageError("field 'prefix' must be a string")
         if dataset.startswith(("alce", "msmarco")):
-            kind: type = dict if dataset.startswith("msmarco") else list
-            if not isinstance(answers, kind) or not answers:
-                raise UsageError(
-                    f"field 'answers' must be {'labels by id' if kind is dict else 'a list of lists'}"
-                )
+            by_id = dataset.startswith("msmarco")
+            if not (scoring.are_labels(answers) if by_id else scoring.are_groups(answers)):
+                what = "labels by id, one of them above 0" if by_id else "a list of lists of texts"
+                raise UsageError(f"field 'answers' must be {what}")
             answers = [json.dumps(answers)]
-        found = _files.texts_of({"answers": answers}, "answers", "the line")
-        facts = {"prefix": prefix, "documents": row.get("documents", 1000)}
+        found = _files.answers_of({"answers": answers}, "answers", "the line")
+        if dataset == "infbench_choice_eng" and len(found) != 2:
+            raise UsageError('field \'answers\' must be the right letter and the option: "B", "B. text"')
+        documents = row.get("documents", 1000)
+        if type(documents) is not int or documents < 1:
+            raise UsageError("field 'documents' must be a whole number, at least 1")
+        facts = {"prefix": prefix, "documents": documents}
         return Sample(str(row.get("id", "")), Prompt("", "", ""), found, 1, metadata=facts)
 
     def _sample(self, question: Asked, length: int, env: TaskEnvironment) -> Sample:

@@ -80,7 +80,7 @@ def _row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     place = row["_place"]
     if name == "multi_lexsum":
         sources = "\n\n".join(_files.texts_of(row, "sources", place))
-        summary = _files.text_of(row, "summary/short", place)
+        summary = _files.answer_of(row, "summary/short", place)
         return {
             "id": str(row.get("id", place)),
             "context": sources,
@@ -89,7 +89,7 @@ def _row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
             "answers": (summary,),
         }
     question = _files.text_of(row, "question" if name == "narrativeqa" else "input", place)
-    answers = _files.texts_of(row, "answers" if name == "narrativeqa" else "answer", place)
+    answers = _files.answers_of(row, "answers" if name == "narrativeqa" else "answer", place)
     options = ""
     if name == "infbench_choice_eng":
         texts = _files.texts_of(row, "options", place)

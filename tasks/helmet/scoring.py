@@ -181,6 +181,25 @@ def listed(output: str, answers: Sequence[Sequence[str]]) -> dict[str, float]:
     }
 
 
+def are_groups(answers: Any) -> bool:
+    """Whether accepted answers are lists of texts, as ALCE has them, and say anything."""
+    return (
+        isinstance(answers, list)
+        and all(isinstance(group, list) for group in answers)
+        and all(isinstance(each, str) for group in answers for each in group)
+        and any(each.strip() for group in answers for each in group)
+    )
+
+
+def are_labels(answers: Any) -> bool:
+    """Whether answers are labels by id, as MS MARCO has them: whole numbers, at least one above 0."""
+    return (
+        isinstance(answers, dict)
+        and all(type(gain) is int and gain >= 0 for gain in answers.values())
+        and any(answers.values())
+    )
+
+
 def _harmonic(first: float, second: float) -> float:
     return 2 * first * second / (first + second) if first + second else 0.0
 

@@ -11,7 +11,7 @@ from typing import Any
 from harness.errors import Unavailable, UsageError
 
 from .. import _files
-from . import demos
+from . import demos, scoring
 from .long_documents import ASKED as LONG_DOCUMENTS
 from .long_documents import long_documents
 from .prompts import INSTRUCTIONS, by_label, documents, numbered, ranked
@@ -105,7 +105,7 @@ def _rag(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
         ]
         given = {"demos": "".join(f"{each}\n\n" for each in said), "question": row["question"]}
         facts = {"depth": 100 * row["depth"]} if isinstance(row.get("depth"), int | float) else {}
-        answers = _files.texts_of(row, "answers", row["_place"])
+        answers = _files.answers_of(row, "answers", row["_place"])
         yield Asked(str(number), documents(row["ctxs"]), given, answers, facts)
 
 
@@ -136,14 +136,15 @@ def _pairs(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
         said = [f"Key: {key}\nCorresponding value: {value}\n\n" for key, value in row["demos"][:shots]]
         given = {"demos": "".join(said), "question": row["question"]}
         facts = {"depth": 100 * row["depth"]} if isinstance(row.get("depth"), int | float) else {}
-        yield Asked(str(number), row["context"], given, (row["answer"],), facts)
+        answer = _files.answer_of(row, "answer", row["_place"])
+        yield Asked(str(number), row["context"], given, (answer,), facts)
 
 
 def _ruler(name: str, length: int, reader: Reader) -> Iterator[Asked]:
     rows = reader.rows(f"ruler/{RULER[name]}/validation_{length}.jsonl", fields=("context", "type_needle_v"))
     for number, row in enumerate(demos.shuffled(rows, demos.SEED)[:ROWS]):
         answer = row.get("answer", row.get("outputs"))
-        answers = _files.texts_of({"answer": answer}, "answer", row["_place"])
+        answers = _files.answers_of({"answer": answer}, "answer", row["_place"])
         given = {"query": str(row.get("query", row.get("question"))), "type_needle_v": row["type_needle_v"]}
         yield Asked(str(number), row["context"], given, answers)
 
@@ -190,7 +191,7 @@ def _cited(name: str, step: int, shots: int, reader: Reader) -> Iterator[Asked]:
         wanted: Any = row.get("answers")
         if short == "asqa":
             wanted = [pair["short_answers"] for pair in row.get("qa_pairs") or ()]
-        if not wanted:
+        if not scoring.are_groups(wanted):
             raise UsageError(
                 f"{row['_place']}: no {'qa_pairs' if short == 'asqa' else 'answers'} to score by"
             )

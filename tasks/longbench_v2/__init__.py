@@ -151,7 +151,7 @@ class LongBenchV2(FileTask):
         """A sample to `score` with: ``answer`` or ``answers`` is the right letter. Raises UsageError if it is none."""
         given = row.get("answers", row.get("answer"))
         found = [given] if isinstance(given, str) else given
-        if not isinstance(found, list) or not found or not set(found) <= set(LETTERS):
+        if not isinstance(found, list) or not found or not all(each in LETTERS for each in found):
             raise UsageError(f"field 'answers' must be one of {', '.join(LETTERS)}")
         return Sample(str(row.get("_id", row.get("id", ""))), Prompt("", "", ""), tuple(found), 128)
 

@@ -122,7 +122,7 @@ class LongProc(FileTask):
             made = countdown.demonstration(facts["nums"], facts["target"])
             return Sample(str(row.get("id", "")), Prompt("", "", ""), (made,), 1, metadata=facts)
         name = next((each for each in cls.answer_fields if each in row), cls.answer_fields[0])
-        found = _files.texts_of(row, name, "the line")
+        found = _files.answers_of(row, name, "the line")
         if len(found) != 1 or not _holds(kind, found[0]):
             raise UsageError(f"field {name!r} must be the one right answer, as the rows have it")
         facts = {}

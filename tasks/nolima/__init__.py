@@ -155,6 +155,8 @@ class Nolima(Task):
         given = row.get("answers", row.get("answer"))
         if not isinstance(given, str | list) or not given or not all(isinstance(each, str) for each in given):
             raise UsageError("field 'answers' must be a list of strings")
+        if isinstance(given, list) and not all(each.strip() for each in given):
+            raise UsageError("field 'answers' must hold no empty answer")
         return Sample(str(row.get("id", "")), Prompt("", "", ""), tuple(given), NEW_TOKENS)
 
     def _books(self, folder: Path) -> list[Path]:

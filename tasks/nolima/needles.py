@@ -103,6 +103,10 @@ def _experiment(one: Any, place: str) -> Iterator[Asked]:
             if missing := re.search(r"\{\d+\}", filled):
                 raise UsageError(f"{place}: test {name!r} gives nothing for {missing[0]} of the needle")
             answers = None if gold is None else (gold,) if isinstance(gold, str) else tuple(gold)
+            if not all(
+                isinstance(each, str) and each.strip() for each in (names if answers is None else answers)
+            ):
+                raise UsageError(f"{place}: an accepted answer of test {name!r} is empty")
             yield Asked(
                 f"{key}_{name}_{kind}",
                 filled,

@@ -213,6 +213,8 @@ def _hotpotqa(content: Any) -> Questions:
 def _checked(questions: list[Question], documents: list[str]) -> Questions:
     if not questions:
         raise ValueError("no questions")
+    if blank := [q.text for q in questions if not q.answers or not all(a.strip() for a in q.answers)]:
+        raise ValueError(f"an answer to {blank[0]!r} is empty, and would stand in every text")
     return Questions(tuple(questions), tuple(documents))
 
 

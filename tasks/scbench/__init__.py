@@ -208,8 +208,8 @@ class Scbench(Task):
             raise UsageError(f"the answer {number!r} must be a number")
         facts |= {"never": part == "passkey" and isinstance(number, int)}
         labels = [given] if not isinstance(given, list) else given
-        if not labels or not all(isinstance(label, str | int | float) for label in labels):
-            raise UsageError("field 'answers' must be a text, a number or a list of texts")
+        if not _are_answers(labels):
+            raise UsageError("field 'answers' must be a text, a number or a list of texts, and not empty")
         if isinstance(given, str) and part in {*CHARACTERS, "qa_eng"}:
             facts["characters"] = True
         if part == "choice_eng" and len(labels) != 2:
@@ -221,6 +221,13 @@ def _task(variant: str | None) -> str:
     if variant is None:
         raise UsageError("scbench is twelve tasks; name one, as in scbench/kv")
     return variant
+
+
+def _are_answers(labels: Sequence[Any]) -> bool:
+    """Whether something can be scored by accepted answers: a blank one stands in every text."""
+    return bool(labels) and all(
+        isinstance(each, int | float) or (isinstance(each, str) and each.strip()) for each in labels
+    )
 
 
 def _repository(facts: Mapping[str, Any]) -> tuple[str, str]:

@@ -86,8 +86,8 @@ def _turn(task: str, turn: Any, place: str) -> Turn:
             subject(turn["input"])
         except ValueError as error:
             raise UsageError(f"{place}: {error}") from None
-    elif not _texts(answer):
-        raise UsageError(f"{place}: field 'answer' must be a text or a list of texts")
+    elif not _texts(answer) or _blank(answer):
+        raise UsageError(f"{place}: field 'answer' must be a text or a list of texts, and not empty")
     return Turn(
         turn["input"], answer, _options(task, turn, place), part, name if isinstance(name, str) else ""
     )
@@ -119,3 +119,8 @@ def _texts(value: Any) -> bool:
     return isinstance(value, str) or (
         isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
     )
+
+
+def _blank(value: Any) -> bool:
+    """Whether a text, or one of several, is blank: it stands in every answer."""
+    return not all(each.strip() for each in ([value] if isinstance(value, str) else value))

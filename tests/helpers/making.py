@@ -237,5 +237,6 @@ def four_runs(out, **changes):
         ]
         records = [{**each, **changes} for each in records]
         if method == "lora_experts":
-            records[3] = failed(records[3]["task"], records[3]["id"], "no room", "oom")
+            lost = records[3]
+            records[3] = failed(lost["task"], lost["id"], "no room", "oom") | {"metadata": lost["metadata"]}
         write_run(out, method, records, options=options)

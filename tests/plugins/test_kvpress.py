@@ -179,6 +179,58 @@ def test_answers_are_those_of_its_own_pipeline(long, name, options, left):
 
 
 @needs_kvpress
+@pytest.mark.parametrize(
+    ("presses", "left", "nominal"),
+    [
+        (["KnormPress:compression_ratio=0.5", "StreamingLLMPress:compression_ratio=0.5"], 0.25, 0.75),
+        (["SnapKVPress:compression_ratio=0.4:window_size=32", "KnormPress:compression_ratio=0.5"], 0.3, 0.7),
+        (["KnormPress:compression_ratio=0.5", "ThinKPress:key_channel_compression_ratio=0.5"], 0.5, 0.625),
+    ],
+)
+def test_presses_one_after_the_other_answer_as_in_its_own_pipeline(long, presses, left, nominal):
+    import kvpress
+
+    parts = []
+    for words in presses:
+        name, *pairs = words.split(":")
+        values = dict(pair.split("=") for pair in pairs)
+        numbers = {k: int(v) if v.isdigit() else float(v) for k, v in values.items()}
+        parts.append(getattr(kvpress, name)(**numbers))
+    one = prompt(long, 200)
+    [answer], size = ask(press(long, "ComposedPress", presses=",".join(presses)), [one], 12)
+    assert answer.text == by_pipeline(long, "ComposedPress", one, 12, presses=parts)
+    assert answer.kv_tokens == pytest.approx(left * len(one.head_ids) + len(one.suffix_ids) - 1, abs=2)
+    assert size == answer.kv_tokens * 2 * 2 * 2 * 16 * 4
+    assert answer.details["nominal_ratio"] == pytest.approx(nominal, abs=1e-6)
+    full, _ = ask(press(long, "KnormPress"), [one], 12)
+    assert answer.token_ids != full[0].token_ids, "what is compressed must show"
+
+
+@needs_kvpress
+@pytest.mark.parametrize(
+    ("presses", "message"),
+    [
+        ("AdaKVPress,KnormPress", "it hides entries by their places"),
+        ("KnormPress,AdaKVPress", "ComposedPress cannot contain"),
+        ("KeyRerotationPress", "it moves what is kept"),
+        ("KVzipPress", "passes of its own"),
+        ("DecodingPress", "DecodingPress cannot be one of several"),
+        ("ComposedPress:presses=KnormPress", "name its presses instead"),
+        ("SnapKVPres", "kvpress has no 'SnapKVPres'"),
+        ("SnapKVPress:0.3", "write SnapKVPress:OPTION=VALUE"),
+        ("SnapKVPress:ratio=1", "no option of SnapKVPress named 'ratio'"),
+        ("KnormPress:compression_ratio=2", "KnormPress: option compression_ratio='2': input should be less"),
+        ("", "at least 1"),
+    ],
+)
+def test_presses_that_cannot_stand_together_are_named(tiny, presses, message):
+    with pytest.raises(UsageError) as caught:
+        press(tiny, "ComposedPress", presses=presses)
+    said = str(caught.value)
+    assert message in said and "\n" not in said and "option options" not in said
+
+
+@needs_kvpress
 def test_a_ratio_of_zero_is_full_attention_and_says_so(long):
     from harness.plugins.plain import Plain
 
@@ -369,7 +421,10 @@ def test_every_press_that_is_listed_can_be_made():
     assert len(names) > 25 and not set(names) & set(REFUSED)
     for name in names:
         cls = registry.method(f"kvpress:{name}").cls
-        required = {n: [0.5] for n, f in cls.Options.model_fields.items() if f.is_required()}
+        given = {"compression_ratios": [0.5], "presses": ["KnormPress"]}
+        required = {n: given[n] for n, f in cls.Options.model_fields.items() if f.is_required()}
+        if name == "PrefillDecodingPress":
+            required = {"prefilling_press": "KnormPress"}
         assert cls.Options.parse(required, name) is not None and cls.__doc__
 
 

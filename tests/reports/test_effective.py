@@ -6,6 +6,7 @@ from harness import registry
 from harness.reports.effective import effective
 from harness.results.loading import load_runs
 from harness.results.merging import merged
+from harness.stats import confidence_interval
 
 from ..helpers import making
 
@@ -42,6 +43,25 @@ def test_all_right_is_not_known_for_sure():
     assert low < 0.95 and high <= 1.0
     few = effective({500.0: [0.5, 0.7, 0.6], 4000.0: [0.5, 0.7, 0.6]}).base_interval
     assert 0.3 < few[0] < 0.45 and 0.75 < few[1] < 0.9, "three samples do not hold the mean between them"
+
+
+@pytest.mark.parametrize("means", [(0, 0), (0, 1), (1, 0), (0.5, 0), (1, 1), (0.2, 0.6)])
+@pytest.mark.parametrize("lengths", [(500.0, 4000.0), (500.0, 900.0), (4000.0, 8000.0)])
+def test_an_interval_holds_its_value(means, lengths):
+    found = effective({n: [float(i < 10 * m) for i in range(10)] for n, m in zip(lengths, means)})
+    for value, (low, high) in (
+        (found.base, found.base_interval),
+        (found.length, found.length_interval),
+        *([(found.loss, found.loss_interval)] if found.loss is not None else []),
+    ):
+        assert low <= value <= high
+
+
+def test_the_base_of_one_length_has_the_interval_of_that_length():
+    """As `lengths` and a table of scores show it."""
+    right = [1.0] * 6 + [0.0] * 4
+    found = effective({500.0: right, 4000.0: [0.0] * 10})
+    assert found.base_interval == confidence_interval(right)
 
 
 def test_one_sample_a_length_has_no_interval():
@@ -97,6 +117,20 @@ def test_a_length_that_failed_is_named_and_counted(tmp_path):
     cell = table.rows[0].cells["length"]
     assert (cell.value, cell.n_ok, cell.n) == (4096, 20, 30)
     assert any("plain (passkey: 8,192)" in note for note in table.footers)
+
+
+@pytest.mark.parametrize(("best", "left"), [({512: 10}, "512"), ({}, "–")])
+def test_a_task_of_which_one_length_is_left_does_not_vanish(tmp_path, best, left):
+    gone = [
+        making.failed("passkey", f"gone-{n}-{i}") | {"metadata": {"length": n, "depth": 0}}
+        for n in (4096, 8192)
+        for i in range(10)
+    ]
+    [table] = build(making.write_run(tmp_path, "plain", [*records(best), *gone])).tables
+    cells = table.rows[0].cells
+    assert {cells[name].value for name in ("base", "length", "loss")} == {"failed"}
+    assert cells["tested"].value == left and cells["base"].n == 20 + len(records(best))
+    assert any("plain (passkey: 4,096, 8,192)" in note for note in table.footers)
 
 
 def test_a_task_without_lengths_is_left_out(tmp_path):

@@ -249,7 +249,10 @@ def test_one_sheet_holds_the_answer_and_its_figures(page, tmp_path):
         pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
     runs, sheet = str(page.parent / "runs"), tmp_path / "one.pdf"
     assert invoke(["report", runs, "--brief", "--out", str(sheet)]) == 0
-    assert pages(sheet.read_bytes()) == 1
+    content = sheet.read_bytes()
+    assert pages(content) == 1
+    [size] = re.findall(rb"/MediaBox *\[0 0 ([\d.]+) ([\d.]+)\]", content)
+    assert [round(float(side) / 72 * 25.4) for side in size] == [210, 297], "A4, wherever it is printed"
     assert invoke(["report", runs, "--brief", "--out", str(tmp_path / "one.html")]) == 0
     text = (tmp_path / "one.html").read_text("utf-8")
     assert (

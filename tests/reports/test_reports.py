@@ -1,15 +1,22 @@
 """The reports, from runs made without a model: what is shown, marked, compared and left out."""
 
 import dataclasses
+import io
 import itertools
 import json
 import random
+import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from harness import Options, UsageError, registry
 from harness.documents.tables import Mark
+from harness.render.formats import as_terminal
+from harness.render.matplotlib import draw, panels
+from harness.render.page import svg
+from harness.results.labels import in_order
 from harness.results.loading import load_runs
 from harness.results.merging import merged
 
@@ -202,6 +209,31 @@ def test_many_tasks_cost_by_family_first_and_the_frontier_is_that_of_the_average
     assert frontier[0] == "two_pass" and "plain" not in frontier
 
 
+def test_runs_that_differ_in_their_budget_alone_are_one_curve_by_rising_budget(tmp_path):
+    def at(budget, method="rag", **identity):
+        records = passkeys(3, 7, ratio=4096 // budget)
+        return making.write_run(tmp_path, method, records, budget=budget, **identity)
+
+    paths = [at(1024), at(256), at(512), at(256, seed=7), at(512, "streaming"), at(256, "streaming")]
+    document = build("cost", *paths, making.write_run(tmp_path, "plain", passkeys(9, 1)))
+    kv = next(f for f in document.figures if f.name == "pareto-passkey-kv")
+    found = {curve.label: [p.label for p in curve.points] for curve in kv.curves()}
+    assert found["streaming"] == ["streaming budget=512", "streaming budget=256"], "in the order of the runs"
+    assert len(found["rag seed=42"]) == 3 and found["plain"] == ["plain"]
+    assert any("seed=7" in name and len(points) == 1 for name, points in found.items())
+    assert "joined" in kv.description
+    ordered = [r.identity.get("budget") for r in in_order(load_runs(paths)) if r.method == "streaming"]
+    assert ordered == [256, 512]
+
+    drawn = svg(kv)
+    lines = re.findall(r'<path d="M([^"]*)" class="line s(\d)', drawn)
+    assert sorted(path.count("L") for path, _ in lines) == [1, 2], "a line through each curve"
+    assert drawn.count("streaming") > 2 and len(re.findall(r'class="label"', drawn)) == len(found)
+    shown = panels([kv, kv], 2, "two").legends[0].get_texts()
+    assert sorted(t.get_text() for t in shown) == sorted(found), "a name once for both panels"
+    assert {t.get_text() for t in draw(kv).axes[0].get_legend().get_texts()} == set(found)
+
+
 def test_scores_by_length_and_the_grid(tmp_path):
     path = making.write_run(tmp_path, "two_pass", making.grid(0.8))
     lengths = build("lengths", path)
@@ -282,6 +314,15 @@ def test_a_length_whose_samples_all_failed_shows_as_failed(tmp_path):
     [cells] = rows(document).values()
     assert (cells["8192"].value, cells["8192"].n_ok, cells["8192"].n) == ("failed", 0, 2)
     assert cells["4096"].n_ok == cells["4096"].n == len(records)
+
+
+@pytest.mark.parametrize(("name", "said"), [("lengths", "by length"), ("effective", "Effective length")])
+def test_a_report_asked_for_by_name_is_shown_where_others_are_compact(tmp_path, name, said):
+    path = making.write_run(tmp_path, "plain", making.grid(0.6, lengths=(512, 4096)))
+    console = Console(width=120, file=io.StringIO())
+    console.print(as_terminal([build(name, path)], 120, compact=True))
+    shown = console.file.getvalue()
+    assert said in shown and "plain" in shown
 
 
 def test_a_cell_whose_samples_all_failed_shows_as_failed(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from harness import UsageError, registry
 from harness.cli import invoke
+from harness.evaluation import collecting
 from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
 from harness.evaluation.settings import RunSettings
@@ -96,3 +97,66 @@ def test_an_answer_longer_than_the_window_leaves_one_member_out(tiny_folder, tmp
     assert invoke(words) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "not asked: infinitebench/math_calc" in said and "30000 new tokens leave nothing" in said
+
+
+MIXED = {
+    "infinitebench": {"lengths": "300", "samples": "40"},
+    "ruler": {"lengths": "1200", "samples": "10"},
+}
+"""Families of which some members need files and others none, so small that their prompts are made in no time."""
+
+
+@pytest.mark.parametrize("family", MIXED)
+def test_what_is_missing_is_said_before_prompts_are_made(
+    family, tiny_folder, tmp_path, empty_cache, monkeypatch
+):
+    """After at most one prompt of each task, so that its making shows what else a task lacks."""
+    ruler = registry.task_class("ruler")[0].cls
+    monkeypatch.setattr(ruler, "group", ("vt", "niah_single_2", "fwe", "qa_1"))
+    made, said = [], []
+    real = collecting.prepare_sample
+    monkeypatch.setattr(
+        collecting, "prepare_sample", lambda *given: made.append(given[0].name) or real(*given)
+    )
+    wanted = RunSettings(
+        method="plain",
+        model=str(tiny_folder),
+        device="cpu",
+        out=tmp_path / "runs",
+        tasks=(family,),
+        task_settings={family: MIXED[family]},
+        offline=True,
+    )
+    plan = plan_run(wanted, note=lambda line: said.append((line, len(made))))
+    assert plan.unavailable and len(plan.samples) > 2 * len(plan.tasks)
+    assert len(said) == len(plan.unavailable)
+    for (line, before), name in zip(said, plan.unavailable):
+        assert line.startswith("not asked: ") and name in line and line.count(name) == 1
+        assert before == len(plan.tasks), "one of each that can be asked"
+
+
+def test_how_far_the_making_of_prompts_has_come_is_said(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(collecting, "TELLING", 0.0)
+    said = []
+    settings = {"passkey": {"lengths": "200", "depths": "0,50,100"}}
+    wanted = RunSettings(
+        model=str(tiny_folder), device="cpu", out=tmp_path, tasks=("passkey",), task_settings=settings
+    )
+    plan_run(wanted, note=said.append)
+    assert said[-1] == "passkey: 3 prompts made, 3 in all"
+
+
+def test_whatever_a_task_raises_at_its_data_is_one_line(tiny_folder, tmp_path, monkeypatch):
+    """Anybody may have written it, and its files: the line says which task, what and where."""
+    cls = registry.task_class("passkey")[0].cls
+
+    def samples(self, env):
+        raise KeyError("context")
+        yield
+
+    monkeypatch.setattr(cls, "samples", samples)
+    wanted = RunSettings(model=str(tiny_folder), device="cpu", out=tmp_path, tasks=("passkey",))
+    with pytest.raises(
+        UsageError, match=r"task passkey: its samples cannot be made \(KeyError: 'context', test_"
+    ):
+        plan_run(wanted)

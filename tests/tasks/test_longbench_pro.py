@@ -133,9 +133,10 @@ def test_means_and_what_is_not_counted(tmp_path):
         ({"id": 5}, "line 2: field 'id' must be a string"),
         ({"secondary_task": "T99 Else"}, "line 2: field 'secondary_task' is 'T99 Else', and not one of T1.1"),
         ({"difficulty": None}, "line 2: field 'difficulty' must be a string"),
-        ({"answer": []}, "line 2: question, context and answer must not be empty"),
+        ({"answer": []}, "line 2: field 'answer' must hold an answer, and no empty one"),
+        ({"answer": ["A", " "]}, "line 2: field 'answer' must hold an answer, and no empty one"),
         ({"answer": [1]}, "line 2: field 'answer' must be a string or a list"),
-        ({"question_nonthinking": " "}, "line 2: question, context and answer must not be empty"),
+        ({"question_nonthinking": " "}, "line 2: question and context must not be empty"),
     ],
 )
 def test_a_broken_row_is_named(tmp_path, changes, said):

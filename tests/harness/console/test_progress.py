@@ -1,5 +1,7 @@
 """What is said of a run, a fit and a synthesis while they go on, in a log and on a terminal."""
 
+import time
+
 import pytest
 
 from harness.console import progress
@@ -35,6 +37,60 @@ def test_a_log_says_what_is_run_where_it_is_and_what_is_left(capsys, monkeypatch
 def test_a_quick_run_leaves_a_log_empty(capsys):
     a_run("plain on tiny, passkey")
     assert capsys.readouterr().err == ""
+
+
+def test_a_log_has_notes_of_what_takes_more_than_a_moment(capsys, monkeypatch):
+    with RunDisplay("plain on tiny, passkey") as display:
+        display.note("not asked: longbench/trec: no trec.jsonl")
+        assert capsys.readouterr().err == "", "whatever is quick has none"
+        monkeypatch.setattr(progress, "PATIENCE", 0.0)
+        display.note("passkey: 10 prompts made, 10 in all")
+        display.note("passkey: 20 prompts made, 20 in all")
+    assert capsys.readouterr().err.splitlines() == [
+        "plain on tiny, passkey",
+        "not asked: longbench/trec: no trec.jsonl",
+        "passkey: 10 prompts made, 10 in all",
+        "passkey: 20 prompts made, 20 in all",
+    ]
+
+
+def test_a_log_says_once_what_is_run(capsys, monkeypatch):
+    """Reading prompts took a while, so notes are due before and after."""
+    with RunDisplay("plain on tiny, passkey") as display:
+        monkeypatch.setattr(progress, "PATIENCE", 0.0)
+        display.start({"passkey": 3}, {"passkey": 0})
+        display.note("loading tiny")
+    assert capsys.readouterr().err.splitlines() == ["plain on tiny, passkey: 3 samples", "loading tiny"]
+
+
+def test_a_log_is_told_after_a_moment_although_nothing_happens(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", 0.05)
+    with RunDisplay("plain on tiny, passkey") as display:
+        deadline = time.monotonic() + 20
+        while display._early is not None and display._early.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        display.start({"passkey": 3}, {"passkey": 0})
+    assert capsys.readouterr().err.splitlines() == [
+        "plain on tiny, passkey: preparing",
+        "plain on tiny, passkey: 3 samples",
+    ]
+
+
+def test_a_log_tells_a_preparation_from_a_sample(capsys, monkeypatch):
+    """A method that calibrates reads texts of its own, before the first sample and between two tasks."""
+    monkeypatch.setattr(progress, "LOGGED", 0.0)
+    with RunDisplay("two_pass on tiny, passkey") as display:
+        display.start({"passkey": 3}, {"passkey": 0})
+        for name in ("", "a"):
+            if name:
+                display.begin([("passkey", name)])
+            capsys.readouterr()
+            with display.announce("calibrating ratio 8") as told:
+                display.phase("compress")
+                display.step(2, 9, "intervals")
+                told(1, 50)
+            lines = capsys.readouterr().err.splitlines()
+            assert lines[-1] == "calibrating ratio 8: 1 of 50" and not [n for n in lines if "compress" in n]
 
 
 def test_a_terminal_shows_it_from_the_first_second(capsys, monkeypatch):

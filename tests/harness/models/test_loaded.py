@@ -6,7 +6,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import harness
 from harness import UsageError
+from harness.plugins.plain import Plain
 
+from ...helpers.fits import repeating, same, tensors
 from ...helpers.running import one_thread
 
 
@@ -94,3 +96,78 @@ def test_what_could_not_be_run_as_it_is_is_refused(change, given, said, network,
     with pytest.raises(UsageError, match=said) as caught:
         run(**{"model": model, "tokenizer": tokenizer, **given})
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def learning(tmp_path, out, **more):
+    few = {"interval": 32, "train_ratios": "2,4", "batch_size": 1, "max_steps": 2, "max_length": 128}
+    data = repeating(tmp_path / "words.jsonl", count=4)
+    return harness.fit("beacon", out=tmp_path / out, data=data, min_length=20, device="cpu", **few, **more)
+
+
+def test_a_fit_of_it_is_the_fit_of_its_files_and_leaves_it_alone(network, tokenizer, tiny_folder, tmp_path):
+    network.train()
+    held = {name: p.clone() for name, p in network.named_parameters()}
+    found = learning(tmp_path, "a", model=network, tokenizer=tokenizer)
+    assert found.card["base_hash"] and same(
+        tensors(found.folder), tensors(learning(tmp_path, "b", model=str(tiny_folder)).folder)
+    )
+    assert network.training and all(p.requires_grad and p.grad is None for p in network.parameters())
+    assert all(torch.equal(held[name], p) for name, p in network.named_parameters())
+    options = {"interval": 32, "ratio": 4, "limit": 1, "out": tmp_path / "runs", "device": "cpu"}
+    ran = harness.run("beacon", model=network, tokenizer=tokenizer, adapter=found.folder, **options)
+    assert ran.ran == 1, "what was learned from it is for it"
+
+
+def test_checks_are_of_the_given_model_and_leave_it_alone(network, tokenizer, tiny_folder, tmp_path):
+    only, held = ("answers", "weights", "modules"), network.lm_head.weight.clone()
+    seen = []
+
+    class Watched(Plain):
+        """Plain, which says what it is given."""
+
+        def compress_and_generate(self, prompts, decoding):
+            seen.append(self.model.network.lm_head.weight.data_ptr())
+            return super().compress_and_generate(prompts, decoding)
+
+    found = harness.check(Watched, only=only, model=network, tokenizer=tokenizer)
+    assert set(found.to_pandas()["status"]) == {"ok"} and set(seen) == {network.lm_head.weight.data_ptr()}
+    assert torch.equal(held, network.lm_head.weight) and network.lm_head.weight.requires_grad
+    by_name = harness.check(task="passkey", only=["samples"], model=network, tokenizer=tokenizer)
+    assert "0 failed" in by_name.title
+
+
+def test_checks_take_options_budgets_and_the_settings_of_a_task():
+    assert "0 failed" in harness.check("beacon", only=["answers"], interval=32, ratio=4).title
+    assert "0 failed" in harness.check(task="passkey", task_settings={"passkey": {"trials": 1}}).title
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda n, t: harness.fit("beacon", out="x", model=n),
+            "fit(model=...): give the loaded model's tokenizer",
+        ),
+        (lambda n, t: harness.check("plain", model=n), "check(model=...): give the loaded model's tokenizer"),
+        (lambda n, t: harness.synth("thesis", out="x", model=n), "synth(model=...): give the loaded model's"),
+        (
+            lambda n, t: harness.fit("beacon", out="x", model=n, tokenizer=t, dtype="bfloat16"),
+            "is in float32",
+        ),
+        (lambda n, t: harness.check("plain", tokenizer=t), "belongs to a loaded model"),
+        (lambda n, t: harness.check("beacon", ration=4), "did you mean 'ratio'"),
+        (lambda n, t: harness.check("beacon", ratio=3), "option ratio=3"),
+        (lambda n, t: harness.check("beacon", adapter="x"), "the model it was trained on"),
+        (lambda n, t: harness.check("beacon", data_dir="x"), "are a task's"),
+        (lambda n, t: harness.check(task="passkey", trials=1), "task_settings="),
+        (lambda n, t: harness.check(task="passkey", task_settings={"niah": {}}), "only options of passkey"),
+        (lambda n, t: harness.check("plain", budget="lots"), "lots"),
+    ],
+)
+def test_other_verbs_refuse_what_they_cannot_use_in_a_line(
+    call, said, network, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        call(network, tokenizer)
+    assert said in str(caught.value) and "\n" not in str(caught.value) and not list(tmp_path.iterdir())

@@ -15,7 +15,8 @@ from harness.suites import document
 
 from ...helpers.fuzzing import JSON, PIECES, change, folder, refused_or_done, tried
 
-NAMES = sorted(document.names())
+# Cut short, those of the extension lose what shortens their texts for a small model: a million tokens each.
+NAMES = sorted(set(document.names()) - {"he-2025", "selflong"})
 ROW = {
     "_id": "1",
     "context": "Ada signed it. " * 20,

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from harness import UsageError
-from harness.evaluation.collection import SharedSamples
 from harness.evaluation.plan import plan_run
+from harness.evaluation.shared_samples import SharedSamples
 
 from ...helpers.running import Toy, settings, with_toy
 
