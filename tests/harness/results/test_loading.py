@@ -1,5 +1,6 @@
 """Loaded runs: what is on disk and nothing else, under names that tell runs apart; never written to."""
 
+import json
 import subprocess
 import sys
 import time
@@ -227,15 +228,19 @@ def test_the_references_have_one_hash(tmp_path):
 # --- speed
 
 
-def test_fifty_thousand_records_are_read_in_a_second_or_two(tmp_path):
+def test_records_are_read_and_checked_in_a_few_times_what_their_json_takes(tmp_path):
     path = make_run(tmp_path, {"passkey": [0.0]})
     line = (path / "samples.jsonl").read_text()
-    (path / "samples.jsonl").write_text("".join(line.replace('"s0"', f'"s{i}"') for i in range(50_000)))
+    lines = [line.replace('"s0"', f'"s{i}"') for i in range(20_000)]
+    (path / "samples.jsonl").write_text("".join(lines))
+    began = time.process_time()
+    for line in lines:
+        json.loads(line)
+    bare = time.process_time() - began  # the yardstick: machines differ
     began = time.process_time()
     run = load_run(path)
     seconds = time.process_time() - began
-    print(f"50,000 records: {seconds:.2f} s")
-    assert run.n_ok == 50_000 and seconds < 5  # the bound leaves room for slow machines
+    assert run.n_ok == 20_000 and seconds < 10 * bare, (seconds, bare)
 
 
 def test_reading_and_comparing_load_no_model_library():
