@@ -112,6 +112,13 @@ def test_extras_are_there():
     assert {extra for each in named for extra in each.split(",")} <= set(project["optional-dependencies"])
 
 
+def test_the_page_on_installing_has_every_extra():
+    project = tomllib.loads(document("pyproject.toml"))["project"]
+    table = document("docs/installation.md").partition("## Extras")[2].partition("\n## ")[0]
+    first = " ".join(re.findall(r"^\| (.*?) \|", table, re.M))
+    assert set(re.findall(r"`([\w-]+)`", first)) == set(project["optional-dependencies"])
+
+
 def test_tools_are_there_with_their_flags():
     lines = re.findall(r"^python (tools/\w+\.py)([^#\n]*)", "".join(map(document, PAGES)), re.M)
     assert lines
