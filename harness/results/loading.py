@@ -84,8 +84,8 @@ def loaded(content: Mapping[str, Any], records: Sequence[SampleRecord], source: 
         raise UsageError(f"{source} is no run of this version of the harness: its {why}")
     if identity_hash(content["identity"]) != content["hash"]:
         raise UsageError(
-            f"{source}: {RUN} was edited: its identity is not the one its hash, {content['hash']}, is of; put back what "
-            "was there, for its samples were asked so"
+            f"{source}: {RUN} was edited: its identity is not the one its hash, {content['hash']}, is of; put back "
+            "what was there, for its samples were asked so"
         )
     kept: dict[Key, SampleRecord] = {}
     planned = content.get("planned")
