@@ -6,7 +6,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from .errors import UsageError, unknown_name
 
@@ -34,6 +34,16 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _choice_by_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """A number that is written like one of the choices is that choice: ``bits=4`` for ``"4"``."""
+        if type(value) is int and info.field_name is not None:
+            parts = _parts(cls.model_fields[info.field_name].annotation)
+            if any(str(value) in get_args(part) for part in parts if get_origin(part) is Literal):
+                return str(value) if not any(value in get_args(p) for p in parts) else value
+        return value
 
     @classmethod
     def parse(cls: type[O], values: Mapping[str, Any], owner: str) -> O:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Hashable, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -21,6 +22,8 @@ from harness.errors import NotInstalled
 from ._budget import Condensed, answer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from harness.inference import KVCache
     from harness.models import LanguageModel
 
@@ -130,6 +133,7 @@ class Quantized(Method):
 
         packing: dict[str, int] = {}
         if self._backend == QUANTO:
+            _spare_the_compiler(self.model.device)
             packing = {
                 "nbits": int(self.options.bits),
                 "q_group_size": self.group,
@@ -145,6 +149,36 @@ class Quantized(Method):
         self, states: Sequence[Condensed], questions: Sequence[Sequence[int]], decoding: Decoding
     ) -> list[Generation]:
         return answer(self.model, states, questions, decoding, shortens=False)
+
+
+def _spare_the_compiler(device: str) -> None:
+    """Let optimum-quanto unpack by torch's operations where its extension would first have to be compiled.
+
+    For the CPU the extension is the same operations, but takes a minute and a C++ compiler at first use; a GPU's own
+    kernel is compiled where nvcc is there to do it.
+    """
+    from optimum.quanto.library.extensions.extension import get_extension  # type: ignore[import-untyped]
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    on_gpu = device.startswith("cuda")
+    if on_gpu and CUDA_HOME is not None:
+        return
+    extension = get_extension("quanto_cuda" if on_gpu else "quanto_cpp")
+    if extension._lib is None:
+        extension._lib = SimpleNamespace(unpack=unpack)
+
+
+def unpack(packed: Tensor, bits: int) -> Tensor:
+    """Numbers of 4 or 2 bits out of the bytes that hold two or four of them, as ``quanto::unpack`` orders them.
+
+    Parameters
+    ----------
+    packed
+        ``uint8``, of shape ``[rows, ...]``; the result has ``[rows * 8 // bits, ...]``.
+    """
+    import torch
+
+    return torch.cat([(packed >> shift) & (2**bits - 1) for shift in range(0, 8, bits)])
 
 
 def _quanto() -> bool:

@@ -95,7 +95,7 @@ def footers(runs: Sequence[LoadedRun]) -> list[str]:
     lines += [f"every {method} here: {options}" for method, options in shared_options(runs).items()]
     lines += [f"{label} with {options}" for label, options in unsaid_options(runs).items()]
     models = list(dict.fromkeys(run.model for run in runs))
-    windows = sorted({int(w) for run in runs if (w := run.identity["context_length"]) is not None})
+    windows = sorted({int(w) for run in runs if (w := run.identity.get("context_length")) is not None})
     shown = f"window {' or '.join(f'{w:,}' for w in windows)} tokens" if windows else "window unknown"
     lines.append(f"model: {', '.join(models)}; {shown}; harness {_versions(runs)}")
     said: dict[str, list[str]] = {}

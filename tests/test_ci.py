@@ -1,7 +1,11 @@
 """What is written for CI: workflows whose commands and inputs are there, containers, hooks of new packages."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,6 +15,8 @@ import yaml
 
 from harness.cli import VERBS, cli, invoke
 from harness.testing.__main__ import main
+
+from .helpers import making
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -77,6 +83,69 @@ def test_workflows_name_inputs_that_there_are_and_ask_for_no_rights(path):
             "an input in a script can run code: use env"
         )
         assert "uses" not in step or re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
+
+
+def step(name):
+    """The script of a step of the reusable workflow."""
+    [found] = [s["run"] for s in steps(ROOT / ".github/workflows/method.yml") if s.get("name") == name]
+    return found
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A step as a runner runs it: `bash -e` in the job's folder, with the job's variables and `harness` on the PATH."""
+    [whole] = workflow(ROOT / ".github/workflows/method.yml")["jobs"].values()
+    inputs = workflow(ROOT / ".github/workflows/method.yml")[ON]["workflow_call"]["inputs"]
+    values = {
+        k: re.sub(r"\$\{\{ inputs\.(\w+) \}\}", lambda m: str(inputs[m[1]].get("default", "")), v)
+        for k, v in whole["env"].items()
+    }
+    program = tmp_path / "bin" / "harness"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m harness "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+
+    def run(name, **given):
+        path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **values, "METHOD": "streaming", **given, "PATH": path}
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step(name)]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def scored(out, method, scores):
+    """A run of the grid that the workflow asks for, with these scores."""
+    records = [
+        making.record("passkey", f"s{i}", {"accuracy": 0.0, "fuzzy": score}) for i, score in enumerate(scores)
+    ]
+    making.write_run(out, method, records)
+
+
+@pytest.mark.parametrize(("worse", "points", "status"), [(0.08, "5", 1), (0.08, "10", 0), (-0.08, "5", 0)])
+def test_the_gate_is_red_where_a_method_is_worse_by_more_than_it_may_be(worse, points, status, job, tmp_path):
+    """24 samples, as the workflow has: each of the method's is worse than the baseline's."""
+    base = [0.1 + i / 100 for i in range(24)]
+    scored(tmp_path / "baseline", "plain", base)
+    scored(tmp_path / "runs", "streaming", [score - worse for score in base])
+    done = job("Fail if it is worse", POINTS=points)
+    assert done.returncode == status, done.stdout + done.stderr
+    if status:
+        assert "streaming is worse than plain by 8.0 points" in done.stdout
+        page = job("Page of the run")
+        assert page.returncode == 0 and (tmp_path / "report.html").is_file(), "which is made in any case"
+
+
+def test_the_gate_is_red_for_a_recorded_baseline_too_and_where_there_is_no_run(job, tmp_path, monkeypatch):
+    base = [0.1 + i / 100 for i in range(24)]
+    scored(tmp_path / "good", "plain", base)
+    scored(tmp_path / "runs", "streaming", [score - 0.08 for score in base])
+    monkeypatch.chdir(tmp_path)
+    assert invoke(["report", "good", "--record", "main"]) == 0
+    assert job("Fail if it is worse", BASELINE="main").returncode == 1
+    shutil.rmtree(tmp_path / "runs")
+    gone = job("Fail if it is worse", BASELINE="main")
+    assert gone.returncode == 2 and "runs" in gone.stderr
 
 
 def test_the_example_of_the_documentation_gives_inputs_that_there_are():

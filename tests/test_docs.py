@@ -64,7 +64,7 @@ def test_the_readme_installs_with_the_pins_and_runs_the_main_job():
     ):
         steps = block(document("README.md"), f"command: {name}").split(" && ")
         assert steps == [
-            "python3 -m venv .venv",
+            "python3 -m venv --upgrade-deps .venv",
             f".venv/bin/pip install -q -c constraints.txt -e {extras}",
             last,
         ]
@@ -87,7 +87,7 @@ def test_ci_takes_its_commands_from_the_documents():
 def test_ci_also_tests_in_the_environment_that_has_kvpress():
     steps = block(document("CONTRIBUTING.md"), "kvpress").split(" && ")
     assert steps[:2] == [
-        "python3 -m venv .venv-kvpress",
+        "python3 -m venv --upgrade-deps .venv-kvpress",
         ".venv-kvpress/bin/pip install -q -c constraints-kvpress.txt -e '.[dev,kvpress]'",
     ]
     python, *words = steps[2].split()
@@ -245,15 +245,21 @@ def headings(text: str) -> set[str]:
     }
 
 
+STARTERS = ("sbatch", "srun", "ssh", "do")
+"""Words of a shell that another command follows."""
+
+
 def commands(text: str) -> list[list[str]]:
-    """The commands of `harness` in the shell blocks of a page, as words."""
+    """The commands of `harness` in the shell blocks of a page, as words, those that another command starts too."""
     found = []
     for shell in re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.M):
         for line in shell.splitlines():
-            for part in re.split(r" && | & | \| ", line.partition(" > ")[0] if " > " in line else line):
+            line = re.sub(r'--wrap "([^"]*)"', r"\1", line)
+            for part in re.split(r" && | & | \| |; ", line.partition(" > ")[0] if " > " in line else line):
                 words = shlex.split(part, comments=True)
-                if words and words[0].rpartition("/")[2] == "harness":
-                    found.append(words[1:])
+                names = [word.rpartition("/")[2] for word in words]
+                if "harness" in names and (names[0] == "harness" or words[0] in STARTERS):
+                    found.append(words[names.index("harness") + 1 :])
     return found
 
 
@@ -266,7 +272,6 @@ STAND_INS = {**dict.fromkeys(METHODS, "streaming"), "where_is": "passkey"}
 def test_every_command_of_the_documentation_parses(name):
     import click
 
-    from harness import registry
     from harness.cli import VERBS, cli
 
     for words in commands(document(name)):
@@ -282,14 +287,35 @@ def test_every_command_of_the_documentation_parses(name):
         while isinstance(command, click.Group):
             command = command.get_command(click.Context(command), args.pop(0))
         context = command.make_context(f"harness {verb}", args)
-        asked = context.params.get("tasks") or context.params.get("task") or ()
-        for task in (asked,) if isinstance(asked, str) else asked:
-            assert task.startswith("lm_eval:") or registry.tasks([task], {}), words
+        check_values(context.params, words)
+
+
+def check_values(params, words):
+    """What a command would refuse before it looks for a model: names, options of the methods, those of the tasks."""
+    from harness import registry
+    from harness.cli.run import task_settings
+    from harness.options import Options
+
+    asked = params.get("tasks") or params.get("task") or ()
+    for task in (asked,) if isinstance(asked, str) else asked:
+        assert task.startswith("lm_eval:") or registry.tasks([task], {}), words
+    for family, settings in task_settings(params.get("settings") or ()).items() if asked else ():
+        cls = registry.task_class(family)[0].cls  # the files that they name need not be there
+        assert isinstance(cls.Options.parse(settings, family), Options), words
+    named = params.get("methods") or params.get("method") or ()
+    given = {
+        k.removeprefix("option_"): v for k, v in params.items() if k.startswith("option_") and v is not None
+    }
+    for name in (named,) if isinstance(named, str) else named:
+        cls = registry.method(name).cls
+        own = {k: v for k, v in given.items() if k in cls.Options.model_fields}
+        assert isinstance(cls.Options.parse(own, name), Options), words
 
 
 def test_commands_are_found_and_wrong_ones_seen():
-    text = "```bash\nharness run -m plain  # x\npip install x && .venv/bin/harness list tasks\n```\n"
-    assert commands(text) == [["run", "-m", "plain"], ["list", "tasks"]]
+    text = "```bash\nharness run -m plain  # x\npip install x && .venv/bin/harness list tasks\n"
+    text += 'sbatch --wrap "srun harness doctor"\nfor x in 1 2; do X=$x harness view & done; wait\n```\n'
+    assert commands(text) == [["run", "-m", "plain"], ["list", "tasks"], ["doctor"], ["view"]]
     assert sum(len(commands(document(name))) for name in PAGES) > 60
 
 

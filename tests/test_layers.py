@@ -17,6 +17,7 @@ Inside a folder imports are relative, across folders absolute.
 """
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -48,6 +49,17 @@ def sources():
             yield folder, ".".join((package, *parts[: -1 if is_init else None])), is_init, path
 
 
+@functools.cache
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a source; many tests read the same."""
+    return ast.parse(source)
+
+
+@functools.cache
+def read(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
 def layers() -> dict[str, int]:
     """The layer of each package and module at the top of `harness/`, from the table in CONTRIBUTING.md."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
@@ -64,7 +76,7 @@ def inner_imports() -> dict[str, list[tuple[int, str]]]:
         package = module.split(".") if is_init else module.split(".")[:-1]
         found[module] = [
             (line, name)
-            for line, name in imported_modules(ast.parse(path.read_text("utf-8")), package, modules)
+            for line, name in imported_modules(parsed(read(path)), package, modules)
             if name != module
         ]
     return found
@@ -194,7 +206,7 @@ def violations(folder: str, module: str, is_init: bool, source: str) -> list[str
     """What a module imports against the rules, a line each."""
     own = FOLDERS[folder]
     found = []
-    for line, name, relative in imports(ast.parse(source), module, is_init):
+    for line, name, relative in imports(parsed(source), module, is_init):
         ours = name.partition(".")[0] == "harness"
         if relative and owner(name) != own:
             found.append(f"{module}:{line} leaves its folder by a relative import of {name}")
@@ -210,7 +222,7 @@ def violations(folder: str, module: str, is_init: bool, source: str) -> list[str
 def forbidden(module: str, source: str) -> list[str]:
     """Calls that can run code which came with data, a line each."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -232,7 +244,7 @@ def forbidden(module: str, source: str) -> list[str]:
 def test_every_folder_imports_only_what_it_may():
     found = []
     for folder, module, is_init, path in sources():
-        found += violations(folder, module, is_init, path.read_text("utf-8"))
+        found += violations(folder, module, is_init, read(path))
     assert not found, "\n".join(found)
 
 
@@ -273,7 +285,7 @@ def test_the_core_names_no_module_of_a_sibling_folder():
     """Not in a string either (`importlib.import_module`): docstrings may, code may not."""
     found = []
     for folder, module, _, path in sources():
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = parsed(read(path))
         documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree) if folder == "harness" else ():
             text = node.value if isinstance(node, ast.Constant) and id(node) not in documentation else None
@@ -283,7 +295,7 @@ def test_the_core_names_no_module_of_a_sibling_folder():
 
 
 def test_nothing_runs_code_that_came_with_data():
-    found = [line for _, module, _, path in sources() for line in forbidden(module, path.read_text("utf-8"))]
+    found = [line for _, module, _, path in sources() for line in forbidden(module, read(path))]
     assert not found, "\n".join(found)
 
 
@@ -321,7 +333,7 @@ def test_every_imported_package_is_declared():
     owners = metadata.packages_distributions()
     found = set()
     for _, module, is_init, path in sources():
-        for line, name, relative in imports(ast.parse(path.read_text("utf-8")), module, is_init):
+        for line, name, relative in imports(parsed(read(path)), module, is_init):
             top = name.partition(".")[0]
             if relative or top == "harness" or top in sys.stdlib_module_names:
                 continue

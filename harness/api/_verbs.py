@@ -139,8 +139,8 @@ def reproduce(
     folder: Path = spelled.rows[0].runs[0].out
     with quietly(hushed(progress)):
         display = SuiteDisplay()
-        with display:
-            plan = plan_suite(spelled, folder, display.note)
+        with display, display.announce(f"planning {spelled.suite.name}") as step:
+            plan = plan_suite(spelled, folder, display.note, step)
         outcome = carry_out(plan, folder, display)
     cls = registry.report("suite").cls
     made = cls(cls.Options.parse({"outcome": outcome.path}, "report suite")).build([])

@@ -96,8 +96,8 @@ def carry_out(
     spelled = spell(document, overrides, quick=quick, variables=parsed(variables))
     out: Path = spelled.rows[0].runs[0].out
     display = SuiteDisplay()
-    with display:
-        plan = plan_suite(spelled, out, display.note)
+    with display, display.announce(f"planning {spelled.suite.name}") as progress:
+        plan = plan_suite(spelled, out, display.note, progress)
     if dry_run and form == "json":
         emit(plan_facts(plan))
         return 0

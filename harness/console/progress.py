@@ -162,9 +162,12 @@ class RunDisplay(Display):
     @contextmanager
     def announce(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """As every display; what the model reads meanwhile is no sample's."""
-        self._sample = ""
-        with super().announce(what) as told:
-            yield told
+        sample, self._sample = self._sample, ""
+        try:
+            with super().announce(what) as told:
+                yield told
+        finally:
+            self._sample = sample
 
     def start(self, totals: dict[str, int], done: dict[str, int]) -> None:
         self._quiet_again()

@@ -43,7 +43,7 @@ def check(names: Sequence[str]) -> None:
             raise unknown_name("tracker", name, PACKAGES)
         if find_spec(PACKAGES[name]) is None:
             raise UsageError(
-                f"--track {name}: {PACKAGES[name]} is not installed: pip install {PACKAGES[name]}"
+                f"--track {name} needs {PACKAGES[name]}: pip install 'long-context-harness[{name}]'"
             )
 
 

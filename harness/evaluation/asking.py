@@ -14,11 +14,12 @@ from ..contracts.task import Task
 from ..errors import MeasurementError
 from .apart import apart
 from .batches import SampleBatch
+from .collecting import writable
 from .generate import MeasuredOutput, SharedContext, compress_once, generate, generate_from, prepared_for
 from .plan import RunPlan
 from .questions import Answers, answer_questions, several_answered
 from .sample_record import answered, failed, record_head
-from .samples import PreparedSample, writable
+from .samples import PreparedSample
 from .second_call import followed_up
 from .timeouts import limited
 

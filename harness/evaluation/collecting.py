@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from ..contracts.method import Method
 from ..contracts.task import Sample, Task, TaskEnvironment
 from ..errors import HarnessError, Unavailable, UsageError, in_words
-from .samples import PreparedSample, prepare_sample, writable
+from .samples import PreparedSample, prepare_sample
 from .settings import RunSettings
 from .task_environment import task_environment
 
 TELLING = 10.0
 """Seconds after which it is told how many prompts are made."""
+
+Take = Callable[[Task, TaskEnvironment, RunSettings, Method], Iterator[PreparedSample]]
+"""How the samples of a task are made ready: `take_samples`, or what gives many runs what they share."""
 
 
 def collect_samples(
@@ -22,6 +27,7 @@ def collect_samples(
     settings: RunSettings,
     told: Callable[[str], None] | None = None,
     note: Callable[[str], None] | None = None,
+    take: Take | None = None,
 ) -> tuple[list[PreparedSample], dict[str, str]]:
     """The samples of all tasks, and why those members of groups that cannot be asked here are left out.
 
@@ -34,6 +40,8 @@ def collect_samples(
         Told what tasks say of their data.
     note
         Told which tasks are left out, as soon as that is known, and now and then how many prompts are made.
+    take
+        Makes the samples of a task ready; default: `take_samples`.
 
     Raises
     ------
@@ -43,6 +51,7 @@ def collect_samples(
     opened: list[tuple[Task, list[PreparedSample], Iterator[PreparedSample]]] = []
     unavailable: dict[str, str] = {}
     say = note or (lambda line: None)
+    take = take or take_samples
 
     def left_out(task: Task, error: Unavailable) -> None:
         if task.name in settings.tasks and not settings.skip_unavailable:
@@ -50,7 +59,16 @@ def collect_samples(
         unavailable[task.name] = str(error)
 
     for task in tasks:
-        series = _series(task, method, settings, told)
+        env = task_environment(
+            method.model,
+            seed=settings.seed,
+            data_dir=settings.data_dir,
+            offline=settings.offline,
+            limit=settings.limit,
+            trust_task_code=settings.trust_task_code,
+            notify=told,
+        )
+        series = take(task, env, settings, method)
         try:
             first = next(series, None)
         except Unavailable as error:
@@ -100,22 +118,19 @@ def _made(task: Task, env: TaskEnvironment) -> Iterator[Sample]:
         raise UsageError(f"task {task.name}: its samples cannot be made ({in_words(error)})") from error
 
 
-def _series(
-    task: Task, method: Method, settings: RunSettings, told: Callable[[str], None] | None
+def take_samples(
+    task: Task, env: TaskEnvironment, settings: RunSettings, method: Method
 ) -> Iterator[PreparedSample]:
     """The samples of a task, each made ready when it is taken; nothing is read before the first is."""
-    env = task_environment(
-        method.model,
-        seed=settings.seed,
-        data_dir=settings.data_dir,
-        offline=settings.offline,
-        limit=settings.limit,
-        trust_task_code=settings.trust_task_code,
-        notify=told,
-    )
+    for sample in drawn(task, env):
+        yield prepare_sample(task, sample, method, settings)
+
+
+def drawn(task: Task, env: TaskEnvironment) -> Iterator[Sample]:
+    """The samples of a task up to the limit. Raises UsageError for those that no record could hold."""
     ids: set[str] = set()
     for number, sample in enumerate(_made(task, env)):
-        if settings.limit is not None and number >= settings.limit:
+        if env.limit is not None and number >= env.limit:
             break
         if sample.id in ids:
             raise UsageError(f"task {task.name} gives the id {sample.id!r} twice")
@@ -128,4 +143,9 @@ def _series(
             raise UsageError(
                 f"task {task.name}: sample {sample.id!a} cannot be written down: {why}"
             ) from None
-        yield prepare_sample(task, sample, method, settings)
+        yield sample
+
+
+def writable(content: Any) -> None:
+    """Raise TypeError or ValueError for what is not JSON, or holds halves of characters (lone surrogates)."""
+    json.dumps(content, ensure_ascii=False, allow_nan=False).encode()

@@ -23,7 +23,7 @@ from ..options import Options
 from ..prompts.truncation import AUTO, RULES
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
 from .batch_limit import BatchLimit
-from .collecting import collect_samples
+from .collecting import Take, collect_samples
 from .samples import PreparedSample
 from .settings import RunSettings, by_protocol, check_values
 
@@ -81,6 +81,7 @@ def plan_run(
     settings: RunSettings,
     note: Callable[[str], None] | None = None,
     load: Callable[..., LanguageModel] = load_model,
+    take: Take | None = None,
 ) -> RunPlan:
     """Check everything that can be checked before the model's weights are loaded.
 
@@ -90,6 +91,8 @@ def plan_run(
         Told of what takes more than a moment.
     load
         Called as `harness.models.loading.load` is: who makes several runs may give one model to all of them.
+    take
+        Makes the samples of a task ready: who plans many runs may draw what they share once.
 
     Raises
     ------
@@ -126,7 +129,9 @@ def plan_run(
     if settings.budget is not None:
         aim(method, settings.budget)
     told: list[str] = []
-    samples, unavailable = collect_samples(tasks, method, settings, told.append, note)
+    samples, unavailable = collect_samples(tasks, method, settings, told.append, note, take)
+    drew = {p.task.name: p.task for p in samples}  # where they were shared, the task of the plan before
+    tasks = [drew.get(task.name, task) for task in tasks]
     chosen = next((p.task.name for p in samples if p.continuations), None)
     if chosen and method.remote and not method.own_loglikelihood:
         raise UsageError(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..contracts.method import Method
 from ..contracts.outputs import Decoding
@@ -96,10 +95,17 @@ class PreparedSample:
     def key(self) -> tuple[str, str]:
         return self.task.name, self.sample.id
 
-
-def writable(content: Any) -> None:
-    """Raise TypeError or ValueError for what is not JSON, or holds halves of characters (lone surrogates)."""
-    json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+    def without_texts(self) -> PreparedSample:
+        """What a plan of many runs needs of it: its name and its sizes. It cannot be asked."""
+        nothing = Prompt("", "", "")
+        bare = Sample(self.sample.id, nothing, (), self.sample.new_tokens)
+        return replace(
+            self,
+            sample=bare,
+            rendered=nothing,
+            questions=tuple(q.without_texts() for q in self.questions),
+            given=None,
+        )
 
 
 def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSettings) -> PreparedSample:
@@ -121,8 +127,7 @@ def prepare_sample(task: Task, sample: Sample, method: Method, settings: RunSett
             sample.prompt, rule, limit, model.tokenizer, sample.references, task.shorten
         )
         made = budget.uncut if cut is sample.prompt else _rendered(cut, sample, model)
-        place = first_place(made.prompt.context, sample.references)
-        ids = tokenize(made.prompt, model, None if place is None else len(made.prompt.prefix) + place)
+        ids = budget.ids if made is budget.uncut else _tokens(made.prompt, sample, model)
         new_tokens = max(map(len, made.continuations), default=sample.new_tokens)
         excess = 0 if budget.room is None else len(ids) + new_tokens - budget.room
         if excess <= 0:
@@ -216,9 +221,14 @@ def _question(
 ) -> PreparedSample:
     """One of several questions over a context that has been cut."""
     alone = sample.asked(number)
-    place = first_place(rendered.context, alone.references)
-    ids = tokenize(rendered, method.model, None if place is None else len(rendered.prefix) + place)
+    ids = _tokens(rendered, alone, method.model)
     return _ready(task, alone, method.model, InTokens(rendered, ()), ids, truncation, alone.new_tokens)
+
+
+def _tokens(prompt: Prompt, sample: Sample, model: LanguageModel) -> TokenizedPrompt:
+    """The tokens of a rendered prompt, and the one at which an accepted answer first stands in its context."""
+    place = first_place(prompt.context, sample.references)
+    return tokenize(prompt, model, None if place is None else len(prompt.prefix) + place)
 
 
 def _spelled(prompt: Prompt, model: LanguageModel) -> bool:
@@ -227,9 +237,13 @@ def _spelled(prompt: Prompt, model: LanguageModel) -> bool:
 
 
 class _Budget(NamedTuple):
-    """Tokens there are for a prompt: what the method reads, what the raw prompt has, and what it may keep."""
+    """Tokens there are for a prompt: what the method reads, what the raw prompt has, and what it may keep.
+
+    `uncut` and `ids` are the whole prompt, rendered and in tokens.
+    """
 
     uncut: InTokens
+    ids: TokenizedPrompt
     room: int | None
     prompt: int
     limit: int | None
@@ -242,7 +256,8 @@ def _budget(task: Task, sample: Sample, method: Method, settings: RunSettings) -
     uncut = _rendered(sample.prompt, sample, model)
     new_tokens = max(map(len, uncut.continuations), default=sample.new_tokens)
     bare = len(token_ids(model.tokenizer, sample.prompt.text, data=sample.prompt.special_tokens))
-    overhead = max(0, len(tokenize(uncut.prompt, model)) - bare)
+    ids = _tokens(uncut.prompt, sample, model)
+    overhead = max(0, len(ids) - bare)
     room = _room(method, new_tokens)
     free = None if room is None else room - overhead - new_tokens
     arithmetic = f"{overhead} template + {new_tokens} new tokens"
@@ -263,7 +278,7 @@ def _budget(task: Task, sample: Sample, method: Method, settings: RunSettings) -
             f"{min(limit, bare) + overhead + new_tokens} > {room}, what {_reads(settings)} on "
             f"{settings.model}; lower --max-context to {free}"
         )
-    return _Budget(uncut, room, bare, limit, arithmetic)
+    return _Budget(uncut, ids, room, bare, limit, arithmetic)
 
 
 def _reads(settings: RunSettings) -> str:

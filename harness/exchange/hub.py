@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,13 +84,36 @@ def push(plan: Plan) -> str:
 
 def _asked(call: Callable[[], T], repo: str) -> T:
     """What the Hub answers; its refusals in the user's words, without what the client would print of the request."""
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
     try:
         return call()
-    except OfflineModeIsEnabled:
-        raise UsageError("HF_HUB_OFFLINE is set: unset it to send results to the Hub") from None
-    except HfHubHTTPError as error:
+    except UsageError:
+        raise
+    except Exception as error:
+        for each in _chain(error):  # an upload of large files wraps what went wrong in an error of its own
+            if said := _in_words(each, repo):
+                raise UsageError(said) from None
+        if not _theirs(error):
+            raise
+        raise UsageError(
+            f"the Hub did not take the files ({type(error).__name__}); try again later"
+        ) from None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those it was raised from."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__
+
+
+def _in_words(error: BaseException, repo: str) -> str | None:
+    """What an error of the client means, or None."""
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set: unset it to send results to the Hub"
+    if isinstance(error, HfHubHTTPError):
         response: Any = getattr(error, "response", None)
         status = getattr(response, "status_code", None)
         why = {
@@ -98,14 +121,17 @@ def _asked(call: Callable[[], T], repo: str) -> T:
             403: f"the token may not write to {repo}: make one with write access",
             404: f"there is no {repo}, or the token may not see it",
         }.get(status or 0, f"it answers with status {status}")
-        raise UsageError(f"the Hub refuses {repo}: {why}") from None
-    except OSError as error:
-        raise UsageError(
-            f"the Hub cannot be reached ({type(error).__name__}); nothing more was sent"
-        ) from None
-    except Exception as error:
-        if all(kind.__name__ != "TransportError" for kind in type(error).__mro__):
-            raise  # the client's own name for whatever keeps it from being answered
-        raise UsageError(
-            f"the Hub cannot be reached ({type(error).__name__}); nothing more was sent"
-        ) from None
+        return f"the Hub refuses {repo}: {why}"
+    # TransportError is the client's own name for whatever keeps it from being answered
+    if isinstance(error, OSError) or any(kind.__name__ == "TransportError" for kind in type(error).__mro__):
+        return f"the Hub cannot be reached ({type(error).__name__}); nothing more was sent"
+    return None
+
+
+def _theirs(error: BaseException) -> bool:
+    """Whether the error was raised in the client, not in ours."""
+    at, module = error.__traceback__, ""
+    while at is not None:
+        module = str(at.tb_frame.f_globals.get("__name__", ""))
+        at = at.tb_next
+    return module.partition(".")[0] in ("huggingface_hub", "hf_xet")

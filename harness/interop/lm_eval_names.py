@@ -41,13 +41,13 @@ def check_name(name: str, others: Iterable[str] = ()) -> None:
 
 
 def folder_of(name: str) -> Path | None:
-    """The folder in which a task is defined; None for a group, a tag, or a name that stands in several files."""
+    """The folder in which a task or group is defined; None for a tag, or a name that stands in several files."""
     defined = re.compile(
         rb"^(task|group|tag)[ \t]*:[ \t]*[\"']?" + re.escape(name.encode()) + rb"[\"']?[ \t]*\r?$",
         re.MULTILINE,
     )
     places = [(path, match[1]) for path, text in _texts() for match in defined.finditer(text)]
-    if len(places) != 1 or places[0][1] != b"task":
+    if len(places) != 1 or places[0][1] == b"tag":
         return None
     path = places[0][0]
     return path.parent if path.suffix == ".yaml" else None

@@ -129,6 +129,8 @@ class Header:
         """
         kind = str(self.own.get("rope.scaling.type", "linear"))
         factor = float(self.own.get("rope.scaling.factor", self.own.get("rope.scale_linear", 0)) or 1.0)
+        if kind not in ("none", "linear", "yarn"):
+            raise self.refuse(f"{self.architecture}.rope.scaling.type = {kind} is not supported")
         if self.factors and any(abs(x - 1) > 1e-6 for x in self.factors):
             if factor != 1:
                 raise self.refuse(f"has both {FREQUENCIES} and rope.scaling.factor")
@@ -137,8 +139,6 @@ class Header:
             return None
         if kind == "linear":
             return {"rope_type": "linear", "rope_theta": base, "factor": factor}
-        if kind != "yarn":
-            raise self.refuse(f"{self.architecture}.rope.scaling.type = {kind} is not supported")
         original = int(self.own.get("rope.scaling.original_context_length") or self.own["context_length"])
         found = {"rope_type": "yarn", "rope_theta": base, "factor": factor}
         found["original_max_position_embeddings"] = original

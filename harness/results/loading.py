@@ -11,7 +11,7 @@ from ..contracts.run import LoadedRun, LoadedRuns
 from ..errors import UsageError
 from .labels import in_order, labelled
 from .record_lines import NAMED
-from .run_folder import RUN, SCHEMA, RunFolder, misshapen
+from .run_folder import RUN, SCHEMA, RunFolder, identity_hash, misshapen
 from .summary import sums_up
 
 NEEDED = ("hash", "identity", "settings", "method", "model", "prompts", "status")
@@ -82,6 +82,11 @@ def loaded(content: Mapping[str, Any], records: Sequence[SampleRecord], source: 
         raise UsageError(f"{source} is no run of this version of the harness: {why}")
     if why := misshapen(content):
         raise UsageError(f"{source} is no run of this version of the harness: its {why}")
+    if identity_hash(content["identity"]) != content["hash"]:
+        raise UsageError(
+            f"{source}: {RUN} was edited: its identity is not the one its hash, {content['hash']}, is of; put back "
+            "what was there, for its samples were asked so"
+        )
     kept: dict[Key, SampleRecord] = {}
     planned = content.get("planned")
     wanted = None if planned is None else {(task, each) for task, ids in planned.items() for each in ids}

@@ -64,6 +64,8 @@ def folder_name(method: str, model: str, identity: Mapping[str, Any]) -> str:
 
 def misshapen(content: Mapping[str, Any]) -> str:
     """What of `run.json` is of another type or lacks a part that is read; empty if nothing."""
+    if why := _unreadable(content):
+        return why
     for name in ("identity", "settings", "method", "model", "prompts", "summary"):
         if not isinstance(content.get(name, {}), Mapping):
             return f"{name} is no object"
@@ -72,9 +74,9 @@ def misshapen(content: Mapping[str, Any]) -> str:
             return f"{name} has no {part!r}"
     if not isinstance(content["identity"]["options"], Mapping):
         return "identity.options is no object"
-    planned = content.get("planned", {})
-    if not isinstance(planned, Mapping) or not all(isinstance(ids, list) for ids in planned.values()):
-        return "planned is no object of lists"
+    window = content["identity"].get("context_length")
+    if window is not None and type(window) is not int:
+        return "identity.context_length is no whole number"
     tasks, rows = content["identity"]["tasks"], content.get("summary", {}).get("tasks", [])
     parts = {
         "identity.tasks": (tasks, ("name", "version", "preset", "options")),
@@ -85,6 +87,19 @@ def misshapen(content: Mapping[str, Any]) -> str:
             return f"{name} is no list of objects"
         if lacking := next((part for each in found for part in needed if part not in each), None):
             return f"{name} has one without {lacking!r}"
+    return ""
+
+
+def _unreadable(content: Mapping[str, Any]) -> str:
+    """What of `run.json` a run that goes on cannot read; empty if nothing."""
+    planned = content.get("planned", {})
+    if not isinstance(planned, Mapping) or not all(isinstance(ids, list) for ids in planned.values()):
+        return "planned is no object of lists"
+    environments = content.get("earlier_environments", [])
+    if not isinstance(environments, list) or not all(
+        isinstance(each, Mapping) for each in [*environments, content.get("environment", {})]
+    ):
+        return "environment, or an earlier one, is no object"
     return ""
 
 
@@ -167,10 +182,12 @@ class RunFolder:
         if not path.is_file():
             return None
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            return dict(found)
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+            if why := _unreadable(found):
+                raise ValueError(why)
         except (ValueError, TypeError, RecursionError) as error:
             raise UsageError(f"{path} is damaged ({error}); move the folder away to start over") from None
+        return found
 
     def write_run(self, content: Mapping[str, Any]) -> None:
         """Replace `run.json`, whole or not at all."""

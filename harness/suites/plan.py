@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contracts.outputs import Decoding
 from ..errors import NotInstalled, UsageError
@@ -17,12 +17,23 @@ from .fits import missing_adapter, planned_fits
 from .matrix import Row, Spelled, with_adapter
 from .planned import PlannedFit, PlannedRun, State, SuitePlan
 
-if TYPE_CHECKING:
-    pass
 
-
-def plan_suite(spelled: Spelled, out: Path, note: Note, *, estimate: bool = True) -> SuitePlan:
+def plan_suite(
+    spelled: Spelled,
+    out: Path,
+    note: Note,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    estimate: bool = True,
+) -> SuitePlan:
     """Plan every run. One that cannot be run keeps its reason and does not stop the others.
+
+    Parameters
+    ----------
+    note
+        Told of what takes more than a moment.
+    progress
+        Called with the rows planned and all rows.
 
     Raises
     ------
@@ -32,8 +43,8 @@ def plan_suite(spelled: Spelled, out: Path, note: Note, *, estimate: bool = True
     plan = SuitePlan(spelled, [], {})
     seen: dict[str, str] = {}
     prepared: set[tuple[str, str]] = set()
-    for row in spelled.rows:
-        note(f"planning {row.label} on {row.model}")
+    for number, row in enumerate(spelled.rows):
+        progress(number, len(spelled.rows))
         suite = spelled.suites[row.model]
         fit = None if row.fit is None else planned_fits(plan, suite, row, row.fit, out)
         runs = [_run(plan, row, settings, fit, note, seen, prepared, estimate) for settings in row.runs]
@@ -65,7 +76,7 @@ def _run(
         if missing := missing_adapter(settings.adapter):
             return PlannedRun(settings, "unavailable", missing)
     try:
-        run = plan_run(settings, note, plan.models)
+        run = plan_run(settings, note, plan.models, plan.samples)
     except NotInstalled as error:
         return PlannedRun(settings, "unavailable", str(error))
     except UsageError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..evaluation.settings import RunSettings
+from ..evaluation.shared_samples import SharedSamples
 from ..models.shared import SharedModels
 from ..training.settings import FitSettings
 from .matrix import Row, Spelled
@@ -70,6 +71,7 @@ class SuitePlan:
     fits: dict[tuple[str, str], PlannedFit]
     speeds: dict[str, Speed] = field(default_factory=dict)
     models: SharedModels = field(default_factory=SharedModels)
+    samples: SharedSamples = field(default_factory=SharedSamples)
 
     @property
     def seconds(self) -> float:

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from ..contracts.outputs import Decoding, Generation
-from ..evaluation.samples import writable
+from ..evaluation.collecting import writable
 from ..inference.proof import TOLERANCE_TOKENS
 from ._results import Failed, NotApplicable
 from ._trial import NEW_TOKENS, Seen, Trial

@@ -8,7 +8,7 @@ from pathlib import Path
 from ._results import Failed
 from ._trial import Trial
 
-LIBRARIES = ("/dev/", "/proc/", "__pycache__", "torchinductor", ".triton", "matplotlib", "optimum/quanto")
+LIBRARIES = ("/dev/", "/proc/", "__pycache__", "torchinductor", ".triton", "matplotlib")
 """In paths of what Python and the libraries write for themselves."""
 
 

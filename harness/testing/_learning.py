@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contracts.fit import FitReport, Schedule
 from ..errors import UsageError
-from ..evaluation.samples import writable
+from ..evaluation.collecting import writable
 from ._answers import same
 from ._data import examples
 from ._results import Failed, NotApplicable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..contracts.prompt import Prompt
 from ..contracts.task import Sample, ScoredSample, Task
 from ..errors import UsageError
-from ..evaluation.samples import writable
+from ..evaluation.collecting import writable
 from ..evaluation.task_environment import task_environment
 from ..options import Options, describe
 from ._results import Check, CheckResult, Failed, NotApplicable, Suite

@@ -147,17 +147,23 @@ def _index(name: str, include_path: str | None) -> Mapping[str, Any]:
         if not Path(include_path).is_dir():
             raise UsageError(f"--set lm_eval.include_path={include_path}: no such folder")
         own: Mapping[str, Any] = _manager(include_path, False).task_index
-        with contextlib.suppress(KeyError, UsageError):
-            if name in own and all(member in own for member in _expand(name, own)):
-                return own
+        if _complete(name, own):
+            return own
         check_name(name, own)
         return _whole(include_path)
     check_name(name)
     if (folder := folder_of(name)) is not None:
         near: Mapping[str, Any] = _manager(str(folder), False).task_index
-        if name in near and near[name].kind.name != "GROUP":
+        if _complete(name, near):
             return near
     return _whole(None)
+
+
+def _complete(name: str, index: Mapping[str, Any]) -> bool:
+    """Whether an index of one folder has a name and all that it stands for."""
+    with contextlib.suppress(KeyError, UsageError):
+        return name in index and all(member in index for member in _expand(name, index))
+    return False
 
 
 def _whole(include_path: str | None) -> Mapping[str, Any]:

@@ -155,7 +155,7 @@ def unanswerable(dataset: str, answers: Sequence[str], classes: Sequence[str] = 
 def require_jieba() -> None:
     """Raise UsageError, with the line that installs it, if the Chinese word splitter is missing."""
     if importlib.util.find_spec("jieba") is None:
-        raise UsageError('scoring Chinese text needs jieba: pip install "long-context-harness[zh]"')
+        raise UsageError("scoring Chinese text needs jieba: pip install 'long-context-harness[zh]'")
 
 
 def f1(prediction: Sequence[str], answer: Sequence[str]) -> float:

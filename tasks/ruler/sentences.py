@@ -66,8 +66,8 @@ def _punkt_sentences(text: str) -> list[str]:
     punkt = _punkt()
     if punkt is None:
         raise UsageError(
-            "ruler: sentences=punkt needs nltk and its data; install nltk and run "
-            "'python -m nltk.downloader punkt_tab', or set ruler.sentences=rules"
+            "ruler: sentences=punkt needs nltk and its data: pip install 'long-context-harness[ruler]' and "
+            "python -m nltk.downloader punkt_tab, or set ruler.sentences=rules"
         )
     return [str(sentence) for sentence in punkt(text)]
 

@@ -116,3 +116,19 @@ def test_lists_and_types():
     assert is_list(list[int]) and is_list(tuple[int, ...] | None) and is_list(list)
     assert not is_list(str) and not is_list(int | None) and not is_list(dict[str, int])
     assert type_name(int | str) == "int | str" and type_name(float) == "float"
+
+
+def test_a_number_that_is_written_like_a_choice_is_that_choice():
+    """From Python and YAML `bits=4` is a number."""
+
+    class Chosen(Options):
+        bits: Literal["8", "4"] = "8"
+        maybe: Literal["1", "2"] | None = None
+        number: Literal[1, 2] = 1
+
+    made = Chosen.parse({"bits": 4, "maybe": 2, "number": 2}, "method m")
+    assert (made.bits, made.maybe, made.number) == ("4", "2", 2)
+    with pytest.raises(UsageError, match="bits=3"):
+        Chosen.parse({"bits": 3}, "method m")
+    with pytest.raises(UsageError, match="bits=True"):
+        Chosen.parse({"bits": True}, "method m")

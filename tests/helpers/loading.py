@@ -31,7 +31,9 @@ def leftovers(cache):
     )
 
 
-def write_gguf(path, folder, architecture="llama", without=(), also=None, base=None, rotary=None):
+def write_gguf(
+    path, folder, architecture="llama", without=(), also=None, base=None, rotary=None, pre="gpt-2"
+):
     """The tiny model as llama.cpp would write it: its names, its order of rotary dimensions, float32.
 
     `also` is called with the writer, to add keys and tensors; `base` and `rotary` are said instead of the model's.
@@ -52,7 +54,7 @@ def write_gguf(path, folder, architecture="llama", without=(), also=None, base=N
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(sorted(rules["vocab"], key=rules["vocab"].get))
     writer.add_token_types([3 if i < 4 else 1 for i in range(config["vocab_size"])])
     writer.add_token_merges([" ".join(pair) for pair in rules["merges"]])

@@ -76,6 +76,25 @@ def test_answers_are_those_of_transformers_own_loop(tiny, bits, cache):
 
 
 @needs_quanto
+@pytest.mark.parametrize("bits", [4, 2])
+def test_nothing_is_compiled_and_what_is_packed_unpacks_to_itself(tiny, bits, monkeypatch):
+    from optimum.quanto.library.extensions.extension import Extension, get_extension
+    from optimum.quanto.tensor.packed import pack_weights
+
+    extension = get_extension("quanto_cpp")
+    monkeypatch.setattr(extension, "_lib", None)
+    monkeypatch.setattr(
+        Extension, "lib", property(lambda self: self._lib or pytest.fail("it would be compiled"))
+    )
+    made(tiny, bits=str(bits), recent=8).compress_and_generate([asked(tiny)], Decoding(3))
+    numbers = torch.randint(0, 2**bits, (16, 6), dtype=torch.uint8)
+    packed = pack_weights(numbers, bits)
+    assert packed.shape == (16 * bits // 8, 6)
+    assert torch.equal(quantized.unpack(packed, bits), numbers)
+    assert torch.equal(torch.ops.quanto.unpack(packed, bits), numbers)
+
+
+@needs_quanto
 @needs_8_bits
 def test_bytes_are_measured_with_their_scales(tiny):
     prompt = asked(tiny)

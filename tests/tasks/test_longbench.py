@@ -310,7 +310,7 @@ def test_chinese_metrics():
 def test_chinese_sets_without_jieba(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for dataset in ("multifieldqa_zh", "dureader", "vcsum"):
-        with pytest.raises(UsageError, match=r'pip install "long-context-harness\[zh\]"'):
+        with pytest.raises(UsageError, match=r"pip install 'long-context-harness\[zh\]'"):
             task(dataset)
     for dataset in ("lsht", "passage_retrieval_zh", "trec"):
         task(dataset)

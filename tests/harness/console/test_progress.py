@@ -91,6 +91,8 @@ def test_a_log_tells_a_preparation_from_a_sample(capsys, monkeypatch):
                 told(1, 50)
             lines = capsys.readouterr().err.splitlines()
             assert lines[-1] == "calibrating ratio 8: 1 of 50" and not [n for n in lines if "compress" in n]
+        display.phase("decode")
+        assert capsys.readouterr().err.splitlines() == ["passkey, a: answering, 0 s so far"]
 
 
 def test_a_terminal_shows_it_from_the_first_second(capsys, monkeypatch):

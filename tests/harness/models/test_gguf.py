@@ -10,7 +10,7 @@ import torch
 from gguf import RopeScalingType
 from safetensors.torch import load_file
 
-from harness.models import gguf, loading
+from harness.models import default_model, gguf, loading
 
 from ...helpers.loading import edit, leftovers, refused, write_gguf
 
@@ -33,13 +33,13 @@ def test_a_gguf_file_answers_like_the_model_it_was_made_of(tiny_gguf, tiny, empt
 
 def test_a_gguf_file_is_converted_once(tiny_gguf, empty_cache, monkeypatch, tmp_path):
     first = loading.load(str(tiny_gguf), device="cpu")
-    monkeypatch.setattr(gguf, "dequantise", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(gguf, "dequantise", lambda *_, **how: pytest.fail("converted again"))
     copy = shutil.copy(tiny_gguf, tmp_path / "other name.gguf")
     assert loading.load(str(copy), device="cpu").folder == first.folder
 
 
 def test_an_interrupted_conversion_is_never_loaded(tiny_gguf, empty_cache, monkeypatch):
-    def killed(file, folder):
+    def killed(file, folder, **how):
         (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
@@ -64,7 +64,7 @@ def test_what_a_killed_conversion_left_is_removed_a_day_later(tiny_gguf, empty_c
 def test_of_two_processes_converting_the_slower_yields(tiny_gguf, empty_cache, monkeypatch):
     convert = gguf.dequantise
 
-    def beaten(file, folder):
+    def beaten(file, folder, **how):
         monkeypatch.setattr(gguf, "dequantise", convert)
         (folder / "mine").touch()
         loading.load(str(file), device="cpu")  # the other process, from start to end
@@ -173,6 +173,7 @@ def factors(factor):
     [
         (lambda w: w.add_tensor("rope_freqs.weight", np.float32([1, 1, 2, 4, 8, 8, 8, 8])), "rope_freqs"),
         (scaled(RopeScalingType.LONGROPE, 4.0), "longrope"),
+        (scaled(RopeScalingType.LONGROPE, 1.0), "longrope"),
         (lambda w: w.add_rope_scaling_attn_factors(2.0), "attn_factor = 2.0 is not supported"),
         (lambda w: w.add_sliding_window(64), "sliding_window = 64"),
         (lambda w: w.add_expert_count(8), "expert_count = 8"),
@@ -211,3 +212,47 @@ def test_a_full_or_unwritable_cache_is_said_in_one_line(tiny_gguf, tmp_path, mon
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     assert "0 MB free" in refused(tiny_gguf)
     assert leftovers(tmp_path) == []
+
+
+# --- how text is split before merges apply
+
+TEXT = "12345 don't DON'T\n\n1. x"
+DIGITS = ["1", "2", "3", "4", "5"]
+PIECES = {
+    "gpt-2": ["12345", "Ġdon", "'t", "ĠDON", "'", "T", "Ċ", "Ċ", "1", ".", "Ġx"],
+    "llama-bpe": ["123", "45", "Ġdon", "'t", "ĠDON", "'T", "ĊĊ", "1", ".", "Ġx"],
+    "falcon3": ["123", "45", "Ġdon", "'t", "ĠDON", "'T", "ĊĊ", "1", ".", "Ġx"],
+    "qwen2": [*DIGITS, "Ġdon", "'t", "ĠDON", "'T", "ĊĊ", "1", ".", "Ġx"],
+    "smollm": [*DIGITS, "Ġdon", "'t", "ĠDON", "'", "T", "ĊĊ", "1", ".", "Ġx"],
+}
+"""What GPT-2, Llama 3, Qwen2 and SmolLM2 split the text into, by the rules of their own ``tokenizer.json``."""
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_text_is_split_by_the_rule_that_the_file_names(tiny_folder, tmp_path, empty_cache, name):
+    """Transformers does what it does for names that it does not know, and its older versions for all: as GPT-2."""
+    model = loading.load(str(write_gguf(tmp_path / "m.gguf", tiny_folder, pre=name)), device="cpu")
+    backend = model.tokenizer.backend_tokenizer
+    assert [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(TEXT)] == PIECES[name]
+    assert backend.model.ignore_merges is (name in ("llama-bpe", "falcon3"))
+    assert model.tokenizer.decode(model.tokenizer(TEXT)["input_ids"], skip_special_tokens=True) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("tekken", "by 'tekken', which is not known here"),
+        ("default", "by no rule it names"),
+        ("", "by no rule"),
+    ],
+)
+def test_a_rule_that_is_not_known_is_refused(tiny_folder, tmp_path, empty_cache, name, words):
+    message = refused(write_gguf(tmp_path / "m.gguf", tiny_folder, pre=name))
+    assert words in message and "tokenizer.ggml.pre" in message
+    assert leftovers(empty_cache) == []
+
+
+def test_the_default_models_conversion_stays_what_it_is():
+    """Runs and adapters go by its tokens; a new recipe would make all of them another model's."""
+    assert gguf.converted_folder(default_model.SMOLLM2_GGUF_SHA256).name.endswith("-r2")
+    assert gguf.converted_folder("0" * 64).name.endswith("-r3")

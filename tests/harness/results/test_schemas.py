@@ -1,6 +1,7 @@
 """The JSON schemas in the docs: made from the record's types, up to date, and true of what a run writes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,10 @@ def test_a_run_of_another_schema_is_one_line(tmp_path):
     with pytest.raises(UsageError, match=r"no run of this version of the harness: its schema is 2, not 1"):
         load_run(folder.path)
     assert wrong("run", folder.read_run()) != []
+
+
+@pytest.mark.parametrize(("kind", "heading"), [("run", "### run.json"), ("sample", "### samples.jsonl")])
+def test_the_page_on_records_has_every_field(kind, heading):
+    page = (FOLDER.parent / "records.md").read_text("utf-8").partition(heading)[2].partition("\n#")[0]
+    named = set(re.findall(r"`(\w+)`", page))
+    assert set(SCHEMAS[kind]()["properties"]) <= named

@@ -15,8 +15,8 @@ from harness.suites import document
 
 from ...helpers.fuzzing import JSON, PIECES, change, folder, refused_or_done, tried
 
-# Those whose plan is quick: the others draw texts of thousands of tokens for each cell.
-NAMES = sorted(set(document.names()) - {"budgets", "evidence", "evidence-long", "today"})
+# Cut short, those of the extension lose what shortens their texts for a small model: a million tokens each.
+NAMES = sorted(set(document.names()) - {"he-2025", "selflong"})
 ROW = {
     "_id": "1",
     "context": "Ada signed it. " * 20,
@@ -37,6 +37,7 @@ def _plans_only():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.suites.run.carry_out", execute)
         patch.setattr("harness.inference.throughput.probe", lambda model: Speed(100.0, 10.0))
+        patch.setattr("harness.console.progress.LOGGED", float("inf"))  # a slow machine's log is no fault
         patch.delenv("HARNESS_DEBUG", raising=False)
         yield
 

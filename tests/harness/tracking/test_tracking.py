@@ -163,7 +163,10 @@ def test_after_a_failure_nothing_is_kept_for_it():
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("wandbb", "did you mean 'wandb'?"), ("mlflow", "mlflow is not installed: pip install mlflow")],
+    [
+        ("wandbb", "did you mean 'wandb'?"),
+        ("mlflow", "--track mlflow needs mlflow: pip install 'long-context-harness[mlflow]'"),
+    ],
 )
 def test_what_is_wrong_is_said_before_anything_is_loaded(tiny_folder, tmp_path, monkeypatch, name, words):
     monkeypatch.setattr(tracker, "find_spec", lambda package: None)

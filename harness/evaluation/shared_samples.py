@@ -1,0 +1,128 @@
+"""Samples for a plan of many runs: drawn and measured once for all that ask the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..contracts.method import Method
+from ..contracts.task import Sample, Task, TaskEnvironment
+from .apart import apart
+from .collecting import drawn
+from .samples import PreparedSample, prepare_sample
+from .settings import RunSettings
+
+KEPT = 50_000_000
+"""Characters of drawn samples that `SharedSamples` keeps at once, some 100 MB."""
+
+
+@dataclass
+class _Drawn:
+    """A task that drew its samples, what it said of its data, and how its samples came out, by what was asked of them.
+
+    `samples` is None once their texts were let go.
+    """
+
+    task: Task
+    samples: list[Sample] | None
+    notes: list[str]
+    ready: dict[tuple[Any, ...], list[PreparedSample]] = field(default_factory=dict)
+
+    @property
+    def characters(self) -> int:
+        return sum(len(s.prompt.text) + sum(len(q.suffix) for q in s.questions) for s in self.samples or ())
+
+
+class SharedSamples:
+    """`take_samples` for a plan of many runs: what one of them drew or made ready is not made again for the next.
+
+    The samples it gives have sizes and no texts (`PreparedSample.without_texts`), and belong to the task that drew
+    them: its facts are known.
+    """
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._drawn: dict[tuple[Any, ...], _Drawn] = {}
+
+    def __call__(
+        self, task: Task, env: TaskEnvironment, settings: RunSettings, method: Method
+    ) -> Iterator[PreparedSample]:
+        key, limits = (*_asked_of(task, env), *_reader(method)), _limits(settings, method)
+        known = self._drawn.get(key)
+        if (
+            known is not None
+            and env.notify is not None
+            and (known.samples is not None or limits in known.ready)
+        ):
+            for said in known.notes:
+                env.notify(said)
+        if known is not None and limits in known.ready:
+            yield from known.ready[limits]
+            return
+        if known is None or known.samples is None:
+            notes: list[str] = []
+            known = _Drawn(task, [], notes, {} if known is None else known.ready)
+            source = drawn(task, replace(env, notify=_both(notes.append, env.notify)))
+        else:
+            source = iter(known.samples)
+        samples, ready = [], []
+        for sample in source:
+            made = prepare_sample(known.task, sample, method, settings).without_texts()
+            samples.append(sample)
+            ready.append(made)
+            yield made
+        known.samples, known.ready[limits] = samples, ready
+        self._drawn.pop(key, None)
+        self._drawn[key] = known  # the last asked for is the last to be let go
+        self._let_go()
+
+    def _let_go(self) -> None:
+        held = [d for d in self._drawn.values() if d.samples is not None]
+        sizes = [d.characters for d in held]
+        excess = sum(sizes) - self._kept
+        for old, size in zip(held, sizes):
+            if excess <= 0:
+                break
+            old.samples = None
+            excess -= size
+
+
+def _both(one: Callable[[str], None], other: Callable[[str], None] | None) -> Callable[[str], None]:
+    def said(line: str) -> None:
+        one(line)
+        if other is not None:
+            other(line)
+
+    return said
+
+
+def _asked_of(task: Task, env: TaskEnvironment) -> tuple[Any, ...]:
+    """What decides which samples a task draws, but for the model."""
+    options = task.options.model_dump_json()
+    return (
+        type(task),
+        task.name,
+        task.preset,
+        options,
+        env.seed,
+        env.data_dir,
+        env.offline,
+        env.limit,
+        env.trust_task_code,
+    )
+
+
+def _reader(method: Method) -> tuple[Any, ...]:
+    """What of a model decides how a prompt is counted, and so drawn."""
+    model = method.model
+    return model.name, model.content_hash, model.tokenizer_hash, model.context_length, model.chat
+
+
+def _limits(settings: RunSettings, method: Method) -> tuple[Any, ...]:
+    """What decides how a drawn sample is cut."""
+    return (
+        settings.truncate,
+        settings.max_context,
+        *map(apart, (method.context_limit, method.prompt_limit, method.default_max_context)),
+    )
