@@ -31,6 +31,10 @@ class Embedder:
 
     def __init__(self, model: str, option: str) -> None:
         library, folder = library_for(option), Path(model).expanduser()
+        if model.startswith(("/", ".", "~")) and not folder.is_dir():
+            raise UsageError(
+                f"{option}={model}: no such folder; give a folder or the name of a model on the Hub"
+            )
         try:
             self._model: Any = library.SentenceTransformer(str(folder if folder.is_dir() else model))
         except (OSError, ValueError, TypeError, ImportError, KeyError) as error:

@@ -128,6 +128,9 @@ def test_chunks_are_ranked_by_a_model_that_embeds(tiny, monkeypatch):
     method = Rag(tiny, Rag.Options.parse({"chunk": 16, "retriever": "dense", "embedder": "x"}, "it"))
     with pytest.raises(UsageError, match=r"--embedder=x: no model .*nowhere"):
         method.prepare([prompt], Decoding(3))
+    away = Rag(tiny, Rag.Options.parse({"retriever": "dense", "embedder": "./not-here", "chunk": 16}, "it"))
+    with pytest.raises(UsageError, match=r"--embedder=\./not-here: no such folder"):
+        away.prepare([prompt], Decoding(3))
     assert (
         method.identity()
         == {"sentence-transformers": "9", "model": "x"}
