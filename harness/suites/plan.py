@@ -41,13 +41,20 @@ def plan_suite(
         If nothing can be run: the reason of the first.
     """
     plan = SuitePlan(spelled, [], {})
+    told: set[str] = set()
+
+    def once(line: str) -> None:
+        if line not in told:  # rows lack the same data
+            told.add(line)
+            note(line)
+
     seen: dict[str, str] = {}
     prepared: set[tuple[str, str]] = set()
     for number, row in enumerate(spelled.rows):
         progress(number, len(spelled.rows))
         suite = spelled.suites[row.model]
         fit = None if row.fit is None else planned_fits(plan, suite, row, row.fit, out)
-        runs = [_run(plan, row, settings, fit, note, seen, prepared, estimate) for settings in row.runs]
+        runs = [_run(plan, row, settings, fit, once, seen, prepared, estimate) for settings in row.runs]
         plan.rows.append((row, runs))
     reasons = [(run.state, run.why) for _, runs in plan.rows for run in runs]
     if all(state in ("unavailable", "refused") for state, _ in reasons):
