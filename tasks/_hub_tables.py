@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness._util.network import offline as kept_offline
+
 from ._rows import hub_access
 
 
@@ -37,7 +39,7 @@ def hub_table(
     import datasets
 
     what = " ".join(filter(None, (repository, config, split)))
-    with hub_access(family, what, offline, otherwise) as alone:
+    with hub_access(family, what, offline, otherwise) as alone, kept_offline(alone):
         return datasets.load_dataset(
             repository,
             config,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -75,3 +77,31 @@ def answers(url: str) -> bool:
         except OSError:
             continue
     return False
+
+
+@contextmanager
+def offline(wanted: bool = True) -> Iterator[None]:
+    """Hold the Hub's libraries to what is on the disk: what is not there fails at once, without a connection.
+
+    Their own switches are read when they are imported, so they are turned here, and turned back.
+    """
+    if not wanted:
+        yield
+        return
+    import datasets.config
+    import huggingface_hub.constants
+
+    # which of the two names `datasets` obeys depends on its version
+    switches = [
+        (datasets.config, "HF_DATASETS_OFFLINE"),
+        (datasets.config, "HF_HUB_OFFLINE"),
+        (huggingface_hub.constants, "HF_HUB_OFFLINE"),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name in switches if hasattr(module, name)]
+    try:
+        for module, name, _ in before:
+            setattr(module, name, True)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..contracts.method import Method
 from ..contracts.task import Sample, Task, TaskEnvironment
+from ..errors import Unavailable
 from .apart import apart
 from .collecting import drawn
 from .samples import PreparedSample, prepare_sample
@@ -44,11 +45,14 @@ class SharedSamples:
     def __init__(self, kept: int = KEPT) -> None:
         self._kept = kept
         self._drawn: dict[tuple[Any, ...], _Drawn] = {}
+        self._missing: dict[tuple[Any, ...], str] = {}
 
     def __call__(
         self, task: Task, env: TaskEnvironment, settings: RunSettings, method: Method
     ) -> Iterator[PreparedSample]:
         key, limits = (*_asked_of(task, env), *_reader(method)), _limits(settings, method)
+        if (why := self._missing.get(key)) is not None:
+            raise Unavailable(why)
         known = self._drawn.get(key)
         if (
             known is not None
@@ -63,7 +67,7 @@ class SharedSamples:
         if known is None or known.samples is None:
             notes: list[str] = []
             known = _Drawn(task, [], notes, {} if known is None else known.ready)
-            source = drawn(task, replace(env, notify=_both(notes.append, env.notify)))
+            source = self._there(key, drawn(task, replace(env, notify=_both(notes.append, env.notify))))
         else:
             source = iter(known.samples)
         samples, ready = [], []
@@ -76,6 +80,14 @@ class SharedSamples:
         self._drawn.pop(key, None)
         self._drawn[key] = known  # the last asked for is the last to be let go
         self._let_go()
+
+    def _there(self, key: tuple[Any, ...], source: Iterator[Sample]) -> Iterator[Sample]:
+        """`source`; what it lacks is remembered: to look for it may take seconds, and the next run lacks it too."""
+        try:
+            yield from source
+        except Unavailable as error:
+            self._missing[key] = str(error)
+            raise
 
     def _let_go(self) -> None:
         held = [d for d in self._drawn.values() if d.samples is not None]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import TaskEnvironment, UsageError
-from harness._util.network import hub_answers
+from harness._util.network import hub_answers, offline
 from harness.errors import Unavailable, unknown_name
 from harness.interop import lm_eval_names as names
 from harness.interop.lm_eval_names import check_name, folder_of
@@ -204,21 +204,6 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-@contextlib.contextmanager
-def _fetching(allowed: bool) -> Iterator[None]:
-    """Without a network the libraries below lm-eval take what is in their caches, or fail at once."""
-    import datasets
-    import huggingface_hub.constants as hub
-
-    before = datasets.config.HF_DATASETS_OFFLINE, hub.HF_HUB_OFFLINE
-    if not allowed or not hub_answers():
-        datasets.config.HF_DATASETS_OFFLINE = hub.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        datasets.config.HF_DATASETS_OFFLINE, hub.HF_HUB_OFFLINE = before
-
-
 def load(name: str, options: LmEvalOptions, env: TaskEnvironment) -> Loaded:
     """Load one task with its data, its examples drawn as lm-eval would with that seed.
 
@@ -233,7 +218,7 @@ def load(name: str, options: LmEvalOptions, env: TaskEnvironment) -> Loaded:
     manager = next(m for m in _MANAGERS if m.task_index is index)
     _trusted(name, index[name], env.trust_task_code)
     try:
-        with _quiet(), _fetching(not env.offline):
+        with _quiet(), offline(env.offline or not hub_answers()):
             task = manager.load([name])["tasks"][name]
     except Exception as error:
         line = " ".join(f"{type(error).__name__}: {error}".split())[:300]

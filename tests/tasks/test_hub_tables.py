@@ -70,3 +70,24 @@ def test_files_are_asked_for_at_their_revision(monkeypatch, tmp_path):
     _, scbench = located("kv", environment(None))
     assert asked == [("openai/mrcr", mrcr)] * 2 + [("microsoft/SCBench", scbench)]
     assert len(mrcr) == len(scbench) == 40
+
+
+def test_offline_no_connection_is_tried(monkeypatch, tmp_path):
+    """`datasets` looks for a card and a revision on the network even where only local files are asked for."""
+    tried = []
+
+    def asked(self, *args, **options):
+        tried.append(options)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", asked)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    for switch in ("datasets.config", "huggingface_hub.constants"):
+        monkeypatch.setattr(
+            f"{switch}.HF_HUB_OFFLINE", False
+        )  # as for users; the tests' own environment says yes
+    for name in ("loogle/shortdep_qa", "oolong/real"):
+        [task] = registry.tasks([name], {})
+        with pytest.raises(UsageError, match=r"not fetched before, and --offline"):
+            list(task.samples(environment(None)))
+    assert not tried and datasets.config.HF_HUB_OFFLINE is False, "turned back"

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from harness import UsageError
+from harness.errors import Unavailable
 from harness.evaluation.plan import plan_run
 from harness.evaluation.shared_samples import SharedSamples
 
@@ -33,7 +34,7 @@ def draws(monkeypatch):
         yield from made(self, env)
 
     monkeypatch.setattr(Toy, "samples", counted)
-    monkeypatch.setattr(Toy, "facts", lambda self: {"drew": self.drew}, raising=False)
+    monkeypatch.setattr(Toy, "facts", lambda self: {"drew": getattr(self, "drew", False)}, raising=False)
     return count
 
 
@@ -111,3 +112,22 @@ def test_what_cannot_be_drawn_is_said_each_time(tiny_folder, tmp_path, draws, mo
     for _ in range(2):
         with pytest.raises(UsageError, match="no such file"):
             plan_run(replace(wanted, task_settings={}), take=take)
+
+
+def test_what_is_not_there_is_looked_for_once(tiny_folder, tmp_path, draws, monkeypatch):
+    looked = []
+
+    def gone(self, env):
+        yield from ()
+        looked.append(env.seed)
+        raise Unavailable("task toy: cannot be had")
+
+    monkeypatch.setattr(Toy, "samples", gone)
+    wanted = settings(tiny_folder, tmp_path, tasks=("toy", "passkey"), skip_unavailable=True, limit=1)
+    take = SharedSamples()
+    for changes in ({}, {"max_context": 150}, {}):
+        plan = plan_run(replace(wanted, **changes), take=take)
+        assert plan.unavailable == {"toy": "task toy: cannot be had"}
+    assert looked == [42]
+    plan_run(replace(wanted, seed=1), take=take)
+    assert looked == [42, 1]
