@@ -7,6 +7,7 @@ import pytest
 from harness import UsageError
 from harness.cli import invoke
 from harness.interop import lm_eval_names
+from harness.tasks.lm_eval_bridge.library import members
 
 from ..helpers.lm_eval_yaml import write_tasks
 from ..helpers.running import run, settings
@@ -105,7 +106,13 @@ def test_a_name_that_is_nowhere_is_refused_by_a_look_at_the_files(words, capsys)
     assert "did you mean 'hellaswag'" in capsys.readouterr().err
 
 
-def test_a_tasks_own_folder_is_enough(capsys):
+def test_a_tasks_own_folder_is_enough(capsys, monkeypatch):
     assert lm_eval_names.folder_of("hellaswag").name == "hellaswag"
-    assert lm_eval_names.folder_of("mmlu") is None, "a group"
+    assert lm_eval_names.folder_of("mmlu").name == "default", "of a group too"
+    assert lm_eval_names.folder_of("mmlu_stem_tasks") is None, "a name of many files, or of none"
+    monkeypatch.setattr(
+        "harness.tasks.lm_eval_bridge.library._whole", lambda path: pytest.fail("all was read")
+    )
+    found = members("mmlu", None)
+    assert len(found) == 57 and "mmlu_virology" in found, "members of groups within the group"
     lm_eval_names.check_name("mmlu_stem")
