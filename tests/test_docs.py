@@ -64,7 +64,7 @@ def test_the_readme_installs_with_the_pins_and_runs_the_main_job():
     ):
         steps = block(document("README.md"), f"command: {name}").split(" && ")
         assert steps == [
-            "python3 -m venv --upgrade-deps .venv",
+            "python3 -m venv .venv",
             f".venv/bin/pip install -q -c constraints.txt -e {extras}",
             last,
         ]
@@ -87,7 +87,7 @@ def test_ci_takes_its_commands_from_the_documents():
 def test_ci_also_tests_in_the_environment_that_has_kvpress():
     steps = block(document("CONTRIBUTING.md"), "kvpress").split(" && ")
     assert steps[:2] == [
-        "python3 -m venv --upgrade-deps .venv-kvpress",
+        "python3 -m venv .venv-kvpress",
         ".venv-kvpress/bin/pip install -q -c constraints-kvpress.txt -e '.[dev,kvpress]'",
     ]
     python, *words = steps[2].split()

@@ -42,7 +42,7 @@ SHOWN = {
 
 OUTSIDE = {
     r"(\.venv/bin/)?harness |.*\bharness (run|view|doctor) ": "parsed: test_every_command_of_the_documentation_parses",
-    r"python3 -m venv --upgrade-deps \S+ && \S+/pip install (-q )?-c constraints\S*\.txt -e ": "as .ci/run types",
+    r"python3 -m venv \S+ && \S+/pip install (-q )?-c constraints\S*\.txt -e ": "as .ci/run types",
     r"uv venv && uv pip install -c constraints\.txt -e \. --torch-backend cpu$": "another installer, and a network",
     r"pip install (-e )?'?(long-context-harness|harness-[\w-]+)(\[\w+\])?'?( && pytest harness-[\w-]+)?$": (
         "extras: test_extras_are_there; packages of `harness new`: tests/harness/cli/test_scaffold.py"
