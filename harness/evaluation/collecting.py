@@ -21,13 +21,21 @@ Take = Callable[[Task, TaskEnvironment, RunSettings, Method], Iterator[PreparedS
 """How the samples of a task are made ready: `take_samples`, or what gives many runs what they share."""
 
 
+def take_samples(
+    task: Task, env: TaskEnvironment, settings: RunSettings, method: Method
+) -> Iterator[PreparedSample]:
+    """The samples of a task, each made ready when it is taken; nothing is read before the first is."""
+    for sample in drawn(task, env):
+        yield prepare_sample(task, sample, method, settings)
+
+
 def collect_samples(
     tasks: Sequence[Task],
     method: Method,
     settings: RunSettings,
     told: Callable[[str], None] | None = None,
     note: Callable[[str], None] | None = None,
-    take: Take | None = None,
+    take: Take = take_samples,
 ) -> tuple[list[PreparedSample], dict[str, str]]:
     """The samples of all tasks, and why those members of groups that cannot be asked here are left out.
 
@@ -41,42 +49,22 @@ def collect_samples(
     note
         Told which tasks are left out, as soon as that is known, and now and then how many prompts are made.
     take
-        Makes the samples of a task ready; default: `take_samples`.
+        Makes the samples of a task ready.
 
     Raises
     ------
     UsageError
         If a sample cannot be made, and its task was asked for by its own name or cannot be left out.
     """
-    opened: list[tuple[Task, list[PreparedSample], Iterator[PreparedSample]]] = []
     unavailable: dict[str, str] = {}
     say = note or (lambda line: None)
-    take = take or take_samples
 
     def left_out(task: Task, error: Unavailable) -> None:
         if task.name in settings.tasks and not settings.skip_unavailable:
             raise error
         unavailable[task.name] = str(error)
 
-    for task in tasks:
-        env = task_environment(
-            method.model,
-            seed=settings.seed,
-            data_dir=settings.data_dir,
-            offline=settings.offline,
-            limit=settings.limit,
-            trust_task_code=settings.trust_task_code,
-            notify=told,
-        )
-        series = take(task, env, settings, method)
-        try:
-            first = next(series, None)
-        except Unavailable as error:
-            left_out(task, error)
-            continue
-        if first is None:
-            raise UsageError(f"task {task.name} has no samples")
-        opened.append((task, [first], series))
+    opened = _opened(tasks, method, settings, told, take, left_out)
     if opened:
         for line in left_out_in_words(unavailable):
             say(line)
@@ -98,6 +86,38 @@ def collect_samples(
     return samples, unavailable
 
 
+def _opened(
+    tasks: Sequence[Task],
+    method: Method,
+    settings: RunSettings,
+    told: Callable[[str], None] | None,
+    take: Take,
+    left_out: Callable[[Task, Unavailable], None],
+) -> list[tuple[Task, list[PreparedSample], Iterator[PreparedSample]]]:
+    """Each task that can be asked, its first sample, and where the others come from."""
+    opened = []
+    for task in tasks:
+        env = task_environment(
+            method.model,
+            seed=settings.seed,
+            data_dir=settings.data_dir,
+            offline=settings.offline,
+            limit=settings.limit,
+            trust_task_code=settings.trust_task_code,
+            notify=told,
+        )
+        series = take(task, env, settings, method)
+        try:
+            first = next(series, None)
+        except Unavailable as error:
+            left_out(task, error)
+            continue
+        if first is None:
+            raise UsageError(f"task {task.name} has no samples")
+        opened.append((task, [first], series))
+    return opened
+
+
 def left_out_in_words(unavailable: Mapping[str, str]) -> list[str]:
     """A line for each reason why tasks are left out, with their names."""
     lines = []
@@ -116,14 +136,6 @@ def _made(task: Task, env: TaskEnvironment) -> Iterator[Sample]:
         raise
     except Exception as error:
         raise UsageError(f"task {task.name}: its samples cannot be made ({in_words(error)})") from error
-
-
-def take_samples(
-    task: Task, env: TaskEnvironment, settings: RunSettings, method: Method
-) -> Iterator[PreparedSample]:
-    """The samples of a task, each made ready when it is taken; nothing is read before the first is."""
-    for sample in drawn(task, env):
-        yield prepare_sample(task, sample, method, settings)
 
 
 def drawn(task: Task, env: TaskEnvironment) -> Iterator[Sample]:

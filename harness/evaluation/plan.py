@@ -23,7 +23,7 @@ from ..options import Options
 from ..prompts.truncation import AUTO, RULES
 from ..results.run_folder import SCHEMA, RunFolder, folder_name
 from .batch_limit import BatchLimit
-from .collecting import Take, collect_samples
+from .collecting import Take, collect_samples, take_samples
 from .samples import PreparedSample
 from .settings import RunSettings, by_protocol, check_values
 
@@ -81,7 +81,7 @@ def plan_run(
     settings: RunSettings,
     note: Callable[[str], None] | None = None,
     load: Callable[..., LanguageModel] = load_model,
-    take: Take | None = None,
+    take: Take = take_samples,
 ) -> RunPlan:
     """Check everything that can be checked before the model's weights are loaded.
 

@@ -22,17 +22,14 @@ KEPT = 50_000_000
 class _Drawn:
     """A task that drew its samples, what it said of its data, and how its samples came out, by what was asked of them.
 
-    `samples` is None once their texts were let go.
+    `samples` is None before they are drawn, and once their texts, `characters` long, were let go.
     """
 
     task: Task
-    samples: list[Sample] | None
-    notes: list[str]
+    samples: list[Sample] | None = None
+    characters: int = 0
+    notes: list[str] = field(default_factory=list)
     ready: dict[tuple[Any, ...], list[PreparedSample]] = field(default_factory=dict)
-
-    @property
-    def characters(self) -> int:
-        return sum(len(s.prompt.text) + sum(len(q.suffix) for q in s.questions) for s in self.samples or ())
 
 
 class SharedSamples:
@@ -53,30 +50,28 @@ class SharedSamples:
         key, limits = (*_asked_of(task, env), *_reader(method)), _limits(settings, method)
         if (why := self._missing.get(key)) is not None:
             raise Unavailable(why)
-        known = self._drawn.get(key)
-        if (
-            known is not None
-            and env.notify is not None
-            and (known.samples is not None or limits in known.ready)
-        ):
-            for said in known.notes:
-                env.notify(said)
-        if known is not None and limits in known.ready:
+        known = self._drawn.get(key) or _Drawn(task)
+        tell = env.notify or (lambda line: None)
+        if limits in known.ready or known.samples is not None:
+            for line in known.notes:
+                tell(line)
+            source = iter(known.samples or ())
+        else:
+            known = _Drawn(task, ready=known.ready)
+            notify = _both(known.notes.append, tell)
+            source = self._there(key, drawn(task, replace(env, notify=notify)))
+        if limits in known.ready:
             yield from known.ready[limits]
             return
-        if known is None or known.samples is None:
-            notes: list[str] = []
-            known = _Drawn(task, [], notes, {} if known is None else known.ready)
-            source = self._there(key, drawn(task, replace(env, notify=_both(notes.append, env.notify))))
-        else:
-            source = iter(known.samples)
         samples, ready = [], []
         for sample in source:
             made = prepare_sample(known.task, sample, method, settings).without_texts()
             samples.append(sample)
             ready.append(made)
             yield made
-        known.samples, known.ready[limits] = samples, ready
+        if known.samples is None:
+            known.samples, known.characters = samples, sum(map(_characters, samples))
+        known.ready[limits] = ready
         self._drawn.pop(key, None)
         self._drawn[key] = known  # the last asked for is the last to be let go
         self._let_go()
@@ -91,20 +86,24 @@ class SharedSamples:
 
     def _let_go(self) -> None:
         held = [d for d in self._drawn.values() if d.samples is not None]
-        sizes = [d.characters for d in held]
-        excess = sum(sizes) - self._kept
-        for old, size in zip(held, sizes):
+        excess = sum(d.characters for d in held) - self._kept
+        for old in held:
             if excess <= 0:
                 break
             old.samples = None
-            excess -= size
+            excess -= old.characters
 
 
-def _both(one: Callable[[str], None], other: Callable[[str], None] | None) -> Callable[[str], None]:
+def _characters(sample: Sample) -> int:
+    prompt = sample.prompt
+    own = len(prompt.prefix) + len(prompt.context) + len(prompt.suffix)
+    return own + sum(len(q.suffix) for q in sample.questions)
+
+
+def _both(one: Callable[[str], None], other: Callable[[str], None]) -> Callable[[str], None]:
     def said(line: str) -> None:
         one(line)
-        if other is not None:
-            other(line)
+        other(line)
 
     return said
 
