@@ -123,13 +123,27 @@ def test_a_claim_on_losses_is_decided_by_its_texts():
     assert evidence.decision(evidence.tested("c", "r", [-0.1 - 0.001 * k for k in texts]), 0.01) == "refuted"
 
 
-def test_one_weight_for_all_ratios_condenses_by_every_ratio_alike():
-    class Weights:
-        def embedding(self, ratio):
-            return ratio
+def test_one_weight_for_all_ratios_condenses_by_every_ratio_alike(tiny):
+    """Read as the table reads them: many intervals in one pass, the experts' parts added beside the tokens."""
+    import torch
 
-        def run(self, network, ratio, **inputs):
-            return network, ratio, inputs
+    from harness.plugins.beacon.engine import ActivationBeacon
+    from harness.plugins.beacon.lora_projections import Expert, LoraExperts
+    from harness.plugins.beacon.reading import Reading
 
-    one = tool("memory_loss").OneForAll(Weights(), 16)
-    assert one.embedding(2) == 16 and one.run("net", 128, x=1) == ("net", 16, {"x": 1})
+    torch.manual_seed(0)
+    losses = tool("memory_loss")
+    experts = LoraExperts({ratio: Expert(tiny.network, 2, 2.0, None, "last") for ratio in (2, 4)})
+    for expert in experts.experts.values():
+        torch.nn.init.normal_(expert.beacon_embedding)
+    other = LoraExperts({ratio: experts.expert(2) for ratio in (2, 4)})
+    losses.one_for_all(experts, 2)
+    ids, keys = list(range(3, 3 + 49)), []
+    for weights in (experts, other):
+        (state,) = ActivationBeacon(tiny.network, weights, 16, "last", 1).read(
+            [Reading()], [ids], lambda row, window: 4
+        )
+        keys.append(torch.stack(list(state.cache.keys)))
+    assert torch.equal(*keys)
+    with pytest.raises(SystemExit, match="no expert"):
+        losses.one_for_all(experts, 8)

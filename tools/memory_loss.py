@@ -64,7 +64,9 @@ def main() -> None:
         adapters.check(Path(folder), (card["method"],), model)
         form = replace(trained_form(Path(folder)), interval=args.interval)
         weights = read_weights(card["method"], Path(folder), model)
-        memories[name] = OneForAll(weights, int(only)) if only else weights, form
+        if only:
+            one_for_all(weights, int(only))
+        memories[name] = weights, form
         cards[name] = {k: card.get(k) for k in ("method", "steps", "loss", "start", "sinks", "train_ratios")}
         cards[name] |= {"only": int(only)} if only else {}
     before = args.windows * args.interval + max(form.sinks for _, form in memories.values())
@@ -90,19 +92,11 @@ def main() -> None:
     print(table(found))
 
 
-class OneForAll:
-    """Beacon weights that condense by every ratio with what was learned for one."""
-
-    def __init__(self, weights: Any, ratio: int) -> None:
-        self.weights, self.ratio = weights, ratio
-
-    def embedding(self, ratio: int) -> Any:
-        """The one embedding, whatever the ratio."""
-        return self.weights.embedding(self.ratio)
-
-    def run(self, network: Any, ratio: int, **inputs: Any) -> Any:
-        """A pass of the beacons through the one set of projections, whatever the ratio."""
-        return self.weights.run(network, self.ratio, **inputs)
+def one_for_all(weights: Any, ratio: int) -> None:
+    """Let experts condense by every ratio with what was learned for one, as in the shared part of their training."""
+    if ratio not in getattr(weights, "ratios", ()):
+        raise SystemExit(f"--weights ...@{ratio}: the adapter has no expert for that ratio")
+    weights.shared = ratio
 
 
 def choose(path: Path, model: LanguageModel, tokens: int, each: int) -> Iterator[dict[str, Any]]:
