@@ -25,10 +25,16 @@ class Hierarchical(Recipe):
 
     Questions are written from summaries and chunks of two sizes, so that no request is longer than a medium chunk; the
     counts and the order of a dialogue are the paper's (its sections 3.1 and 3.2). Its prompts were not found: ours
-    say what they must. The paper describes no filter; ours drop what is empty, cut off or not about its text.
+    say what they must. The paper describes no filter; ours drop what is empty, cut off, not about its text, or about
+    the request itself.
     """
 
     Options = HierarchicalOptions
+    version: ClassVar[str] = "2"
+    changelog: ClassVar[tuple[str, ...]] = (
+        "1: first version",
+        "2: questions and answers about the request itself are dropped",
+    )
     tasks: ClassVar[Mapping[str, int]] = {"dialogue": 4080}
     options: HierarchicalOptions
 

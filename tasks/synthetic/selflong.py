@@ -24,6 +24,7 @@ from harness.errors import UsageError
 
 from . import retrieval
 from .document_chunks import CHUNK, DocumentChunks, no_answer, text_within
+from .echoes import REASON, Echo
 from .filling import Deck, fill, in_turn
 from .filters import clean, prose, repetition, words
 from .notes import MARK, Notes
@@ -282,19 +283,12 @@ def _instruction(index: int, pool: Items, answer: Answer) -> dict[str, Any] | Dr
         return Dropped("truncated")
     if not LEAST <= len(words(text)) <= MOST:
         return Dropped("too short" if len(words(text)) < LEAST else "too long")
-    if text.lower().startswith(_ABOUT_ITSELF) or grams(text) & _OURS:
-        return Dropped("about the request")
+    if text.lower().startswith(_ABOUT_ITSELF) or _ECHO.in_text(text):
+        return Dropped(REASON)
     return Dropped("repetitive") if repetition(text) > 0.25 else {"text": text}
 
 
 _ABOUT_ITSELF = ("i ", "i'", "i’", "sure", "here is", "here's", "the instruction", "this instruction")
 """How small models begin when they speak of their task instead of writing an instruction."""
 
-
-def grams(text: str) -> set[tuple[str, ...]]:
-    """Four words in a row, wherever they stand in a text."""
-    found = words(text)
-    return {tuple(found[i : i + 4]) for i in range(len(found) - 3)}
-
-
-_OURS = grams(INSTRUCTION.replace("{text}", ". ")) | grams(WRITING.replace("{text}", ". "))
+_ECHO = Echo(INSTRUCTION, WRITING)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from harness.contracts.recipe import Answer, Dropped, Items, Request, Stage
 
+from .echoes import REASON, Echo
 from .filters import pair, reply
 from .hierarchical_prompts import ANSWER, DEEPER, LOCAL, MULTI_HOP, TOP
 from .summaries import Summaries, texts
@@ -17,6 +18,7 @@ LEVELS = ("top", "section", "detail")
 DIVERSE = ("local", "multi_hop")
 HOPS = 3
 """Chunks that a multi-hop question is written from."""
+_ECHO = Echo(TOP, DEEPER, LOCAL, MULTI_HOP, ANSWER, natural="the document as a whole")
 
 
 class Asked(NamedTuple):
@@ -90,6 +92,8 @@ class Questions:
             made = pair(answer, found.text)
             if isinstance(made, Dropped):
                 return made
+            if _ECHO.is_question(made[0], found.text) or _ECHO.in_text(made[1]):
+                return Dropped(REASON)
             return {"question": made[0], "answer": made[1], "chunks": list(found.chunks)}
 
         def answer_of(index: int, pool: Items) -> Request | dict[str, Any] | None:
@@ -104,7 +108,9 @@ class Questions:
         def keep(index: int, pool: Items, answer: Answer) -> dict[str, Any] | Dropped:
             record, found = pool.record(f"{kind}_question", index) or {}, asked(index, pool)
             made = reply(answer, str(record["question"]), found.text if found else "")
-            return made if isinstance(made, Dropped) else {**_without(record), "answer": made}
+            if isinstance(made, Dropped):
+                return made
+            return Dropped(REASON) if _ECHO.in_text(made) else {**_without(record), "answer": made}
 
         expected = int(self.tokens * 0.4)
         return (

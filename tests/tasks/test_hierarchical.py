@@ -12,6 +12,7 @@ from harness.errors import UsageError
 from harness.tasks.synthetic.dialogues import Assembly
 from harness.tasks.synthetic.hierarchical import Hierarchical
 from harness.tasks.synthetic.hierarchical_options import HierarchicalOptions
+from harness.tasks.synthetic.walks import _ECHO
 from harness.training.rows import parse_row
 
 from ..helpers.synthesizing import Script, make, run, story
@@ -347,3 +348,52 @@ def test_documents_must_be_given(tiny, tmp_path):
             items=3,
             options=options(books(tmp_path / "b.jsonl", 2)),
         )
+
+
+PASSAGE = (
+    "Emma Woodhouse lived at Hartfield. The Debian project named release 2.2 after a toy; it holds 18 parts."
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "echo"),
+    [
+        ("What is the text answer to this question?", True),
+        ("Can you write a question that only the original text answers?", True),
+        ("Which specific question about Debian can only be answered by somebody with the text?", True),
+        ("What is a summary of the document?", True),
+        ("What was this text about?", True),
+        ("What is a simple answer about Emma?", True),
+        ("After what was a release of the Debian project named?", False),
+        ("What does the document as a whole say about Emma and Hartfield?", False),
+        ("How many parts does the release hold?", False),
+    ],
+)
+def test_questions_about_the_request_are_told_from_those_about_the_passage(question, echo):
+    assert _ECHO.is_question(question, PASSAGE) is echo
+
+
+def test_words_of_the_asker_may_be_the_passages():
+    assert not _ECHO.is_question(
+        "Why did Emma give you no answer?", f"{PASSAGE} 'I give you my answer,' said Emma."
+    )
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "What is the text answer to this question?",
+        " What did keeper 3 find near the harbour?\n\nAnswer: A lamp that goes on from there into the details.",
+    ],
+)
+def test_what_is_about_the_request_is_in_no_dialogue(tmp_path, tiny, written):
+    generator = Script(say={"local_question": written})
+    card = run(
+        tiny, tmp_path / "o", recipe="hierarchical", count=1, generator=generator,
+        options=options(books(tmp_path / "b.jsonl", 2)),
+    )  # fmt: skip
+    stages = card["pool"]["stages"]
+    assert stages["local_question"]["usable"] == 0
+    assert set(stages["local_question"]["dropped"]) == {"about the request", "not asked"}
+    assert "about the request" not in stages["multi_hop_question"]["dropped"]
+    assert all(turn["kind"] != "local" for line in lines(tmp_path / "o") for turn in line["turns"])
