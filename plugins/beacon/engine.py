@@ -30,6 +30,7 @@ from harness.inference.tensors import sent
 
 from . import together
 from .form import PAPERS_SINKS, PAPERS_START, Start
+from .pieces import Kept
 from .projections import BeaconWeights
 from .ratios import RAW, entries
 from .reading import ChooseRatio, Reading
@@ -81,6 +82,7 @@ class ActivationBeacon:
         tokens: Sequence[Sequence[int]],
         ratio: ChooseRatio,
         on_hidden: Callable[[int, int, Tensor], None] | None = None,
+        kept: Sequence[Kept] | None = None,
     ) -> list[Reading]:
         """Read `tokens` after each reading; every window that fills is condensed at once.
 
@@ -95,11 +97,14 @@ class ActivationBeacon:
         on_hidden
             Called as ``(row, offset, hidden)`` with the last hidden states ``[chunk, hidden]`` of each
             chunk of raw tokens, `offset` counted in the row's new tokens.
+        kept
+            One a row: gets the raw entries of windows that close, for `again.condensed_again`. Only where intervals
+            share passes; elsewhere it stays empty.
         """
         if together.possible(self.network) and any(
             len(new) >= self.room(state) for state, new in zip(readings, tokens)
         ):
-            return together.read(self, readings, tokens, ratio, on_hidden)
+            return together.read(self, readings, tokens, ratio, on_hidden, kept)
         states = list(readings)
         done = [0] * len(states)
         while active := [i for i, t in enumerate(tokens) if done[i] < len(t)]:

@@ -39,7 +39,8 @@ class CondensingOptions(Options):
         values: dict[str, Any] = handler(self)
         if "interval" in values and values["interval"] is None:
             values["interval"] = PAPERS_INTERVAL
-        absent = {"start": PAPERS_START, "sinks": PAPERS_SINKS, **dict.fromkeys(self.came_later)}
+        later = {name: type(self).model_fields[name].default for name in self.came_later}
+        absent = {"start": PAPERS_START, "sinks": PAPERS_SINKS, **later}
         return {n: v for n, v in values.items() if n not in absent or v not in (None, absent[n])}
 
 

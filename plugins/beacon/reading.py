@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
+from torch import Tensor
+
 from harness.inference.kvcache import KVCache
 
 
@@ -41,6 +44,11 @@ class Reading:
         """
         entries = self.sinks + sum(self.counts[:windows]) if windows else 0
         return Reading(self.cache.slice(0, entries), entries, 0, self.ratios[:windows], self.counts[:windows])
+
+    def entries(self, start: int, count: int, layer: int) -> Tensor:
+        """Keys and values ``[2, kv_heads, count, head_dim]`` of a layer, from entry `start` on."""
+        part = slice(start, start + count)
+        return torch.stack((self.cache.keys[layer][:, part], self.cache.values[layer][:, part]))
 
     @property
     def sinks(self) -> int:

@@ -8,8 +8,8 @@ rows, and for a few dozen beacons again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from harness.inference.tensors import sent
 from harness.models import attention
 
 from .form import Start
+from .pieces import Kept, Piece, Store
 from .projections import BeaconWeights
 from .ratios import RAW, entries
 from .reading import ChooseRatio, Reading
@@ -58,41 +59,6 @@ class Engine(Protocol):
     def sight(self, ratio: int, before: int) -> Tensor:
         """What beacons see of memory, interval and each other."""
         ...
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Raw tokens of one window that are read in one pass.
-
-    Attributes
-    ----------
-    row
-        Whose they are.
-    ids, seen
-        Token ids; and those of the whole window, if it closes.
-    offset
-        Their place among the row's new tokens.
-    begin, base
-        Entries the row holds before them, and those of them that are memory once the window closes.
-    ratio
-        By which the window closes; None: it stays open.
-    beacons
-        Entries that then stand for it; 0 where raw entries do.
-    """
-
-    row: int
-    ids: Sequence[int]
-    seen: Sequence[int]
-    offset: int
-    begin: int
-    base: int
-    ratio: int | None
-    beacons: int
-
-    @property
-    def end(self) -> int:
-        """Entries the row holds after them, before a window closes."""
-        return self.begin + len(self.ids)
 
 
 def possible(network: Any) -> bool:
@@ -135,61 +101,59 @@ def read(
     tokens: Sequence[Sequence[int]],
     ratio: ChooseRatio,
     on_hidden: Callable[[int, int, Tensor], None] | None = None,
+    kept: Sequence[Kept] | None = None,
 ) -> list[Reading]:
     """What `ActivationBeacon.read` does, in fewer passes; same parameters, same results up to rounding."""
     pieces, after = planned(engine, readings, tokens, ratio)
-    rounds = [[own[k] for own in pieces if k < len(own)] for k in range(max(map(len, pieces)))]
+    stores = stores_for(readings, pieces)
+    for together, hidden in passes(engine, pieces, stores, kept):
+        at = 0
+        for piece in together if on_hidden is not None else ():
+            on_hidden(piece.row, piece.offset, hidden[at : at + len(piece.ids)])  # type: ignore[misc]
+            at += len(piece.ids)
+    return settled(readings, pieces, after, stores)
+
+
+def stores_for(readings: Sequence[Reading], pieces: Sequence[Sequence[Piece]]) -> list[Store]:
+    """Room for what each row holds while its pieces are read."""
     rooms = [max((p.end + p.beacons for p in own), default=0) for own in pieces]
-    stores = [Store(state.cache, room) for state, room in zip(readings, rooms)]
-    begun, most = 0, TOGETHER.get(engine.network.device.type, TOGETHER["cpu"])
-    while begun < len(rounds):
-        stop, size = begun, 0
-        while stop < len(rounds) and (stop == begun or size + sum(len(p.ids) for p in rounds[stop]) <= most):
-            size += sum(len(p.ids) for p in rounds[stop])
-            stop += 1
-        step(begun, len(rounds), "intervals")
-        together = [p for each in rounds[begun:stop] for p in each]
-        hidden = Layout(engine, together, stores).run()
-        if on_hidden is not None:
-            at = 0
-            for piece in together:
-                on_hidden(piece.row, piece.offset, hidden[at : at + len(piece.ids)])
-                at += len(piece.ids)
-        begun = stop
+    return [Store(state.cache, room) for state, room in zip(readings, rooms)]
+
+
+def settled(
+    readings: Sequence[Reading],
+    pieces: Sequence[Sequence[Piece]],
+    after: Sequence[Reading],
+    stores: Sequence[Store],
+) -> list[Reading]:
+    """The states after all pieces, with their caches; a row without any stays as it was."""
     return [
         replace(state, cache=store.cache(state.memory + state.raw)) if own else before
         for before, own, state, store in zip(readings, pieces, after, stores)
     ]
 
 
-class Store:
-    """The entries of one row while it is read: memory and open raw entries in front, written in place.
+def passes(
+    engine: Engine,
+    pieces: Sequence[Sequence[Piece]],
+    stores: Sequence[Store],
+    kept: Sequence[Kept] | None = None,
+) -> Iterator[tuple[list[Piece], Tensor]]:
+    """Read the pieces of all rows, as many in a pass as `TOGETHER` says; each pass's and its raw hidden states.
 
-    Parameters
-    ----------
-    begun
-        The row's cache; it is copied.
-    room
-        Most entries there will be at any time.
+    `kept` gets the raw entries of windows that close.
     """
-
-    def __init__(self, begun: KVCache, room: int) -> None:
-        self.begun, self.room = begun, room
-        self.layers: dict[int, Tensor] = {}
-
-    def layer(self, index: int, like: Tensor) -> Tensor:
-        """Keys and values of a layer ``[2, kv_heads, room, head_dim]``."""
-        if index not in self.layers:
-            made = like.new_empty(2, like.shape[1], self.room, like.shape[3])
-            if held := len(self.begun):
-                made[0, :, :held], made[1, :, :held] = self.begun.keys[index], self.begun.values[index]
-            self.layers[index] = made
-        return self.layers[index]
-
-    def cache(self, held: int) -> KVCache:
-        """The first entries, as a cache of their own size."""
-        kept = [self.layers[i][:, :, :held].clone() for i in sorted(self.layers)]
-        return KVCache(tuple(both[0] for both in kept), tuple(both[1] for both in kept))
+    rounds = [[own[k] for own in pieces if k < len(own)] for k in range(max(map(len, pieces)))]
+    begun, most = 0, TOGETHER.get(engine.network.device.type, TOGETHER["cpu"])
+    while begun < len(rounds):
+        stop, size = begun, 0
+        while stop < len(rounds) and (stop == begun or size + sum(p.size for p in rounds[stop]) <= most):
+            size += sum(p.size for p in rounds[stop])
+            stop += 1
+        step(begun, len(rounds), "intervals")
+        together = [p for each in rounds[begun:stop] for p in each]
+        yield together, Layout(engine, together, stores, kept).run()
+        begun = stop
 
 
 class Layout:
@@ -198,8 +162,14 @@ class Layout:
     An attention pattern of `harness.models.attention`.
     """
 
-    def __init__(self, engine: Engine, pieces: Sequence[Piece], stores: Sequence[Store]) -> None:
-        self.engine, self.pieces, self.stores = engine, pieces, stores
+    def __init__(
+        self,
+        engine: Engine,
+        pieces: Sequence[Piece],
+        stores: Sequence[Store],
+        kept: Sequence[Kept] | None = None,
+    ) -> None:
+        self.engine, self.pieces, self.stores, self.kept = engine, pieces, stores, kept
         self.raw = sum(len(p.ids) for p in pieces)
         closing = sorted((p for p in pieces if p.beacons), key=lambda p: p.ratio or RAW)
         self.first: dict[int, int] = {}
@@ -209,14 +179,20 @@ class Layout:
             at += piece.beacons
         self.total, self.closing = at, closing
         self.masks = [self._masks(piece) for piece in pieces]
-        self.before = {p.row: min(q.begin for q in pieces if q.row == p.row) for p in pieces}
+        self.before: dict[int, int] = {}
+        for p in pieces:  # what this pass does not compute: memory, and entries that are known
+            self.before[p.row] = (
+                max(self.before.get(p.row, 0), p.end) if p.known else self.before.get(p.row, p.begin)
+            )
 
     def run(self) -> Tensor:
         """Do it; returns last hidden states of the raw tokens ``[tokens, hidden]``."""
         body, device = self.engine.network.model, self.engine.network.device
+        if not self.total:
+            return self._written()
         back = int(self.engine.start == "last")
         ends = [np.arange(1, p.beacons + 1) * (p.ratio or 1) - back for p in self.closing]
-        places = [np.arange(p.begin, p.end) for p in self.pieces]
+        places = [np.arange(p.begin, p.end) for p in self.pieces if p.known is None]
         places += [p.base + own for p, own in zip(self.closing, ends)]
         ids: list[int] = [t for p in self.pieces for t in p.ids]
         for p in self.closing if back else ():
@@ -241,6 +217,16 @@ class Layout:
             ).last_hidden_state
         return hidden[0, : self.raw]
 
+    def _written(self) -> Tensor:
+        """Where nothing is to be computed: entries that are known, put in their places."""
+        network = self.engine.network
+        for piece in self.pieces:
+            assert piece.known is not None
+            for index in range(network.config.num_hidden_layers):
+                own = piece.known.layer(index)
+                self.stores[piece.row].layer(index, own)[:, :, piece.begin : piece.end] = own
+        return torch.empty(0, network.config.hidden_size, dtype=network.dtype, device=network.device)
+
     def _parts(self) -> list[tuple[int, slice]]:
         """Ratios of this pass, and where their beacons are."""
         found: dict[int, slice] = {}
@@ -251,8 +237,9 @@ class Layout:
 
     def _inputs(self, body: Any, ids: Tensor, parts: Sequence[tuple[int, slice]]) -> Tensor:
         """Embeddings ``[1, positions, hidden]``."""
-        embedded: Tensor = body.embed_tokens(ids)
-        found = [embedded[: self.raw]]
+        # Nothing is looked up where beacons alone are computed and are fed no tokens.
+        embedded: Tensor = body.embed_tokens(ids) if len(ids) else torch.empty(0)
+        found = [embedded[: self.raw]] if len(ids) else []
         for ratio, part in parts:
             learned = self.engine.weights.embedding(ratio)
             if self.engine.start == "end":
@@ -262,13 +249,12 @@ class Layout:
             found.append(fed.to(self.engine.network.dtype))
         return torch.cat(found)[None]
 
-    def _masks(self, piece: Piece) -> tuple[Tensor, Tensor | None]:
+    def _masks(self, piece: Piece) -> tuple[Tensor | None, Tensor | None]:
         """What a piece's raw tokens see, and what its beacons see; one pass makes them once for all layers."""
-        network = self.engine.network
-        raw = attention.causal_mask(len(piece.ids), piece.end, network.dtype, network.device)
-        if not piece.beacons:
-            return raw, None
-        return raw, self.engine.sight(piece.ratio or 1, piece.base)
+        network, raw = self.engine.network, None
+        if piece.known is None:
+            raw = attention.causal_mask(len(piece.ids), piece.end, network.dtype, network.device)
+        return raw, self.engine.sight(piece.ratio or 1, piece.base) if piece.beacons else None
 
     def __call__(self, module: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """Attend to one piece after another; every one that closes leaves its beacons to the next."""
@@ -281,12 +267,16 @@ class Layout:
                 attention.report(module, self.stores[row].layer(index, key)[:1, :, :before], None)
         for piece, (raw, sight) in zip(self.pieces, self.masks):
             held, stop = self.stores[piece.row].layer(index, key), number + len(piece.ids)
-            held[:, :, piece.begin : piece.end] = both[:, :, number:stop]
-            seen = held[:, None, :, : piece.end]
-            found[0, number:stop] = attention.scaled(
-                query[:, :, number:stop], seen[0], seen[1], raw, scaling
-            )[0].transpose(0, 1)
-            number = stop
+            own = both[:, :, number:stop] if piece.known is None else piece.known.layer(index)
+            held[:, :, piece.begin : piece.end] = own
+            if raw is not None:
+                seen = held[:, None, :, : piece.end]
+                found[0, number:stop] = attention.scaled(
+                    query[:, :, number:stop], seen[0], seen[1], raw, scaling
+                )[0].transpose(0, 1)
+                number = stop
+                if self.kept is not None and piece.ratio is not None:
+                    self.kept[piece.row].add(index, own)
             if sight is None:
                 continue
             first = self.first[id(piece)]

@@ -21,6 +21,7 @@ from .options import TwoPassOptions
 
 if TYPE_CHECKING:
     from ..beacon.reading import ChooseRatio, Reading
+    from .first_pass import FirstPass
 
 
 class TwoPass(CalibratedMethod):
@@ -67,6 +68,8 @@ class TwoPass(CalibratedMethod):
         first = self.plan(tokens, decoding.max_new_tokens).first
         if first == RAW or self.options.retrieval != "attention":
             return tokens
+        if self.options.reuse == "raw":  # then beacons, of which two tokens share one at the most
+            return tokens + tokens // first + tokens // 2
         layers = self.model.config.num_hidden_layers
         share = (self.options.listened or (0, layers))[1] / layers
         return tokens + int(tokens * share) + tokens // first
@@ -132,9 +135,9 @@ class TwoPass(CalibratedMethod):
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], read: Sequence[int]
     ) -> tuple[list[Reading], list[dict[str, Any]]]:
         """Choose a ratio for each interval and read the first `read` tokens of each prompt by them."""
-        from ..beacon.reading import Reading
+        from .first_pass import taken_over
 
-        first: dict[int, Reading] = {}
+        first: dict[int, FirstPass] = {}
         choices = self._choose(prompts, plans, first)
         chosen = [choice.pop("chosen") for choice in choices]
 
@@ -142,21 +145,22 @@ class TwoPass(CalibratedMethod):
             # A context that ends with an interval closes one more than had to be chosen for.
             return chosen[row][interval] if interval < len(chosen[row]) else plans[row].first
 
-        # What the first pass condensed as the second would is not read again: the same tokens give the same entries.
-        same = [_leading(chosen[i], plans[i].first) if i in first else 0 for i in range(len(prompts))]
-        begun = [first[i].closed(n) if n else Reading() for i, n in enumerate(same)]
+        begun = taken_over(self.engine, [p.ids for p in prompts], first, chosen)
+        if self.options.reuse != "none":
+            for i in first:
+                choices[i]["reused"] = len(begun[i].ratios)
         first.clear()
-        ids = [p.ids[self.engine.end_of(s) : n] for p, n, s in zip(prompts, read, same)]
+        ids = [p.ids[self.engine.end_of(len(s.ratios)) : n] for p, n, s in zip(prompts, read, begun)]
         return self.engine.read(begun, ids, ratio), choices
 
     def _choose(
-        self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], first: dict[int, Reading]
+        self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], first: dict[int, FirstPass]
     ) -> list[dict[str, Any]]:
         """For each prompt relevance, z-score and the chosen ratio of each interval; `first` gets first passes."""
         from .relevance import says_nothing
 
         rows = [i for i, p in enumerate(plans) if p.first != RAW and p.intervals]
-        states: list[Reading] = []
+        states: list[FirstPass] = []
         relevances = self._relevance([prompts[i] for i in rows], [plans[i] for i in rows], states)
         found = dict(zip(rows, relevances))
         first.update(zip(rows, states))
@@ -198,7 +202,7 @@ class TwoPass(CalibratedMethod):
         return allocate(scores, alpha, budget, self.interval, ratios, fill=self.smooth)
 
     def _relevance(
-        self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], states: list[Reading]
+        self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], states: list[FirstPass]
     ) -> list[tuple[list[float], tuple[list[float], list[float]]]]:
         """Relevance of each interval, and the mean and deviation to hold it against; `states` gets first passes."""
         from .relevance import bm25, random, standardise, texts
@@ -223,27 +227,30 @@ class TwoPass(CalibratedMethod):
         return scored
 
     def _attention(
-        self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], kept: list[Reading]
+        self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], kept: list[FirstPass]
     ) -> list[list[float]]:
         """The first pass: everything at one ratio, then what the last token attends to; `kept` gets its states."""
         from harness.inference.forward import shallow
 
+        from ..beacon.pieces import Kept
         from ..beacon.reading import Reading
+        from .first_pass import FirstPass
         from .relevance import BeaconAttention
 
         ids, layers = [p.ids[:-1] for p in prompts], self.options.listened
+        raw = [Kept() for _ in prompts]
         with shallow(self.model.network, None if layers is None else layers[1]):
-            states = self.engine.read([Reading()] * len(ids), ids, lambda row, _: plans[row].first)
+            states = self.engine.read(
+                [Reading()] * len(ids),
+                ids,
+                lambda row, _: plans[row].first,
+                kept=raw if self.options.reuse == "raw" else None,
+            )
             probe = BeaconAttention(states, 0 if layers is None else layers[0])
             self.engine.probe(states, [p.ids[-1] for p in prompts], probe)
         if layers is None:  # else they are no states of the model
-            kept.extend(states)
+            kept.extend(map(FirstPass, states, raw))
         return probe.relevance()
-
-
-def _leading(chosen: Sequence[int], ratio: int) -> int:
-    """How many intervals at the beginning are condensed by `ratio`."""
-    return next((i for i, r in enumerate(chosen) if r != ratio), len(chosen))
 
 
 def _first_of(plans: Sequence[Plan]) -> ChooseRatio:

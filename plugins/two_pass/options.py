@@ -15,7 +15,7 @@ from ..beacon.ratios import parse_ratio
 class TwoPassOptions(CondensingOptions):
     """Options of `TwoPass`."""
 
-    came_later = ("first_layers",)
+    came_later = ("first_layers", "reuse")
 
     alpha: float = Field(3.0, gt=0, le=100, description="exponent of the relevance: higher trusts it more")
     retrieval: Literal["attention", "bm25", "random"] = Field(
@@ -34,6 +34,11 @@ class TwoPassOptions(CondensingOptions):
         None,
         description="layers whose attention is relevance, as 13-18, counted from 1: the first pass reads no further "
         "than the last of them; default: all",
+    )
+    reuse: Literal["none", "raw"] = Field(
+        "none",
+        description="what the second pass takes of the first: raw keeps keys and values of all tokens in memory and "
+        "reads no interval again; with none only leading intervals of the same ratio are not",
     )
     compressor: Literal["beacon", "lora_experts"] = Field(
         "lora_experts", description="what condenses; the thesis used beacon, the default model ships experts"
@@ -62,6 +67,12 @@ class TwoPassOptions(CondensingOptions):
             raise ValueError("relevant_ratio has a meaning only together with top_k")
         if self.top_k is not None and "alpha" in given:
             raise ValueError("alpha and top_k are two ways of allocating; give one")
+        if self.reuse != "none" and self.retrieval != "attention":
+            raise ValueError(
+                f"reuse {self.reuse} needs a first pass, which retrieval {self.retrieval} has not"
+            )
+        if self.reuse != "none" and self.first_layers is not None:
+            raise ValueError("reuse needs a first pass by all layers; leave out first_layers or reuse")
         return self
 
     @field_validator("first_layers")

@@ -193,6 +193,7 @@ def test_two_pass_records_relevance_z_and_ratio_of_each_interval(tiny, retrieval
 @pytest.mark.parametrize("leading", [0, 2, 99])
 def test_intervals_that_the_first_pass_condensed_alike_are_not_read_again(tiny, monkeypatch, leading):
     from harness.inference.meter import observe
+    from harness.plugins.two_pass import first_pass
     from harness.plugins.two_pass import method as module
 
     def chosen(self, z, plan):
@@ -206,7 +207,7 @@ def test_intervals_that_the_first_pass_condensed_alike_are_not_read_again(tiny, 
         for reuse in (True, False):
             with monkeypatch.context() as patch:
                 if not reuse:
-                    patch.setattr(module, "_leading", lambda chosen, ratio: 0)
+                    patch.setattr(first_pass, "leading", lambda chosen, first: 0)
                 with observe(tiny.network, "cpu") as meter:
                     found.append((ask(two_pass(tiny), asked), meter.positions))
         (now, fewer), (before, all_of_it) = found

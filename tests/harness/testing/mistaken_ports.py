@@ -142,6 +142,17 @@ class ChunksInLowerCase(Chunks):
         return [*ids[:begin], *own, *ids[-asked:]]
 
 
+@caught_by("identity")
+class ChunksOnOneLine(Chunks):
+    """Takes the chunks through text, and splits that into words."""
+
+    def read(self, prompt):
+        ids, begin, asked = super().read(prompt), prompt.context_start, len(prompt.suffix_ids)
+        text = " ".join(self.model.tokenizer.decode(ids[begin:-asked]).split())
+        own = self.model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return [*ids[:begin], *own, *ids[-asked:]]
+
+
 @caught_by("dependence")
 class SummariesOfTheFirstChunk(Summaries):
     """Every summary is that of the first chunk."""
