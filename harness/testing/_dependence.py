@@ -7,8 +7,10 @@ from functools import cache
 from typing import Any
 
 from ..contracts.prompt import TokenizedPrompt
+from ._entries import begun_from, entries, first_change
 from ._places import Places, embedded, read
 from ._prompts import SHORT, prompt_from
+from ._reading import in_order, read_once
 from ._results import Failed, NotApplicable
 from ._trial import Seen, Trial
 
@@ -121,18 +123,31 @@ def _far(trial: Trial) -> None:
 def _tried(trial: Trial, places: Places) -> tuple[str, str]:
     """What was seen; and what is wrong, if anything is."""
     prompt = places.prompt
-    seen, rows = _watched(trial, prompt)
+    with entries(trial.model.network) as kept:
+        seen, rows = _watched(trial, prompt)
+    begun = begun_from(kept, seen.entries)
     if not seen.logits:
         raise NotApplicable("no logits of the model were seen")
     start, end = prompt.context_start, prompt.context_end
 
+    shown: dict[int, int] = {}
+
     @cache
     def moves(place: int) -> bool | None:
-        return _moves(trial, places, prompt, seen, place) if start <= place < end else None
+        if not start <= place < end:
+            return None
+        with entries(trial.model.network) as kept:
+            moved = _moves(trial, places, prompt, seen, place)
+        at = first_change(begun, begun_from(kept, seen.entries))
+        if at is not None:
+            shown[place] = at
+        return moved
 
+    read_once(prompt, rows)
     fed = read(prompt, rows)
     tried = sorted({start, end - 1, *range(start, end, ODD), *_edges(rows, prompt, fed)})
     silent = [place for place in tried if moves(place) is False]
+    in_order(shown)
     if not silent:
         return f"{len(tried)} of {end - start} tokens changed one by one", ""
     if trial.cls.sees_question:
