@@ -40,7 +40,17 @@ def feed(
         The extended caches.
     Tensor
         Last hidden states ``[batch, longest, hidden]``, after the final norm, right-aligned.
+
+    Raises
+    ------
+    ValueError
+        If no sequence has a token to read.
     """
+    if not any(len(row) for row in tokens):
+        raise ValueError(
+            f"feed was given no token to read for any of {len(tokens)} sequences; leave the pass out where a text or a "
+            "question has nothing left but the token the answer begins from, or look for what was cut off too much"
+        )
     if len(rows) > 1 and any(isinstance(row, OwnCache) for row in rows):
         return _one_by_one(network, rows, tokens, **kwargs)
     device = network.device

@@ -25,9 +25,9 @@ from .gguf_splitting import named_rule, split_by
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 """Values of ``model_type`` that the harness runs."""
 
-_RECIPE = 3  # part of the folder's name; goes up when a conversion would write something else
-_KEPT = {"b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53": 2}
-"""Recipes of files that stay as they were converted, by SHA-256. The default model's text is split as GPT-2's, for the
+_RECIPE = 4  # part of the folder's name; goes up when a conversion would write something else
+_SPLIT_AS = {"b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53": "gpt-2"}
+"""Rules of files that are not split by their own, by SHA-256. The default model's text is split as GPT-2's, for the
 runs and adapters that there are: its own rule gives other tokens where blanks stand before a digit (0.01 % of the
 tokens of essays)."""
 _STALE_S = 24 * 3600
@@ -37,7 +37,7 @@ _DROPPED = ("quantization_config", "_name_or_path", "_model_name_or_path")
 
 def converted_folder(sha256: str) -> Path:
     """Where the conversion of the GGUF file with this SHA-256 (hex) is kept, made or not."""
-    return cache_dir() / "models" / f"gguf-{sha256[:24]}-r{_KEPT.get(sha256, _RECIPE)}"
+    return cache_dir() / "models" / f"gguf-{sha256[:24]}-r{_RECIPE}"
 
 
 def convert(gguf: Path, sha256: str, notify: Callable[[str], None]) -> Path:
@@ -61,7 +61,7 @@ def convert(gguf: Path, sha256: str, notify: Callable[[str], None]) -> Path:
         draft = final.parent / f".converting-{uuid.uuid4().hex}"
         draft.mkdir()
         try:
-            dequantise(gguf, draft, split=sha256 not in _KEPT)
+            dequantise(gguf, draft, rule=_SPLIT_AS.get(sha256))
             _flush(draft)
             try:
                 draft.rename(final)
@@ -73,22 +73,24 @@ def convert(gguf: Path, sha256: str, notify: Callable[[str], None]) -> Path:
     return final
 
 
-def dequantise(gguf: Path, folder: Path, *, split: bool = True) -> None:
+def dequantise(gguf: Path, folder: Path, *, rule: str | None = None) -> None:
     """Write the model and tokenizer in `gguf` into `folder`, as float32 safetensors and JSON.
 
-    A tied output embedding is stored once. With `split` text is split by the rule that the file names, else as
-    transformers does it.
+    A tied output embedding is stored once. Text is split by `rule`, a value of `gguf_splitting.NAMES`; None: by
+    the one that the file names.
     """
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
     source: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
     header = _checked_header(gguf, source)
-    rule = named_rule(gguf) if split else None
+    rule = rule or named_rule(gguf)
     try:
         # Not AutoTokenizer: that of transformers 5.2 takes a Llama file's tokenizer for Code Llama's.
         tokenizer = PreTrainedTokenizerFast.from_pretrained(**source)
         _name_ends(tokenizer, gguf)
+        # No file asks for it, and transformers up to 5.17 at least did it: blanks before stops went from answers.
+        tokenizer.clean_up_tokenization_spaces = False
         if rule is not None:
             split_by(rule, tokenizer.backend_tokenizer)
         with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that no setting turns off

@@ -6,6 +6,7 @@ none, and what it does not know it splits as GPT-2 does: other tokens, above all
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,22 +57,31 @@ def named_rule(gguf: Path) -> str | None:
 
 
 def split_by(rule: str, backend: Any) -> None:
-    """Make a tokenizer of the tokenizers package split text, and merge, by a rule of `NAMES`."""
-    from tokenizers import Regex, normalizers, pre_tokenizers
+    """Make a tokenizer of the tokenizers package split text, merge and put it together again by a rule of `NAMES`.
 
+    All of it is set, not only what splits: versions of transformers convert the same file to other settings, of
+    which most change no token, but all change the hash that runs and adapters are known by.
+    """
+    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+
+    held = json.loads(backend.to_str())["model"]
+    backend.model = models.BPE(
+        vocab=held["vocab"],
+        merges=[tuple(pair) for pair in held["merges"]],
+        continuing_subword_prefix="",
+        end_of_word_suffix="",
+        ignore_merges=rule == "llama-bpe",  # a word that is in the vocabulary is one token, however merges go
+    )
+    backend.decoder = decoders.ByteLevel()
+    backend.normalizer = normalizers.NFC() if rule == "qwen2" else None
     if rule == "gpt-2":
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        return
-    if rule == "smollm":
+    elif rule == "smollm":
         first: Any = pre_tokenizers.Digits(individual_digits=True)
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [first, pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )
-        return
-    split = pre_tokenizers.Split(Regex(PATTERNS[rule]), behavior="isolated")
-    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_only])
-    if rule == "llama-bpe":
-        backend.model.ignore_merges = True  # a word that is in the vocabulary is one token, however merges go
     else:
-        backend.normalizer = normalizers.NFC()
+        split = pre_tokenizers.Split(Regex(PATTERNS[rule]), behavior="isolated")
+        bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_only])

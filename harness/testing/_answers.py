@@ -133,11 +133,12 @@ def order(trial: Trial) -> str:
     for alone, seen in trial.in_a_row:
         same(trial, alone, seen, "asked after other samples", advice)
     first, other = trial.first[:2]
-    for what, (twin, _) in zip(("texts of as many tokens", "questions"), trial.in_a_row[-3:-1]):
+    told = ("texts of as many tokens", "text"), ("questions", "question")
+    for (what, one), (twin, _) in zip(told, trial.in_a_row[-3:-1]):
         if _identical(first, twin) and not _identical(first, other):
             raise Failed(
-                f"two {what} got the same logits to the last bit; something is remembered for the whole process "
-                "under a key that does not tell them apart: put all that it depends on into the key, or drop it"
+                f"two {what} got the same logits to the last bit; the {one} is not read, or something is remembered "
+                "for the whole process under a key that does not tell them apart: put all that it depends on there"
             )
     return ""
 

@@ -1,18 +1,16 @@
-"""Checks that every token of the context is read, and that nothing else happens where nothing is condensed."""
+"""A check that every token of the context is read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from ..contracts.prompt import TokenizedPrompt
-from ..inference.decoding import decode
-from ..inference.forward import feed
-from ..inference.kvcache import KVCache
-from ._answers import same
+from ._entries import begun_from, entries, first_change
 from ._places import Places, embedded, read
-from ._prompts import prompt_from
+from ._prompts import SHORT, prompt_from
+from ._reading import in_order, read_once
 from ._results import Failed, NotApplicable
 from ._trial import Seen, Trial
 
@@ -33,10 +31,6 @@ NEAR = 3
 
 SHORTER = (0, 15, 35)
 """A token is called unread if that is so in two of three texts: one, and others shorter by so many tokens."""
-
-SHORT = (40, 60, 90, 150)
-"""Tokens of prompts that a method may leave as they are."""
-
 
 OTHER_INSTRUCTION = "Look at that.\n\n"
 
@@ -129,18 +123,31 @@ def _far(trial: Trial) -> None:
 def _tried(trial: Trial, places: Places) -> tuple[str, str]:
     """What was seen; and what is wrong, if anything is."""
     prompt = places.prompt
-    seen, rows = _watched(trial, prompt)
+    with entries(trial.model.network) as kept:
+        seen, rows = _watched(trial, prompt)
+    begun = begun_from(kept, seen.entries)
     if not seen.logits:
         raise NotApplicable("no logits of the model were seen")
     start, end = prompt.context_start, prompt.context_end
 
+    shown: dict[int, int] = {}
+
     @cache
     def moves(place: int) -> bool | None:
-        return _moves(trial, places, prompt, seen, place) if start <= place < end else None
+        if not start <= place < end:
+            return None
+        with entries(trial.model.network) as kept:
+            moved = _moves(trial, places, prompt, seen, place)
+        at = first_change(begun, begun_from(kept, seen.entries))
+        if at is not None:
+            shown[place] = at
+        return moved
 
+    read_once(prompt, rows)
     fed = read(prompt, rows)
     tried = sorted({start, end - 1, *range(start, end, ODD), *_edges(rows, prompt, fed)})
     silent = [place for place in tried if moves(place) is False]
+    in_order(shown)
     if not silent:
         return f"{len(tried)} of {end - start} tokens changed one by one", ""
     if trial.cls.sees_question:
@@ -205,49 +212,3 @@ def _never_asked_for(trial: Trial, places: Places) -> list[int]:
         if True not in effects and False in effects:
             never.append(place)
     return never
-
-
-def identity(trial: Trial) -> str:
-    """Where nothing is condensed, the answer's logits are those of the model that read everything."""
-    advice = "see to it that a text of which nothing is dropped is read as it is, at its own positions"
-    if (lossless := trial.cls.lossless) is not None:
-        for prompt in trial.prompts[:2]:
-            same(trial, _plain(trial, prompt), _with(trial, lossless, prompt), "nothing is condensed", advice)
-        return ", ".join(f"{name}={value}" for name, value in lossless.items())
-    if trial.adapter is not None:
-        raise NotApplicable("what an adapter learned is not the model's own")
-    if all(seen.entries >= len(prompt) - 1 for prompt, seen in zip(trial.prompts, trial.first)):
-        raise NotApplicable("it never condenses: another model is what it may be")
-    for size in SHORT:
-        try:
-            prompt = trial.prompt(size, 21)
-        except Failed:
-            continue
-        seen = trial.alone(prompt)
-        if seen.entries in (len(prompt) - 1, len(prompt)):
-            same(trial, _plain(trial, prompt), seen, "nothing is condensed", advice)
-            return f"a text of {len(prompt)} tokens is read as by the model alone"
-    raise NotApplicable("it condenses the shortest text; name options under which it does not in `lossless`")
-
-
-def _with(trial: Trial, options: Mapping[str, Any], prompt: TokenizedPrompt) -> Seen:
-    given = {**trial.options.model_dump(exclude_unset=True), **options}
-    method = trial.cls(trial.model, trial.cls.Options.parse(given, f"method {trial.name}"))
-    method.prepare([prompt], trial.decoding)
-    return trial.watch(method, prompt)
-
-
-def _plain(trial: Trial, prompt: TokenizedPrompt) -> Seen:
-    """What the model answers that reads the whole prompt."""
-    import torch
-
-    from ..contracts.outputs import Generation
-    from ..inference.meter import observe
-    from ._trial import heard
-
-    model = trial.model
-    with observe(model.network, model.device, 1) as meter, heard(model.network) as logits, torch.no_grad():
-        caches, _ = feed(model.network, [KVCache()], [prompt.ids[:-1]])
-        _, [tokens] = decode(model, caches, [prompt.ids[-1]], trial.decoding)
-    answer = Generation("", tokens, "length", len(prompt), len(prompt) - 1)
-    return Seen(answer, meter, [step[0] for step in logits])

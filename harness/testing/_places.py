@@ -172,3 +172,20 @@ def read(prompt: TokenizedPrompt, rows: Sequence[Sequence[int]]) -> set[int]:
         if any(tuple(ids[start : start + GRAM]) in grams for start in (starts[0], starts[-1])):
             found.add(place)
     return found
+
+
+def placed(prompt: TokenizedPrompt, rows: Sequence[Sequence[int]]) -> dict[int, int]:
+    """For each token of `rows`, one behind the other, its place in the prompt where the tokens around it say so."""
+    ids = list(prompt.ids)
+    starts: dict[tuple[int, ...], list[int]] = {}
+    for start in range(len(ids) - GRAM + 1):
+        starts.setdefault(tuple(ids[start : start + GRAM]), []).append(start)
+    found: dict[int, int] = {}
+    offset = 0
+    for row in rows:
+        for start in range(len(row) - GRAM + 1):
+            at = starts.get(tuple(row[start : start + GRAM]), [])
+            if len(at) == 1:
+                found.update({offset + start + i: at[0] + i for i in range(GRAM)})
+        offset += len(row)
+    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from ._places import GRAM, Places
+from ._places import Places, placed
 from ._results import Failed, NotApplicable
 from ._trial import Trial
 
@@ -169,7 +169,7 @@ def _placed(places: Places, keys: Keys, layer: int, head: int) -> list[tuple[int
     fits = (entries * plain[nearest].conj()) @ turns.conj().T
     position = fits.real.argmax(dim=-1)
     rest_of = (plain[nearest] * turns[position] - entries).abs().norm(dim=-1)
-    where = _places(places, keys.ids[layer])
+    where = placed(places.prompt, keys.ids[layer])
     found: list[tuple[int, int | None]] = []
     for row in range(len(looked)):
         if float(rest_of[row]) <= close * float(size[row]):
@@ -196,23 +196,6 @@ def _complex(keys: Tensor) -> torch.Tensor:
 
     half = keys.shape[-1] // 2
     return torch.complex(keys[..., :half].contiguous(), keys[..., half:].contiguous())
-
-
-def _places(places: Places, rows: Sequence[Sequence[int]]) -> dict[int, int]:
-    """For each token of what passes read, in their order, its place in the prompt where the tokens around it say so."""
-    ids = list(places.prompt.ids)
-    starts: dict[tuple[int, ...], list[int]] = {}
-    for start in range(len(ids) - GRAM + 1):
-        starts.setdefault(tuple(ids[start : start + GRAM]), []).append(start)
-    found: dict[int, int] = {}
-    offset = 0
-    for row in rows:
-        for start in range(len(row) - GRAM + 1):
-            at = starts.get(tuple(row[start : start + GRAM]), [])
-            if len(at) == 1:
-                found.update({offset + start + i: at[0] + i for i in range(GRAM)})
-        offset += len(row)
-    return found
 
 
 def _judge(

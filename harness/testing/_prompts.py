@@ -41,6 +41,29 @@ def prompt_of(model: LanguageModel, tokens: int, seed: int, question: str) -> To
     return best
 
 
+SHORT = (40, 60, 90, 150)
+"""Tokens of prompts that a method may leave as they are."""
+
+BETWEEN = (" ", "\n", "\n\n", "  ", "\n\t")
+"""What stands by turns between the sentences of `prompt_in_lines`."""
+
+
+def prompt_in_lines(model: LanguageModel, tokens: int, question: str) -> TokenizedPrompt:
+    """A prompt of nearly `tokens` tokens with line ends, indents and double blanks in its text, as files have them."""
+    draw, words = random.Random(21), WORDS.split()
+    text, best = "", None
+    for number in range(tokens):
+        clause = f"the {draw.choice(words)} is {draw.randrange(1000)}."
+        text += clause if not text else BETWEEN[number % len(BETWEEN)] + clause
+        made = prompt_from(model, [text], question)
+        if len(made) > tokens:
+            break
+        best = made
+    if best is None:
+        raise Failed(f"a prompt of {tokens} tokens leaves no room for a text")
+    return best
+
+
 INSTRUCTION = "Read this.\n\n"
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ..contracts.outputs import Decoding
 from ..contracts.prompt import TokenizedPrompt
+from ._entries import begun_from, entries
 from ._results import Failed, NotApplicable
 from ._snapshot import differences, frozen
 from ._trial import Trial
@@ -89,18 +89,18 @@ def _blind(trial: Trial, pair: Sequence[TokenizedPrompt]) -> str:
             )
     if trial.cls.sees_question:
         return "compress and generate alone: the whole says that it sees the question"
-    sizes, entries = [], []
+    sizes, states = [], []
     for prompt in pair:
-        with _entries(trial) as kept:
+        with entries(trial.model.network) as kept:
             seen = trial.alone(prompt)
         sizes.append(seen.entries)
-        entries.append(next((layers for length, layers in kept if length == seen.entries), []))
+        states.append(begun_from(kept, seen.entries))
     if sizes[0] != sizes[1]:
         raise Failed(
             f"{sizes[0]} KV entries are kept for one question and {sizes[1]} for another of the same length; "
             "set sees_question = True, or decide by the context alone"
         )
-    for layer, (one, other) in enumerate(zip(*entries)):
+    for layer, (one, other) in enumerate(zip(*states)):
         early = one.shape[-2] - len(pair[0].suffix_ids) + 1  # the question's own entries come last
         if one.shape != other.shape or not _close(one[..., :early, :], other[..., :early, :]):
             raise Failed(
@@ -137,29 +137,6 @@ def _made_query_agnostic(trial: Trial, prompts: Sequence[TokenizedPrompt]) -> Me
 
 def _close(one: Tensor, other: Tensor) -> bool:
     return not one.numel() or float((one.float() - other.float()).abs().max()) <= CLOSE
-
-
-@contextmanager
-def _entries(trial: Trial) -> Iterator[list[tuple[int, list[Tensor]]]]:
-    """Length and content of the cache before each forward pass of a single token."""
-    kept: list[tuple[int, list[Tensor]]] = []
-
-    def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tokens = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs_embeds"))
-        cache = kwargs.get("past_key_values")
-        if cache is not None and tokens is not None and tokens.shape[1] == 1:
-            sides = [t for layer in cache.layers for t in (layer.keys, layer.values) if t is not None]
-            layers = [
-                t.clone() for t in sides if t.ndim == 4
-            ]  # a cache that packs its entries has none to look at
-            kept.append((int(cache.get_seq_length()), layers))
-
-    network: Any = trial.model.network
-    hook = network.model.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield kept
-    finally:
-        hook.remove()
 
 
 def _needs_two_phases(trial: Trial) -> None:

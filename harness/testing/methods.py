@@ -14,8 +14,9 @@ from ..errors import UsageError
 from ._answers import answers, batch, decoding, every_sample, order, repeat
 from ._contract import before_weights, contract, limit, options
 from ._cost import declared, phases
-from ._dependence import dependence, identity
+from ._dependence import dependence
 from ._disk import disk
+from ._identity import identity
 from ._leaks import left_in_process, left_on_modules, memory, weights
 from ._learning import fit, save
 from ._likelihoods import as_generated, likelihood

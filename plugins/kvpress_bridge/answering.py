@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from harness import Decoding, Generation, UsageError
 
 from .attention import ATTENTION, attention, register, untouched
-from .press_method import Pressed, PressMethod
+from .placing import shortened
+from .press_method import TRIED, Pressed, PressMethod
 
 if TYPE_CHECKING:
+    from harness.contracts import TokenizedPrompt
     from harness.inference import KVCache
 
 
@@ -44,18 +47,43 @@ class AnsweringPressMethod(PressMethod):
         facts = {"kv_tokens_at_start": begun, "kv_tokens_at_end": ended, "dropped_while_answering": dropped}
         return {**super().facts_of(details), **facts, "warning": warning}
 
-    def _answer(self, state: Pressed, question: Sequence[int], decoding: Decoding) -> Generation:
+    def prepare(self, prompts: Sequence[TokenizedPrompt], decoding: Decoding) -> None:
+        """Raise UsageError as any press does, and for one that fails where it first drops something while answering."""
+        super().prepare(prompts, decoding)
+        longest = max(prompts, key=lambda p: len(p.head_ids), default=None)
+        if longest is None or not longest.head_ids:
+            return
+        try:
+            self._try_dropping(longest, min(len(p.suffix_ids) for p in prompts), decoding)
+        except Exception as error:
+            raise self._refusal("fails when it first drops entries while answering with", error) from error
+
+    def _try_dropping(self, prompt: TokenizedPrompt, question: int, decoding: Decoding) -> None:
+        """Drop entries after so many tokens as an answer to a question of `question` tokens has by then."""
+        from harness.inference import decode
+
+        press = self._make()
+        dropping = getattr(press, "decoding_press", press)
+        interval = None if dropping is None else dropping.compression_interval
+        if interval is None or decoding.max_new_tokens < interval:
+            return  # answers are too short for anything to go
+        # Hidden states since the last drop are at hand: with those of the question, if there is but one drop.
+        states = interval + (question - 1 if decoding.max_new_tokens < 2 * interval else 0)
+        width = min(states - 1, dropping.hidden_states_buffer_size) + 1
+        state = self._press(shortened(prompt.head_ids, TRIED), question)
+        target = width + held(state.cache) // 2
+        dropping.target_size, dropping._resolve_target_size = target, lambda kwargs: target
+        tokens = [prompt.ids[i % len(prompt)] for i in range(width)]
+        with self._answering(press, state):
+            cache = self._read(dropping, state.cache, tokens, interval - 2)
+            decode(self.model, [cache], tokens[-1:], decoding, at_most=1)
+
+    @contextmanager
+    def _answering(self, press: Any, state: Pressed) -> Iterator[None]:
+        """The model under `press`, with what is hidden of `state`; as it was afterwards."""
         import torch
 
-        from harness.contracts import phase
-        from harness.inference import decode, end_token_ids, feed, stop_reason
-
-        network, press = self.model.network, self._make()
-        dropping = getattr(press, "decoding_press", press)
-        self._check_target(dropping, state.read, len(question))
-        ends, cache, tokens = end_token_ids(self.model, decoding), state.cache, list[int]()
-        if not state.read:
-            cache = running(None, 0)
+        network = self.model.network
         devices = [network.device] if network.device.type == "cuda" else []
         register()
         with (
@@ -67,14 +95,36 @@ class AnsweringPressMethod(PressMethod):
             torch.manual_seed(0)
             for layer, indices in zip(network.model.layers, state.hidden):
                 layer.self_attn.masked_key_indices = indices
-            if len(question) > 1:
-                if (
-                    dropping is not None
-                ):  # the question counts as one step, and its last token is still to be read
-                    dropping.layer_step_counts = defaultdict(lambda: -1)
-                with phase("prefill"), torch.no_grad():
-                    [cache], _ = feed(network, [cache], [question[:-1]])
-                getattr(dropping, "_running_attn_sum", {}).clear()
+            yield
+
+    def _read(self, dropping: Any, cache: KVCache, question: Sequence[int], steps: int) -> KVCache:
+        """The cache after all tokens of a question but the last, which count as one step after `steps`."""
+        import torch
+
+        from harness.contracts import phase
+        from harness.inference import feed
+
+        if dropping is not None:
+            dropping.layer_step_counts = defaultdict(lambda: steps)
+        if len(question) > 1:
+            with phase("prefill"), torch.no_grad():
+                [cache], _ = feed(self.model.network, [cache], [question[:-1]])
+            getattr(dropping, "_running_attn_sum", {}).clear()
+        elif dropping is not None:
+            dropping.layer_step_counts = defaultdict(lambda: steps + 1)
+        return cache
+
+    def _answer(self, state: Pressed, question: Sequence[int], decoding: Decoding) -> Generation:
+        from harness.contracts import phase
+        from harness.inference import decode, end_token_ids, stop_reason
+
+        press = self._make()
+        dropping = getattr(press, "decoding_press", press)
+        self._check_target(dropping, state.read, len(question))
+        ends, tokens = end_token_ids(self.model, decoding), list[int]()
+        with self._answering(press, state):
+            # The question counts as one step, and its last token is still to be read.
+            cache = self._read(dropping, state.cache if state.read else running(None, 0), question, -1)
             begun = held(cache)
             with phase("decode"):
                 while len(tokens) < decoding.max_new_tokens and not (tokens and tokens[-1] in ends):

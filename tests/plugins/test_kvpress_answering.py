@@ -172,6 +172,49 @@ def test_a_question_that_would_be_dropped_itself_is_refused(long):
         ask(method, [one], 4)
 
 
+def prepared(model, name, new_tokens, **options):
+    method = press(model, name, **options)
+    method.prepare([prompt(model, 200)], Decoding(new_tokens))
+    return method
+
+
+@pytest.mark.parametrize("name", ["DecodingPress", "CAMPress", "PrefillDecodingPress"])
+def test_a_press_that_would_fail_at_its_first_drop_is_refused_before_the_run(long, name):
+    options = {"base_press": "SnapKVPress:window_size=8", "compression_interval": 5, "target_size": 60}
+    if name == "PrefillDecodingPress":
+        text = ":".join(f"{key}={value}" for key, value in options.items() if key != "base_press")
+        options = {"decoding_press": f"DecodingPress:base_press=SnapKVPress:{text}"}  # a window of 64
+    before = fingerprint(long.network)
+    with pytest.raises(UsageError, match=f"kvpress:{name} fails when it first drops .* window") as caught:
+        prepared(long, name, 12, **options)
+    assert "\n" not in str(caught.value) and fingerprint(long.network) == before
+    assert prepared(long, name, 4, **options)  # no answer is long enough for anything to go
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "new_tokens"),
+    [
+        ("DecodingPress", DROPPING, 12),
+        ("CAMPress", DROPPING, 12),
+        ("CompressionRatioDecodingPress", {"base_press": "KnormPress", "compression_interval": 3}, 12),
+        ("PrefillDecodingPress", BOTH, 12),
+        ("PrefillDecodingPress", {"prefilling_press": BOTH["prefilling_press"]}, 12),
+        ("DecodingPress", {**DROPPING, "base_press": "SnapKVPress:window_size=2"}, 12),
+        ("DecodingPress", {**DROPPING, "compression_interval": 1}, 12),
+        # The first drop sees the question's states too; there is no second one.
+        ("DecodingPress", {**DROPPING, "base_press": "SnapKVPress:window_size=5"}, 5),
+    ],
+)
+def test_a_press_that_can_drop_is_left_as_it_was(long, name, options, new_tokens):
+    before = fingerprint(long.network)
+    method = prepared(long, name, new_tokens, **options)
+    assert fingerprint(long.network) == before
+    one = prompt(long, 200)
+    assert method.run([one], Decoding(new_tokens)) == press(long, name, **options).run(
+        [one], Decoding(new_tokens)
+    )
+
+
 def test_a_run_records_what_was_held_when_each_answer_ended(long, tmp_path):
     words = {"lengths": "300", "depths": "50", "trials": "2"}
     result, records = run(

@@ -1,6 +1,7 @@
 """GGUF files: converted once, completely or not at all, into the very model they were made of."""
 
 import hashlib
+import json
 import os
 import shutil
 
@@ -252,7 +253,34 @@ def test_a_rule_that_is_not_known_is_refused(tiny_folder, tmp_path, empty_cache,
     assert leftovers(empty_cache) == []
 
 
-def test_the_default_models_conversion_stays_what_it_is():
-    """Runs and adapters go by its tokens; a new recipe would make all of them another model's."""
-    assert gguf.converted_folder(default_model.SMOLLM2_GGUF_SHA256).name.endswith("-r2")
-    assert gguf.converted_folder("0" * 64).name.endswith("-r3")
+@pytest.mark.parametrize("name", PIECES)
+def test_a_tokenizer_is_the_same_whatever_transformers_converts_it(tiny_folder, tmp_path, empty_cache, name):
+    """Versions differ in decoder, normaliser and switches of the merges: no other tokens, but another hash."""
+    model = loading.load(str(write_gguf(tmp_path / "m.gguf", tiny_folder, pre=name)), device="cpu")
+    rules = json.loads(model.tokenizer.backend_tokenizer.to_str())
+    byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
+    assert rules["decoder"] == byte_level
+    assert rules["normalizer"] == ({"type": "NFC"} if name == "qwen2" else None)
+    assert model.tokenizer.clean_up_tokenization_spaces is False
+    if name == "gpt-2":
+        assert rules["pre_tokenizer"] == {**byte_level, "add_prefix_space": False}
+    switches = {k: v for k, v in rules["model"].items() if k not in ("vocab", "merges")}
+    assert switches == {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": "",
+        "end_of_word_suffix": "",
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": name in ("llama-bpe", "falcon3"),
+    }
+
+
+def test_the_default_models_text_is_split_as_it_was(tiny_folder, tmp_path, empty_cache, monkeypatch):
+    """Runs and adapters go by its tokens; its file names another rule, which would make it another model."""
+    file = write_gguf(tmp_path / "m.gguf", tiny_folder, pre="smollm")
+    assert gguf._SPLIT_AS == {default_model.SMOLLM2_GGUF_SHA256: "gpt-2"}
+    monkeypatch.setattr(gguf, "_SPLIT_AS", {hashlib.sha256(file.read_bytes()).hexdigest(): "gpt-2"})
+    backend = loading.load(str(file), device="cpu").tokenizer.backend_tokenizer
+    assert [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(TEXT)] == PIECES["gpt-2"]

@@ -15,7 +15,8 @@ SMALL = partial(tiny_model, 256)
 QUICK = (
     "ChunksThatEndTooSoon SnapThatDoesNotTurn SnapThatTurnsOneLayer GistThatTurnsHalfWay SnapOfAllSamples "
     "ChunksThatSayTheyAreBlind GistThatLearnsNothing GistThatCountsLessIfAsked ChunksCutToTheWindow "
-    "ChunksWithoutTheInstruction ChunksUnderTwoTemplates SnapWithMixedHeads GistWithOneQuestionForAll"
+    "ChunksWithoutTheInstruction ChunksUnderTwoTemplates SnapWithMixedHeads GistWithOneQuestionForAll "
+    "ChunksOnOneLine GistBackwards ChunksWithTheBestTwice GistWithoutTheQuestion"
 ).split()
 """One of each kind; all of them with HARNESS_SLOW_TESTS=1."""
 
