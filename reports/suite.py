@@ -60,6 +60,8 @@ def document(outcome: Mapping[str, Any]) -> Document:
     rows = [SuiteRow(row, [load_run(Path(path)) for path in row["runs"]]) for row in outcome["rows"]]
     paper = None if outcome["published"] is None else published.table(outcome["published"])
     tables = [_table(outcome, rows, paper)]
+    if paper is not None and not _beside(tables[0]):
+        tables.append(_papers_own(paper))
     if outcome["findings"]:
         tables.append(findings_table(outcome, rows))
     figures = list(_figures(outcome, rows)) if outcome["figure"] else []
@@ -76,7 +78,7 @@ def _table(outcome: Mapping[str, Any], rows: Sequence[SuiteRow], paper: Publishe
     }
     several = len(outcome["models"]) > 1
     labels = [f"{r.label} · {r.model}" if several else r.label for r in rows]
-    notes = [*_footers(outcome, rows, paper)]
+    notes = [*_footers(outcome, rows, paper, any(c.published is not None for c in cells.values()))]
     counts = [Cell(text=f"{r.n_ok}/{r.n}" if r.runs else "–", value=r.n_ok) for r in rows]
     heads = [(c["key"], c["heading"] or c["key"]) for c in columns]
     if not outcome["transposed"]:
@@ -123,12 +125,34 @@ def _published(paper: PublishedTable | None, row: SuiteRow, column: Mapping[str,
     return next((r.values.get(column["key"]) for r in paper.rows if r.label == row.published), None)
 
 
+def _beside(table: Table) -> bool:
+    """Whether any published value stands in a table."""
+    return any(cell.published is not None for row in table.rows for cell in row.cells.values())
+
+
+def _papers_own(paper: PublishedTable) -> Table:
+    """What the paper prints, for a table of ours of which no cell is one of the paper's."""
+    columns = [Column("row", "Row", kind="name"), Column("model", "Model", kind="text")]
+    columns += [Column(c.key, c.heading, format=f".{paper.decimals}f") for c in paper.columns]
+    rows = [
+        Row({"row": Cell(r.label), "model": Cell(r.model), **{key: Cell(v) for key, v in r.values.items()}})
+        for r in paper.rows
+    ]
+    reasons = dict.fromkeys(why for r in paper.rows for why in r.missing.values())
+    notes = [
+        "no cell above is one of these (other lengths or another row), so nothing is set beside it",
+        *paper.notes,
+    ]
+    notes += [f"no value: {why}" for why in reasons]
+    return Table(f"{paper.name}-published", f"As published: {paper.title}", columns, rows, notes)
+
+
 def _footers(
-    outcome: Mapping[str, Any], rows: Sequence[SuiteRow], paper: PublishedTable | None
+    outcome: Mapping[str, Any], rows: Sequence[SuiteRow], paper: PublishedTable | None, beside: bool
 ) -> Iterator[str]:
     if paper is not None:
         where = f"{paper.source.title} ({paper.source.year}), {paper.place}"
-        yield f"paper: {where}; beside it ours less the paper's, in points"
+        yield f"paper: {where}; " + ("beside it ours less the paper's, in points" if beside else "see below")
     yield from outcome["notes"]
     for row in rows:
         if row.status != "ok":

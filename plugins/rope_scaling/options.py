@@ -110,6 +110,11 @@ class Scaling:
             raise UsageError(
                 "the adapter was trained with YaRN's frequencies, which another base would break; go on with yarn"
             )
+        if chosen == "yarn" and self.rule not in ("own", "yarn"):
+            raise UsageError(
+                f"the adapter was trained with the base {self.theta:,.0f}, and YaRN's frequencies are those of the "
+                "model's own; go on with x4, ntk or --to-theta"
+            )
         scale = window / self.window
         if theta is None:
             factor = {"x4": scale**2, "ntk": ntk_factor(config, scale), "yarn": 1.0}[chosen]

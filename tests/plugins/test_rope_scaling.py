@@ -288,6 +288,7 @@ def test_stages_that_cannot_be_are_one_line_each(tiny, tmp_path):
         (None, {"to_window": 128}, "--to-window 128: smaller than the 256 tokens"),
         ("a", {"to_window": 300}, "--to-window 300: smaller than the 512 tokens"),
         ("a", {"train": "full"}, "--train full: the adapter has lora weights"),
+        ("a", {"to_window": 1024, "to_rule": "yarn"}, "YaRN's frequencies are those of the model's own"),
         ("a", {"rank": 4}, "--rank 4: the adapter's is 16"),
     ):
         method = method_of(tiny)

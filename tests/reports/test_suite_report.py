@@ -195,3 +195,27 @@ def test_a_row_that_is_unavailable_keeps_its_place_and_says_why(transposed):
     else:
         [line] = table.rows
         assert line.cells["row"].value == "A" and line.cells["c"].value is None
+
+
+def paper_row(column_key, label="full"):
+    """The outcome of a suite held against SelfLong's Table 3, in one column."""
+    row = {"id": "a", "label": "A", "model": "small", "status": "unavailable", "why": "no data", "note": None,
+           "published": label, "runs": []}  # fmt: skip
+    return outcome(published="selflong-3", columns=[{**column("t"), "key": column_key}], rows=[row])
+
+
+def test_a_paper_of_which_no_value_stands_beside_ours_is_printed_below():
+    ours, papers = document(paper_row("2048")).tables
+    assert any(f.startswith("paper: Bootstrap Your Own") and f.endswith("see below") for f in ours.footers)
+    assert [c.heading for c in papers.columns] == ["Row", "Model", "32k", "128k", "256k", "1M"]
+    values = {r.cells["row"].value: r.cells["1048576"].value for r in papers.rows}
+    assert (values["full"], values["w/ adjusted RoPE theta only"]) == (69.6, 48.1)
+    assert any("secondary reading" in f for f in papers.footers)
+    [missing] = [f for f in document(outcome(published="he-2025")).tables[1].footers if "Not found in" in f]
+    assert missing.startswith("no value: ")
+
+
+def test_a_paper_that_stands_beside_ours_is_not_printed_twice():
+    [ours] = document(paper_row("1048576")).tables
+    assert any("beside it ours less the paper's" in f for f in ours.footers)
+    assert ours.rows[0].cells["1048576"].published == 69.6
