@@ -132,7 +132,7 @@ def bench() -> str:
         for part, value in found["medians"].items()
     ]
     said = f"{found['model']}, {found['tokens']:,} tokens, {found['dtype']}, {found['device']}, "
-    said += f"{found['threads']} thread(s), torch {found['environment']['packages']['torch']}"
+    said += f"threads: {found['threads']}, torch {found['environment']['packages']['torch']}"
     return f"{said}.\n\n" + table(["measured", "median", "rounds"], rows)
 
 
