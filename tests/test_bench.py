@@ -27,6 +27,7 @@ def bench():
 
 def test_ratios_are_of_what_was_measured(bench):
     took = {"floor": 2.0, "plain": 4.0, "beacon": 6.0, "two_pass": 9.0, "half": 1.0, "decode": 3.0}
+    took |= {"reusing": 7.2, "plain memory": 800.0, "beacon memory": 100.0, "parsed": 0.5, "report": 4.0}
     found = bench.ratios({**took, "bare loop": 5.0, "run": 5.1, "batched": 2.55})
     assert found == {
         "floor seconds": 2.0,
@@ -34,9 +35,12 @@ def test_ratios_are_of_what_was_measured(bench):
         "beacon / floor": 3.0,
         "beacon / plain": 1.5,
         "two_pass / beacon": 1.5,
+        "two_pass --reuse raw / beacon": pytest.approx(1.2),
+        "beacon / plain, KV bytes": 0.125,
         "16 more tokens / reading half": 2.0,
         "run / bare loop": pytest.approx(1.02),
         "batch auto / one by one": 0.5,
+        "report / its records as JSON": 8.0,
     }
 
 

@@ -4,7 +4,8 @@ python tools/bench.py --tokens 8192 --rounds 3 --out baselines/bench.json
 
 Times are processor time of this process, which other work on the machine disturbs least; with one thread they are
 what the work costs. Every round measures everything once, in turn, and medians of the rounds' ratios are reported.
-`--small` uses a random model of 30 narrow layers and takes seconds: only ratios are of use there.
+Memory is the KV cache's, as the model was seen to hold it. `--small` uses a random model of 30 narrow layers and takes
+seconds: only ratios are of use there.
 """
 
 from __future__ import annotations
@@ -12,27 +13,35 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import harness
 from harness import Decoding, Prompt, TokenizedPrompt
 from harness._util.environment import environment
 from harness.evaluation.plan import RunPlan, plan_run
 from harness.evaluation.runner import execute
 from harness.evaluation.settings import RunSettings
+from harness.inference.meter import observe
 from harness.models import load
 from harness.models.model import LanguageModel
 from harness.models.shared import SharedModels
+from harness.results.record_lines import line_of
+from harness.results.run_folder import RunFolder
 from harness.testing.tiny import make_model
 
 SHORT = {"lengths": "256", "depths": "50", "trials": "16"}
 """Samples over which the cost of a run beside its method is measured."""
+RECORDS = 50_000
+"""Records of the report that is timed."""
 
 
 class Nobody:
@@ -108,10 +117,45 @@ def by_hand(plan: RunPlan) -> None:
         sample.task.score(sample.sample, answer.text)
 
 
+def held(model: LanguageModel, work: Callable[[], object]) -> float:
+    """Bytes of the KV cache that an answer begins from."""
+    with observe(model.network, model.device, 1) as meter:
+        work()
+    assert meter.kv_bytes is not None
+    return float(meter.kv_bytes)
+
+
+def many_records(run: RunFolder, count: int, folder: Path) -> Path:
+    """A run of `count` records, made of one of few: the same lines under other ids."""
+    shutil.copytree(run.path, folder)
+    known = run.records()
+    with (folder / run.samples_path.name).open("w", encoding="utf-8") as file:
+        for number in range(count):
+            record = known[number % len(known)]
+            file.write(line_of(replace(record, id=f"{record.id}-{number}"), run.hash))
+    return folder
+
+
+def parsed(run: Path) -> None:
+    """Read all records of a run as JSON and no more: what its report is held against."""
+    for line in (run / "samples.jsonl").read_text(encoding="utf-8").splitlines():
+        json.loads(line)
+
+
+def reporting(run: RunFolder, count: int, device: str) -> dict[str, float]:
+    """What a report of a run of `count` records costs, and reading these as JSON."""
+    with tempfile.TemporaryDirectory() as kept:
+        large = many_records(run, count, Path(kept) / run.path.name)
+        return {
+            "parsed": seconds(lambda: parsed(large), device),
+            "report": seconds(lambda: harness.report(large).to_markdown(), device),
+        }
+
+
 def rounds(
-    model: LanguageModel, name: str, tokens: int, count: int, options: dict[str, Any]
+    model: LanguageModel, name: str, tokens: int, count: int, options: dict[str, Any], records: int
 ) -> Iterator[dict[str, float]]:
-    """Ratios of one round after another; the first, which warms up, is left out."""
+    """Ratios of one round after another; the first, which warms up and measures memory, is left out."""
     device, models = model.device, SharedModels()
     half = tokens // 2
     work = {
@@ -119,17 +163,23 @@ def rounds(
         "plain": answering(model, "plain", tokens, 1, {}),
         "beacon": answering(model, "lora_experts", tokens, 1, {**options, "ratio": "8"}),
         "two_pass": answering(model, "two_pass", tokens, 1, options),
+        "reusing": answering(model, "two_pass", tokens, 1, {**options, "reuse": "raw"}),
         "half": answering(model, "plain", half, 1, {}),
         "decode": answering(model, "plain", half, 17, {}),
     }
-    with tempfile.TemporaryDirectory() as held:
+    memory = {
+        "plain memory": held(model, answering(model, "plain", tokens, 2, {})),
+        "beacon memory": held(model, answering(model, "lora_experts", tokens, 2, {**options, "ratio": "8"})),
+    }
+    with tempfile.TemporaryDirectory() as out:
         for number in range(count + 1):
-            took = {part: seconds(does, device) for part, does in work.items()}
-            plan = samples(name, Path(held) / f"{number}", models, dtype=model.dtype, device=device)
+            took = memory | {part: seconds(does, device) for part, does in work.items()}
+            plan = samples(name, Path(out) / f"{number}", models, dtype=model.dtype, device=device)
             took["bare loop"] = seconds(lambda plan=plan: by_hand(plan), device)  # type: ignore[misc]
             took["run"] = seconds(lambda plan=plan: execute(plan, Nobody()), device)  # type: ignore[misc]
+            took |= reporting(plan.folder, records, device)
             plan = samples(
-                name, Path(held) / f"{number}", models, dtype=model.dtype, device=device, batch_size="auto"
+                name, Path(out) / f"{number}", models, dtype=model.dtype, device=device, batch_size="auto"
             )
             took["batched"] = seconds(lambda plan=plan: execute(plan, Nobody()), device)  # type: ignore[misc]
             if number:
@@ -144,26 +194,31 @@ def ratios(took: dict[str, float]) -> dict[str, float]:
         "beacon / floor": took["beacon"] / took["floor"],
         "beacon / plain": took["beacon"] / took["plain"],
         "two_pass / beacon": took["two_pass"] / took["beacon"],
+        "two_pass --reuse raw / beacon": took["reusing"] / took["beacon"],
+        "beacon / plain, KV bytes": took["beacon memory"] / took["plain memory"],
         "16 more tokens / reading half": (took["decode"] - took["half"]) / took["half"],
         "run / bare loop": took["run"] / took["bare loop"],
         "batch auto / one by one": took["batched"] / took["run"],
+        "report / its records as JSON": took["report"] / took["parsed"],
     }
 
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """Medians of all rounds, and each round."""
     options = {"interval": 256} if args.small else {}
-    with tempfile.TemporaryDirectory() as held:
+    with tempfile.TemporaryDirectory() as kept:
         name = args.model
         if args.small:
             sizes: dict[str, Any] = {"num_hidden_layers": 8, "hidden_size": 128, "head_dim": 32}
             sizes["intermediate_size"] = 256
-            name = str(make_model(Path(held) / "small", max_position_embeddings=8192, **sizes))
+            name = str(make_model(Path(kept) / "small", max_position_embeddings=8192, **sizes))
         model = load(name, dtype=args.dtype, device=args.device)
-        found = list(rounds(model, name, args.tokens, args.rounds, options))
+        found = list(rounds(model, name, args.tokens, args.rounds, options, args.records))
     return {
         "model": "small" if args.small else args.model,
         "tokens": args.tokens,
+        "threads": torch.get_num_threads(),
+        "records": args.records,
         "dtype": model.dtype,
         "device": model.device,
         "medians": {part: round(statistics.median(r[part] for r in found), 3) for part in found[0]},
@@ -183,6 +238,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--records", type=int, default=RECORDS)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
