@@ -21,12 +21,12 @@ longer=$pieces
 [ "$pose" -gt 0 ] || longer=$((pieces * 2))
 for stage in "16384 $pieces 14" "32768 $longer 32"; do
     read -r window sizes seed <<<"$stage"
-    [ -e "rows-$window.jsonl" ] || python "$root/tools/recall_rows.py" --texts corpus/train.jsonl --seed "$seed" \
-        --count "${ROWS:-400}" --dialogues "$sizes" --out "rows-$window.jsonl"
+    harness synth --recipe recall --set documents=corpus/train.jsonl --set form=dialogues --set pieces="$sizes" \
+        --seed "$seed" --count "${ROWS:-400}" --out "rows-$window"
 done
 
 fit() { # fit WINDOW STEPS RATE [FLAGS]
-    harness fit -m rope_scaling --to-window "$1" --pose "$pose" --data "rows-$1.jsonl" --min-length 64 --max-length "$1" \
+    harness fit -m rope_scaling --to-window "$1" --pose "$pose" --data "rows-$1" --min-length 64 --max-length "$1" \
         --chat-prompts --dtype bfloat16 --batch-size "${BATCH:-1}" --learning-rate "$3" --warmup-steps 2 --max-steps "$2" \
         --save-every 5 --save-dtype bfloat16 ${EXTRA:-} --out "a$1" "${@:4}"
 }

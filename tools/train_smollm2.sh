@@ -7,24 +7,25 @@
 # training itself keeps a checkpoint every 20 steps. The sizes are those of one CPU core with AMX (about forty
 # minutes). On a GPU the same command takes the GPU: raise STEPS (SHARED is two thirds of it), ROWS, BATCH and MICRO, as in
 #
-#   STEPS=2700 ROWS=175000 BATCH=64 MICRO=64 tools/train_smollm2.sh FOLDER
+#   STEPS=420 ROWS=14000 WINDOWS=1,1,1,2,3 BATCH=32 MICRO=32 tools/train_smollm2.sh FOLDER     (8 minutes of an H100)
+#   STEPS=2700 ROWS=175000 BATCH=64 MICRO=64 tools/train_smollm2.sh FOLDER                     (an hour)
 #
 # and run it in pieces of any length with `timeout 600 tools/train_smollm2.sh FOLDER`, as often as it takes.
 set -euo pipefail
 work=${1:?usage: tools/train_smollm2.sh FOLDER}
 steps=${STEPS:-300}
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-mkdir -p "$work"/{recall,adapters}
+mkdir -p "$work/adapters"
 cd "$work" # so that cards name files as they are called here
 
 # Freely licensed text, and rows out of it that only a memory of the text before can answer.
 [ -e corpus/sources.json ] || python "$root/tools/debian_text.py" --out corpus
-[ -e recall/train.jsonl ] || python "$root/tools/recall_rows.py" --texts corpus/train.jsonl --count "${ROWS:-4000}" \
-    --windows 1,1,1,1,2 --interval 256 --sinks 1 --out recall/train.jsonl
+harness synth --recipe recall --set documents=corpus/train.jsonl --set windows="${WINDOWS:-1,1,1,1,2}" \
+    --count "${ROWS:-4000}" --out recall
 
 # Experts for ratios 2 to 256, which are all that an interval of 256 tokens allows: at 256 one entry an interval is
 # left, under which two million tokens fit the window, so that 512 and 1,024 would have nothing to do.
-harness fit -m lora_experts --data recall/train.jsonl --min-length 64 --max-length 1024 --dtype bfloat16 \
+harness fit -m lora_experts --data recall --min-length 64 --max-length 1024 --dtype bfloat16 \
     --interval 256 --start last --sinks 1 --objective distill --draws 2 --train-ratios 2,4,8,16,32,64,128,256 \
     --rank 8 --batch-size "${BATCH:-2}" --micro-batch "${MICRO:-1}" --learning-rate 1e-3 --warmup-steps 10 --trainer adam_beta2=0.98 \
     --max-steps "$steps" --shared-steps "${SHARED:-$((steps * 2 / 3))}" --save-every 20 --out adapters/experts

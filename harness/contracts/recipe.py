@@ -20,6 +20,9 @@ from .draft import Dialogue, Draft
 class Items(Protocol):
     """A pool, as a recipe sees it; `record` and `usable` know the stages that came before."""
 
+    tokenizer: Any
+    """Of the model that counts; for recipes that cut texts by tokens."""
+
     def noun(self, index: int) -> str:
         """The noun of that number; they begin anew after the last one."""
         ...

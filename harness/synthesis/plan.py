@@ -113,7 +113,7 @@ def assemble_plan(
         _check_pool(folder, found, identity)
     order = list(nouns)
     random.Random(f"{seed}-nouns").shuffle(order)
-    pool = Pool(folder, order, _counter(model))
+    pool = Pool(folder, order, _counter(model), model.tokenizer)
     stages = recipe.stages(wanted, seed)
     made = SynthPlan(
         settings, recipe, model, generator, pool, identity, stages, share(count, recipe.tasks), length

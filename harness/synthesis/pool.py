@@ -66,13 +66,20 @@ class Pool:
         In the order of the items.
     count
         Tokens of each of several texts, without special tokens.
+    tokenizer
+        What `count` asks.
     """
 
     def __init__(
-        self, folder: Path, nouns: Sequence[str], count: Callable[[Sequence[str]], Sequence[int]]
+        self,
+        folder: Path,
+        nouns: Sequence[str],
+        count: Callable[[Sequence[str]], Sequence[int]],
+        tokenizer: Any = None,
     ) -> None:
         self.folder = folder
         self.nouns = nouns
+        self.tokenizer = tokenizer
         self._count = count
         self._counted: dict[str, int] = {}
         self._index: dict[str, StageIndex] = {}

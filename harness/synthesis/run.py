@@ -55,6 +55,8 @@ def estimate(plan: SynthPlan) -> str:
     items, tokens = sum(left.values()), sum(number * stage.expected for stage, number in left.items())
     if not items:
         return f"nothing to generate: the pool {plan.pool.folder} is complete"
+    if not tokens:
+        return f"nothing to generate: {items:,} items are made from the documents themselves"
     measured = plan.generator.speed()
     speed = measured or ASSUMED_SPEED
     return (

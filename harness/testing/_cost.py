@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from ..contracts.prompt import TokenizedPrompt
@@ -62,20 +61,33 @@ def _ratio(trial: Trial, prompt: TokenizedPrompt, seen: Seen) -> float:
 
 
 def phases(trial: Trial) -> str:
-    """What the model computes is booked as compression, prefill or decoding."""
+    """What the model computes is booked as compression, prefill or decoding, and the answer as decoding."""
     prompt = trial.prompts[0]
     method = trial.fresh([prompt])
     network: Any = trial.model.network
-    passes: Counter[bool] = Counter()
+    passes: list[tuple[int, str | None]] = []
+
+    def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = args[0] if args else kwargs.get("input_ids")
+        given = kwargs.get("inputs_embeds") if given is None else given
+        passes.append((0 if given is None else int(given.shape[1]), meter.phase))
+
     with observe(network, trial.model.device, 1) as meter:
-        hook = network.model.register_forward_pre_hook(lambda *_: passes.update([meter.phase is not None]))
+        hook = network.model.register_forward_pre_hook(note, with_kwargs=True)
         try:
-            trial.ask(method, [prompt])
+            [answer] = trial.ask(method, [prompt])
         finally:
             hook.remove()
-    if passes[False] > UNBOOKED * passes.total():
+    nowhere = sum(phase is None for _, phase in passes)
+    if nowhere > UNBOOKED * len(passes):
         raise Failed(
-            f"{passes[False]} of {passes.total()} forward passes lie in no phase, so that their time stands in no "
+            f"{nowhere} of {len(passes)} forward passes lie in no phase, so that their time stands in no "
             'column; put what reads and answers into harness.inference.phase("compress"), ("prefill") or ("decode")'
+        )
+    answering = {phase for width, phase in passes[-len(answer.token_ids) :] if width == 1}
+    if answering and "decode" not in answering:
+        raise Failed(
+            f"the answer is written in the phase {answering.pop()!r}, so that its time stands in a column of another "
+            'name; put what answers into harness.inference.phase("decode")'
         )
     return ", ".join(f"{name} {meter.seconds[name]:.3f} s" for name in meter.seconds)

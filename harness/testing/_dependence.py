@@ -11,6 +11,7 @@ from ._entries import begun_from, entries, first_change
 from ._places import Places, embedded, read
 from ._prompts import SHORT, prompt_from
 from ._reading import in_order, read_once
+from ._remote import sent
 from ._results import Failed, NotApplicable
 from ._trial import Seen, Trial
 
@@ -37,6 +38,8 @@ OTHER_INSTRUCTION = "Look at that.\n\n"
 
 def dependence(trial: Trial) -> str:
     """Another token anywhere in the context is another answer, or is left out on purpose; so is another instruction."""
+    if trial.cls.remote:
+        return sent(trial)
     _instruction(trial)
     facts, wrong = [], []
     for (

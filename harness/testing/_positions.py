@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._places import Places, placed
 from ._results import Failed, NotApplicable
 from ._trial import Trial
+from ._values import own_values
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +43,12 @@ class Keys:
         For each layer the token ids those keys belong to, a list each pass; -1 where what was read had none.
     asked
         Position of the token of each pass of a single token since the answer began.
+    values
+        For each layer values as computed, like `before`.
     cached
         For each layer the keys ``[kv_heads, entries, head_dim]`` the answer began from.
+    beside
+        For each layer the values beside those keys, in the same shape.
     turns
         What keys were multiplied with at each position then, complex ``[positions, head_dim / 2]``.
     """
@@ -51,12 +56,35 @@ class Keys:
     before: dict[int, list[Tensor]] = field(default_factory=dict)
     ids: dict[int, list[list[int]]] = field(default_factory=dict)
     asked: list[int] = field(default_factory=list)
+    values: dict[int, list[Tensor]] = field(default_factory=dict)
     cached: list[Tensor] = field(default_factory=list)
+    beside: list[Tensor] = field(default_factory=list)
     turns: Tensor | None = None
 
 
+class Entry(NamedTuple):
+    """An entry of a head whose key was computed.
+
+    Attributes
+    ----------
+    position
+        Where it stands.
+    place
+        Its token's place in the prompt, if known.
+    rank
+        Where it lies in the cache.
+    alike
+        Which of the keys computed in the layer it may be.
+    """
+
+    position: int
+    place: int | None
+    rank: int
+    alike: list[int]
+
+
 def positions(trial: Trial) -> str:
-    """Each entry stands before the answer, no farther from it than its token does in the text."""
+    """Each entry stands before the answer, no farther from it than its token does in the text, with its own value."""
     places = Places(trial.model, min(LENGTH, len(trial.prompts[0])), trial.questions[0])
     keys = _computed(trial, places)
     if not keys.cached or not keys.before:
@@ -69,6 +97,8 @@ def positions(trial: Trial) -> str:
             told, total = told + len(found), total + min(LOOKED_AT, cached.shape[1])
             _judge(found, keys.asked[0], len(places.prompt), len(places.prompt.suffix_ids), layer)
             _apart(found, keys.asked[0], len(places.prompt.suffix_ids), layer)
+            if sum(map(len, keys.values.get(layer, ()))) == sum(map(len, keys.before.get(layer, ()))):
+                own_values(keys.beside[layer], keys.values, layer, head, {e.rank: e.alike for e in found})
     if not told:
         raise NotApplicable("no entry is the key of a token as the model computes it")
     return f"{told} of {total} entries turned back to where they stand"
@@ -109,6 +139,7 @@ def _noting(network: Any, found: Keys, most: int) -> Iterator[None]:
             if any(layer.keys is not None and layer.keys.ndim != 4 for layer in layers):
                 raise NotApplicable("the cache packs its keys: where they stand cannot be seen")
             found.cached = [layer.keys[0].clone() for layer in layers if layer.keys is not None]
+            found.beside = [layer.values[0].clone() for layer in layers if layer.keys is not None]
 
     def turned(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         where = kwargs.get("position_ids")
@@ -141,12 +172,22 @@ def _noting(network: Any, found: Keys, most: int) -> Iterator[None]:
                 found.before.setdefault(index, []).append(plain)
                 found.ids.setdefault(index, []).extend(read if known else [[-1] * width] * rows)
 
+            def beside(
+                module: Any, args: Any, values: Tensor, index: int = index, size: int = attention.head_dim
+            ) -> None:
+                found.values.setdefault(index, []).append(
+                    values.detach().float().reshape(values.shape[0] * values.shape[1], -1, size)
+                )
+
             hooks.callback(last.register_forward_hook(note).remove)
+            other = getattr(attention, "v_norm", None) or getattr(attention, "v_proj", None)
+            if other is not None:
+                hooks.callback(other.register_forward_hook(beside).remove)
         yield
 
 
-def _placed(places: Places, keys: Keys, layer: int, head: int) -> list[tuple[int, int | None]]:
-    """Of the entries looked at: the position of each that can be told, and its token's place in the prompt if known."""
+def _placed(places: Places, keys: Keys, layer: int, head: int) -> list[Entry]:
+    """Of the entries looked at those that can be told."""
     import torch
 
     cached = keys.cached[layer][head].float()
@@ -170,12 +211,13 @@ def _placed(places: Places, keys: Keys, layer: int, head: int) -> list[tuple[int
     position = fits.real.argmax(dim=-1)
     rest_of = (plain[nearest] * turns[position] - entries).abs().norm(dim=-1)
     where = placed(places.prompt, keys.ids[layer])
-    found: list[tuple[int, int | None]] = []
+    found: list[Entry] = []
     for row in range(len(looked)):
         if float(rest_of[row]) <= close * float(size[row]):
             alike = (apart[row] <= close / 10 * size[row]).nonzero().flatten().tolist()
             known = {where.get(index) for index in alike}
-            found.append((int(position[row]), known.pop() if len(known) == 1 else None))
+            place = known.pop() if len(known) == 1 else None
+            found.append(Entry(int(position[row]), place, looked[row], alike))
     return found
 
 
@@ -198,10 +240,8 @@ def _complex(keys: Tensor) -> torch.Tensor:
     return torch.complex(keys[..., :half].contiguous(), keys[..., half:].contiguous())
 
 
-def _judge(
-    found: Sequence[tuple[int, int | None]], asked: int, tokens: int, question: int, layer: int
-) -> None:
-    for position, place in found:
+def _judge(found: Sequence[Entry], asked: int, tokens: int, question: int, layer: int) -> None:
+    for position, place, *_ in found:
         if position >= asked:
             raise Failed(
                 f"in layer {layer} an entry stands at position {position}, but the answer begins at {asked}: behind or "
@@ -218,13 +258,13 @@ def _judge(
             )
 
 
-def _apart(found: Sequence[tuple[int, int | None]], asked: int, question: int, layer: int) -> None:
+def _apart(found: Sequence[Entry], asked: int, question: int, layer: int) -> None:
     """Memory of no single token stands before the question, where the question is there as a whole."""
     begins = asked - question + 1
-    last = [position for position, _ in found[-(question - 1) :]]
+    last = [entry.position for entry in found[-(question - 1) :]]
     if question < 2 or last != list(range(begins, asked)):
         return
-    for position, place in found[: -(question - 1)]:
+    for position, place, *_ in found[: -(question - 1)]:
         if place is None and position >= begins:
             raise Failed(
                 f"in layer {layer} an entry stands at position {position}, among the question's, which begin at "

@@ -73,9 +73,7 @@ METHOD_CHECKS: tuple[Check[Trial], ...] = (
 """Every check of a method, in the order in which they are run."""
 
 
-UNSEEN = frozenset(
-    "every-sample question declared phases identity dependence positions likelihood as-generated".split()
-)
+UNSEEN = frozenset("every-sample question declared phases identity positions likelihood as-generated".split())
 """Checks that look at how an answer is made: there is nothing to see where a method is remote."""
 
 

@@ -61,6 +61,15 @@ class Numbered:
         return range(begin, min(begin + size, self.of(document).stop))
 
 
+def read_documents(recipe: str, path: Path | None) -> Documents:
+    """The documents of a recipe, by its option ``documents``. Raises UsageError if that was not given."""
+    if path is None:
+        raise UsageError(
+            f'recipe {recipe}: give its documents, --set documents=FILE.jsonl (with "text") or a folder of texts'
+        )
+    return Documents(path)
+
+
 class DocumentChunks:
     """The chunks of all documents, numbered through; at any time one document is in memory.
 
@@ -75,11 +84,7 @@ class DocumentChunks:
     """
 
     def __init__(self, recipe: str, path: Path | None, tokens: int) -> None:
-        if path is None:
-            raise UsageError(
-                f'recipe {recipe}: give its documents, --set documents=FILE.jsonl (with "text") or a folder of texts'
-            )
-        self.documents = Documents(path)
+        self.documents = read_documents(recipe, path)
         self.characters = tokens * CHARACTERS
         self._last: tuple[int, str, list[str]] = (-1, "", [])
 

@@ -61,6 +61,8 @@ FACTS = (
 COPIED = ("The text says: {span}", "As it was written: {span}", "Once more: {span}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s")
 _LEAST_COPIED, _MOST_COPIED, _CONTINUED = 12, 32, 24
+HELD = 32_000_000
+"""Characters of texts whose tokens are kept, so that a text that is drawn again is not tokenised again."""
 _SLACK = 8  # tokens beyond whole windows: borders of what is joined may merge, and a window must be full
 
 
@@ -99,7 +101,7 @@ def fact(rng: random.Random) -> Fact:
 def rows(
     texts: Sequence[str],
     tokenizer: Any,
-    count: int,
+    count: int | None,
     *,
     seed: int = 42,
     interval: int = 256,
@@ -107,7 +109,7 @@ def rows(
     windows: Sequence[int] = (1, 1, 2, 4),
     facts: int = 2,
 ) -> Iterator[dict[str, Any]]:
-    """So many rows ``{"prompt", "answer", "windows"}``, the same for the same arguments.
+    """So many rows (None: without end) ``{"prompt", "answer", "windows"}``, the same for the same arguments.
 
     The prompt is a piece of one of `texts` with facts put in between sentences; the answer continues the text,
     answers a question about each of some facts, and repeats a span of the prompt, in a random order.
@@ -142,22 +144,29 @@ def long_texts(
 ) -> Iterator[tuple[str, Any]]:
     """Texts of more than `longest` tokens, drawn again and again, each with its tokens and their offsets.
 
+    `texts` may read each one anew: `HELD` characters at most are kept with their tokens.
+
     Raises
     ------
     UsageError
         If there is none; the message says that a `what` needs so many tokens.
     """
-    encoded: dict[int, Any] = {}
+    held: dict[int, tuple[str, Any]] = {}
     usable = list(range(len(texts)))
     while usable:
         place = rng.choice(usable)
-        if place not in encoded:
-            encoded[place] = tokenizer(texts[place], add_special_tokens=False, return_offsets_mapping=True)
-        if len(encoded[place]["input_ids"]) <= longest:
+        if place not in held:
+            text = texts[place]
+            while held and sum(len(t) for t, _ in held.values()) + len(text) > HELD:
+                held.pop(next(iter(held)))
+            held[place] = text, tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        text, encoded = held[place]
+        if len(encoded["input_ids"]) <= longest:
             usable.remove(place)
+            del held[place]
         else:
-            yield texts[place], encoded[place]
-    raise UsageError(f"no text has the {longest} tokens that a {what} needs; give longer texts")
+            yield text, encoded
+    raise UsageError(f"no text has the {longest:,} tokens that a {what} needs; give longer texts")
 
 
 def _row(

@@ -29,13 +29,13 @@ _SPARE, _BEGINNING, _COPIED, _CONTINUED = 64, 8, 24, 48
 def dialogues(
     texts: Sequence[str],
     tokenizer: Any,
-    count: int,
+    count: int | None,
     *,
     seed: int = 42,
     tokens: Sequence[int] = (512, 1024, 1536),
     questions: int = 5,
 ) -> Iterator[dict[str, Any]]:
-    """So many rows ``{"messages": [...]}``, the same for the same arguments.
+    """So many rows (None: without end) ``{"messages": [...]}``, the same for the same arguments.
 
     The first turn of the user is a piece of one of `texts` with `questions` facts put in between its sentences, and
     a question. Asked for, in a random order, are each of the facts, the words after a span, and the text's end.

@@ -5,9 +5,6 @@ import json
 import random
 import re
 import string
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +15,10 @@ from harness.tasks.longbench import prompts as longbench
 from harness.tasks.niah import haystack
 from harness.tasks.ruler import protocol
 from harness.tasks.synthetic import recall, recall_dialogues
+from harness.training.rows import parse_row
 
-ROOT = Path(__file__).parents[2]
+from ..helpers.synthesizing import run
+
 TEXT = " ".join(f"Sentence number {n} tells of the grey stone by the river." for n in range(200))
 
 
@@ -70,16 +69,8 @@ def test_short_windows_get_fewer_facts(tiny):
 
 
 def test_no_text_is_long_enough(tiny):
-    with pytest.raises(UsageError, match=r"no text has the \d+ tokens that a context needs; give longer"):
+    with pytest.raises(UsageError, match=r"no text has the [\d,]+ tokens that a context needs; give longer"):
         made(tiny, windows=(200,))
-
-
-def test_the_tool_says_in_one_line_what_is_wrong(tmp_path):
-    short = tmp_path / "short.jsonl"
-    short.write_text(json.dumps({"body": "no text"}) + "\n")
-    words = [sys.executable, ROOT / "tools" / "recall_rows.py", "--texts", short, "--out", tmp_path / "o"]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
 # --- dialogues
@@ -111,8 +102,85 @@ def test_a_dialogue_asks_for_what_its_first_turn_holds(tiny):
 
 
 def test_no_text_is_long_enough_for_a_dialogue(tiny):
-    with pytest.raises(UsageError, match=r"no text has the \d+ tokens that a piece needs; give longer"):
+    with pytest.raises(UsageError, match=r"no text has the [\d,]+ tokens that a piece needs; give longer"):
         dialogues(tiny, tokens=(90_000,))
+
+
+# --- as a recipe
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()]
+
+
+def synthesised(tiny, folder, count=12, seed=42, **more):
+    documents = folder.parent / "documents.jsonl"
+    documents.write_text(json.dumps({"text": TEXT}) + "\n" + json.dumps({"text": "Too short."}) + "\n")
+    card = run(
+        tiny, folder, recipe="recall", count=count, seed=seed, options={"documents": str(documents), **more}
+    )
+    return card, lines(folder)
+
+
+def test_the_recipe_makes_these_rows(tiny, tmp_path):
+    card, found = synthesised(tiny, tmp_path / "out", windows="1,2")
+    texts = [TEXT, "Too short."]
+    expected = list(recall.rows(texts, tiny.tokenizer, 12, interval=256, windows=(1, 2)))
+    key = lambda row: (row["prompt"], row["answer"])  # noqa: E731
+    assert sorted(map(key, found)) == sorted(map(key, expected))
+    by_prompt = {row["prompt"]: row["windows"] for row in expected}
+    assert all(row["facts"]["windows"] == by_prompt[row["prompt"]] for row in found)
+    assert card["request"]["pool"]["sources"]["documents"]
+    for row in found:  # what is said of a row is measured
+        size = len(tiny.tokenizer(row["prompt"], add_special_tokens=False)["input_ids"])
+        assert row["prompt_tokens"] == size
+        example = parse_row(row, "here")
+        assert example.text == row["prompt"] and example.answer == row["answer"]
+
+
+def test_rows_taken_up_again_are_those_of_one_go(tiny, tmp_path):
+    """The pool grows: rows of before stay, those after are drawn as if all had been drawn at once."""
+    _, whole = synthesised(tiny, tmp_path / "whole", count=40, windows="1")
+    synthesised(tiny, tmp_path / "out", count=8, windows="1")
+    documents = tmp_path / "documents.jsonl"
+    run(
+        tiny, tmp_path / "more", recipe="recall", count=40, pool=tmp_path / "out" / "pool", items=40,
+        options={"documents": str(documents), "windows": "1"},
+    )  # fmt: skip
+    assert lines(tmp_path / "more") == whole
+
+
+def test_dialogues_of_the_recipe(tiny, tmp_path):
+    _, found = synthesised(tiny, tmp_path / "out", form="dialogues", pieces="128,256")
+    expected = list(recall_dialogues.dialogues([TEXT, "Too short."], tiny.tokenizer, 12, tokens=(128, 256)))
+    assert sorted(json.dumps(r["messages"]) for r in found) == sorted(
+        json.dumps(r["messages"]) for r in expected
+    )
+    assert all(row["learn"] == "answer" and len(row["turns"]) == 7 for row in found)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"windows": "1,0"}, "windows=1,0: numbers above 0 with commas"),
+        ({"pieces": "many"}, "pieces=many: numbers above 0"),
+        ({"windows": "90"}, "no text has the 23,073 tokens that a context needs; give longer texts"),
+        ({"documents": "nowhere.jsonl"}, "documents=nowhere.jsonl: no such file"),
+        ({"documents": None}, "recipe recall: give its documents"),
+    ],
+)
+def test_what_the_recipe_refuses(tiny, tmp_path, more, words):
+    with pytest.raises(UsageError) as error:
+        synthesised(tiny, tmp_path / "out", **more)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_few_texts_are_held_in_memory(tiny, monkeypatch):
+    monkeypatch.setattr(recall, "HELD", 2 * len(TEXT))
+    texts = [TEXT.replace("grey", colour) for colour in ("red", "blue", "green", "white", "black")]
+    found = list(recall.rows(texts, tiny.tokenizer, 12, windows=(1,)))
+    monkeypatch.undo()
+    assert found == list(recall.rows(texts, tiny.tokenizer, 12, windows=(1,)))
 
 
 # --- nothing of an evaluation task

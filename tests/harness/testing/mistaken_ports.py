@@ -107,64 +107,6 @@ class SummariesThatEndTooSoon(Summaries):
         return [piece[:-1] or piece for piece in super().pieces(ids)]
 
 
-@caught_by("order")
-class ChunksWithoutTheQuestion(Chunks):
-    """Loses the question, but for the token the answer begins from."""
-
-    def read(self, prompt):
-        ids = super().read(prompt)
-        return [*ids[: -len(prompt.suffix_ids)], ids[-1]]
-
-
-@caught_by("answers")
-class GistWithoutTheQuestion(Gist):
-    """Has nothing to read before the answer."""
-
-    def generate(self, states, questions, decoding):
-        found = super().generate(states, [q[-1:] for q in questions], decoding)
-        return [replace(g, prompt_tokens=n + len(q)) for g, (_, n), q in zip(found, states, questions)]
-
-
-@caught_by("dependence")
-class GistBackwards(Gist):
-    """Reads the last segment first."""
-
-    def segments(self, ids):
-        return super().segments(ids)[::-1]
-
-
-@caught_by("dependence")
-class SummariesBackwards(Summaries):
-    """Puts the summary of the last chunk first."""
-
-    def pieces(self, ids):
-        return super().pieces(ids)[::-1]
-
-
-@caught_by("identity")
-class ChunksBackwards(Chunks):
-    """Puts the last chunk first."""
-
-    def order(self, chosen):
-        return sorted(chosen, reverse=True)
-
-
-@caught_by("positions")
-class SnapBackwards(Snap):
-    """Reads the last piece first."""
-
-    def pieces(self, ids):
-        return super().pieces(ids)[::-1]
-
-
-@caught_by("dependence")
-class ChunksWithTheBestTwice(Chunks):
-    """Adds the best chunk to those that it chose anyway."""
-
-    def order(self, chosen):
-        return [*sorted(chosen), chosen[0]]
-
-
 @caught_by("dependence")
 class ChunksCutToTheWindow(Chunks):
     """Looks at what the window holds, and says that it reads anything."""
@@ -196,17 +138,6 @@ class ChunksInLowerCase(Chunks):
     def read(self, prompt):
         ids, begin, asked = super().read(prompt), prompt.context_start, len(prompt.suffix_ids)
         text = self.model.tokenizer.decode(ids[begin:-asked]).lower()
-        own = self.model.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return [*ids[:begin], *own, *ids[-asked:]]
-
-
-@caught_by("identity")
-class ChunksOnOneLine(Chunks):
-    """Takes the chunks through text, and splits that into words."""
-
-    def read(self, prompt):
-        ids, begin, asked = super().read(prompt), prompt.context_start, len(prompt.suffix_ids)
-        text = " ".join(self.model.tokenizer.decode(ids[begin:-asked]).split())
         own = self.model.tokenizer(text, add_special_tokens=False)["input_ids"]
         return [*ids[:begin], *own, *ids[-asked:]]
 

@@ -19,9 +19,9 @@ from harness.inference.stopping import stop_reason
 from harness.models import adapters
 
 
-def answered(method, prompts, caches, lasts, decoding, details=None):
-    """Decode, and say what was kept."""
-    with phase("decode"):
+def answered(method, prompts, caches, lasts, decoding, decoded=None):
+    """Decode (in the phase of that name, or in `decoded`), and say what was kept."""
+    with decoded or phase("decode"):
         _, answers = decode(method.model, caches, lasts, decoding)
     return [
         harness.Generation(
@@ -30,7 +30,7 @@ def answered(method, prompts, caches, lasts, decoding, details=None):
             stop_reason(method.model, decoding, tokens),
             len(prompt),
             len(cache),
-            details or {},
+            {},
         )
         for prompt, cache, tokens in zip(prompts, caches, answers)
     ]

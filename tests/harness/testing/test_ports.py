@@ -7,7 +7,9 @@ import pytest
 
 from harness.testing import check_method, tiny_model
 
+from ...helpers.serving import completions, serving
 from .mistaken_ports import MISTAKEN
+from .more_mistakes import SENT
 from .ports import PORTS
 
 SMALL = partial(tiny_model, 256)
@@ -16,7 +18,9 @@ QUICK = (
     "ChunksThatEndTooSoon SnapThatDoesNotTurn SnapThatTurnsOneLayer GistThatTurnsHalfWay SnapOfAllSamples "
     "ChunksThatSayTheyAreBlind GistThatLearnsNothing GistThatCountsLessIfAsked ChunksCutToTheWindow "
     "ChunksWithoutTheInstruction ChunksUnderTwoTemplates SnapWithMixedHeads GistWithOneQuestionForAll "
-    "ChunksOnOneLine GistBackwards ChunksWithTheBestTwice GistWithoutTheQuestion"
+    "ChunksOnOneLine GistBackwards ChunksWithTheBestTwice GistWithoutTheQuestion "
+    "SnapThatTurnsValuesToo SnapWithTheNeighboursValuesWhereItDrops SnapWithMixedHeadsWhereItDrops "
+    "ChunksAnsweredInCompression"
 ).split()
 """One of each kind; all of them with HARNESS_SLOW_TESTS=1."""
 
@@ -32,3 +36,10 @@ def test_a_right_one_passes(cls):
 def test_a_mistake_is_caught(cls):
     found = check_method(cls, only=MISTAKEN[cls], model=SMALL)
     assert [r for r in found if r.status == "failed" and "; " in r.reason]
+
+
+@pytest.mark.parametrize("cls", SENT)
+def test_a_mistake_in_what_is_sent_is_caught(cls):
+    with serving(completions(SMALL()), ["m"]) as server:
+        found = check_method(cls, {"url": server.url}, only=[SENT[cls]], model=SMALL)
+    assert [r for r in found if r.name == SENT[cls] and r.status == "failed" and "; " in r.reason]
