@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PART = re.compile(r"(<!-- generated: ([\w-]+(?: [\w-]+)*) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 OURS = "long-context-harness "
 PACKAGE = ROOT / "PACKAGE.md"
+BENCH = ROOT / "baselines" / "smollm2" / "bench.json"
 LAST = "The documentation, with a page for each method and task, is in the folder `docs` of the source distribution.\n"
 
 
@@ -106,6 +107,7 @@ def parts() -> dict[str, Callable[[], str]]:
         "task-facts": task_facts,
         "recipes": recipes,
         "influences": influences,
+        "bench": bench,
     }
     for words in ((), *((verb,) for verb in VERBS), ("data", "show"), ("data", "fetch")):
         found[" ".join(("help", *words))] = partial(help_text, *words)
@@ -120,6 +122,18 @@ def parts() -> dict[str, Callable[[], str]]:
                     options, row, prefix.format(row["name"]).format
                 )
     return found
+
+
+def bench() -> str:
+    """The last result of ``tools/bench.py`` on the default model, and what it was measured on."""
+    found = json.loads(BENCH.read_text(encoding="utf-8"))
+    rows = [
+        [part, f"{value:.2f}", ", ".join(f"{each[part]:.2f}" for each in found["rounds"])]
+        for part, value in found["medians"].items()
+    ]
+    said = f"{found['model']}, {found['tokens']:,} tokens, {found['dtype']}, {found['device']}, "
+    said += f"threads: {found['threads']}, torch {found['environment']['packages']['torch']}"
+    return f"{said}.\n\n" + table(["measured", "median", "rounds"], rows)
 
 
 def help_text(*words: str) -> str:
