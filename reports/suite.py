@@ -59,8 +59,9 @@ def document(outcome: Mapping[str, Any]) -> Document:
     """
     rows = [SuiteRow(row, [load_run(Path(path)) for path in row["runs"]]) for row in outcome["rows"]]
     paper = None if outcome["published"] is None else published.table(outcome["published"])
-    tables = [_table(outcome, rows, paper)]
-    if paper is not None and not _beside(tables[0]):
+    beside = any(_published(paper, r, c) is not None for r in rows for c in outcome["columns"])
+    tables = [_table(outcome, rows, paper, beside)]
+    if paper is not None and not beside:
         tables.append(_papers_own(paper))
     if outcome["findings"]:
         tables.append(findings_table(outcome, rows))
@@ -68,7 +69,10 @@ def document(outcome: Mapping[str, Any]) -> Document:
     return Document(outcome["name"], outcome["title"], tables, figures)
 
 
-def _table(outcome: Mapping[str, Any], rows: Sequence[SuiteRow], paper: PublishedTable | None) -> Table:
+def _table(
+    outcome: Mapping[str, Any], rows: Sequence[SuiteRow], paper: PublishedTable | None, beside: bool
+) -> Table:
+    """Ours, with published values in the cells that have one; `beside`: there are such cells."""
     form = ".2f" if paper is None else f".{paper.decimals}f"
     columns: list[Mapping[str, Any]] = outcome["columns"]
     cells = {
@@ -78,7 +82,7 @@ def _table(outcome: Mapping[str, Any], rows: Sequence[SuiteRow], paper: Publishe
     }
     several = len(outcome["models"]) > 1
     labels = [f"{r.label} · {r.model}" if several else r.label for r in rows]
-    notes = [*_footers(outcome, rows, paper, any(c.published is not None for c in cells.values()))]
+    notes = [*_footers(outcome, rows, paper, beside)]
     counts = [Cell(text=f"{r.n_ok}/{r.n}" if r.runs else "–", value=r.n_ok) for r in rows]
     heads = [(c["key"], c["heading"] or c["key"]) for c in columns]
     if not outcome["transposed"]:
@@ -123,11 +127,6 @@ def _published(paper: PublishedTable | None, row: SuiteRow, column: Mapping[str,
     if paper is None or row.published is None:
         return None
     return next((r.values.get(column["key"]) for r in paper.rows if r.label == row.published), None)
-
-
-def _beside(table: Table) -> bool:
-    """Whether any published value stands in a table."""
-    return any(cell.published is not None for row in table.rows for cell in row.cells.values())
 
 
 def _papers_own(paper: PublishedTable) -> Table:

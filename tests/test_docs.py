@@ -373,7 +373,7 @@ def test_no_file_names_a_machine_or_a_registrys_host():
     "line",
     [
         "see /" + "home/ada/notes",
-        "cd /" + "work/main",
+        "cd /" + "work/some/clone",
         '"/' + 'root/.cache"',
         "/" + "Users/ada/x",
         "--index-url https://py" + "pi.org/simple",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,7 @@ def assemble_plan(
         _check_pool(folder, found, identity)
     order = list(nouns)
     random.Random(f"{seed}-nouns").shuffle(order)
-    pool = Pool(folder, order, _counter(model), model.tokenizer)
+    pool = Pool(folder, order, model.tokenizer)
     stages = recipe.stages(wanted, seed)
     made = SynthPlan(
         settings, recipe, model, generator, pool, identity, stages, share(count, recipe.tasks), length
@@ -184,11 +184,3 @@ def _check_requests(name: str, recipe: Recipe, generator: Generator) -> None:
                 f"recipe {name}: a request for {what} takes up to {prompt:,} tokens and {answer:,} of answer, "
                 f"{prompt + answer:,} in all; the generator reads {generator.window:,}. --set makes texts smaller"
             )
-
-
-def _counter(model: LanguageModel) -> Any:
-    def count(texts: Sequence[str]) -> list[int]:
-        encoded = model.tokenizer(list(texts), add_special_tokens=False)
-        return [len(ids) for ids in encoded["input_ids"]]
-
-    return count

@@ -12,7 +12,7 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,23 +64,14 @@ class Pool:
         Made by `open`.
     nouns
         In the order of the items.
-    count
-        Tokens of each of several texts, without special tokens.
     tokenizer
-        What `count` asks.
+        Counts tokens.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        nouns: Sequence[str],
-        count: Callable[[Sequence[str]], Sequence[int]],
-        tokenizer: Any = None,
-    ) -> None:
+    def __init__(self, folder: Path, nouns: Sequence[str], tokenizer: Any) -> None:
         self.folder = folder
         self.nouns = nouns
         self.tokenizer = tokenizer
-        self._count = count
         self._counted: dict[str, int] = {}
         self._index: dict[str, StageIndex] = {}
         self._files: dict[str, Any] = {}
@@ -195,12 +186,16 @@ class Pool:
         """How many items of a stage there are, dropped ones included."""
         return len(self._index[stage].offsets)
 
+    def _count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each, without special tokens."""
+        return [len(ids) for ids in self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
+
     def count(self, text: str) -> int:
         found = self._counted.get(text)
         if found is None:
             if len(self._counted) >= REMEMBERED:
                 self._counted.clear()
-            found = self._counted[text] = int(self._count([text])[0]) if text else 0
+            found = self._counted[text] = self._count([text])[0] if text else 0
         return found
 
     def _scan(self, file: Any, path: Path, batch: int) -> int:

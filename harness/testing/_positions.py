@@ -157,33 +157,34 @@ def _noting(network: Any, found: Keys, most: int) -> Iterator[None]:
         hooks.callback(network.model.register_forward_pre_hook(begin, with_kwargs=True).remove)
         hooks.callback(network.model.layers[0].register_forward_pre_hook(turned, with_kwargs=True).remove)
         for index, layer in enumerate(network.model.layers):
-            attention: Any = getattr(layer, "self_attn", None)
-            last = getattr(attention, "k_norm", None) or getattr(attention, "k_proj", None)
-            if last is None:
-                continue
-
-            def note(
-                module: Any, args: Any, keys: Tensor, index: int = index, size: int = attention.head_dim
-            ) -> None:
-                rows, width = keys.shape[:2]
-                plain = keys.detach().float().reshape(rows * width, -1, size)
-                read = now.get("ids") or []
-                known = len(read) == rows and all(len(row) == width for row in read)
-                found.before.setdefault(index, []).append(plain)
-                found.ids.setdefault(index, []).extend(read if known else [[-1] * width] * rows)
-
-            def beside(
-                module: Any, args: Any, values: Tensor, index: int = index, size: int = attention.head_dim
-            ) -> None:
-                found.values.setdefault(index, []).append(
-                    values.detach().float().reshape(values.shape[0] * values.shape[1], -1, size)
-                )
-
-            hooks.callback(last.register_forward_hook(note).remove)
-            other = getattr(attention, "v_norm", None) or getattr(attention, "v_proj", None)
-            if other is not None:
-                hooks.callback(other.register_forward_hook(beside).remove)
+            _note_layer(hooks, getattr(layer, "self_attn", None), index, found, now)
         yield
+
+
+def _note_layer(hooks: ExitStack, attention: Any, index: int, found: Keys, now: dict[str, Any]) -> None:
+    """Note keys before rotation and values of one layer while `hooks` is open; `now` holds the ids of the pass."""
+    last = getattr(attention, "k_norm", None) or getattr(attention, "k_proj", None)
+    if last is None:
+        return
+    size = attention.head_dim
+
+    def note(module: Any, args: Any, keys: Tensor) -> None:
+        rows, width = keys.shape[:2]
+        read = now.get("ids") or []
+        known = len(read) == rows and all(len(row) == width for row in read)
+        found.before.setdefault(index, []).append(by_head(keys))
+        found.ids.setdefault(index, []).extend(read if known else [[-1] * width] * rows)
+
+    def beside(module: Any, args: Any, values: Tensor) -> None:
+        found.values.setdefault(index, []).append(by_head(values))
+
+    def by_head(computed: Tensor) -> Tensor:
+        return computed.detach().float().reshape(computed.shape[0] * computed.shape[1], -1, size)
+
+    hooks.callback(last.register_forward_hook(note).remove)
+    other = getattr(attention, "v_norm", None) or getattr(attention, "v_proj", None)
+    if other is not None:
+        hooks.callback(other.register_forward_hook(beside).remove)
 
 
 def _placed(places: Places, keys: Keys, layer: int, head: int) -> list[Entry]:

@@ -152,18 +152,20 @@ def long_texts(
         If there is none; the message says that a `what` needs so many tokens.
     """
     held: dict[int, tuple[str, Any]] = {}
+    characters = 0
     usable = list(range(len(texts)))
     while usable:
         place = rng.choice(usable)
         if place not in held:
             text = texts[place]
-            while held and sum(len(t) for t, _ in held.values()) + len(text) > HELD:
-                held.pop(next(iter(held)))
+            while held and characters + len(text) > HELD:
+                characters -= len(held.pop(next(iter(held)))[0])
+            characters += len(text)
             held[place] = text, tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         text, encoded = held[place]
         if len(encoded["input_ids"]) <= longest:
             usable.remove(place)
-            del held[place]
+            characters -= len(held.pop(place)[0])
         else:
             yield text, encoded
     raise UsageError(f"no text has the {longest:,} tokens that a {what} needs; give longer texts")
