@@ -26,13 +26,22 @@ def bench():
 
 
 def test_ratios_are_of_what_was_measured(bench):
-    took = {"floor": 2.0, "plain": 4.0, "beacon": 6.0, "two_pass": 9.0, "half": 1.0, "decode": 3.0}
+    took = {
+        "floor": 2.0,
+        "products": 4.8,
+        "plain": 4.0,
+        "beacon": 6.0,
+        "two_pass": 9.0,
+        "half": 1.0,
+        "decode": 3.0,
+    }
     took |= {"reusing": 7.2, "plain memory": 800.0, "beacon memory": 100.0, "parsed": 0.5, "report": 4.0}
     found = bench.ratios({**took, "bare loop": 5.0, "run": 5.1, "batched": 2.55})
     assert found == {
         "floor seconds": 2.0,
         "plain / floor": 2.0,
         "beacon / floor": 3.0,
+        "beacon / its products": 1.25,
         "beacon / plain": 1.5,
         "two_pass / beacon": 1.5,
         "two_pass --reuse raw / beacon": pytest.approx(1.2),
@@ -42,6 +51,27 @@ def test_ratios_are_of_what_was_measured(bench):
         "batch auto / one by one": 0.5,
         "report / its records as JSON": 8.0,
     }
+
+
+def test_a_pass_multiplies_what_it_is_said_to(bench, tmp_path):
+    """Counted by torch: projections and feed-forward of tokens and beacons, and attention of what sees each other."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from harness.models import load
+
+    model = load(str(make_model(tmp_path / "m")), dtype="float32", device="cpu")
+    interval, ratio, count = 64, 8, 3
+    with FlopCounterMode(display=False) as counted:
+        bench.products(model, count * interval, interval, ratio)()
+    beacons, config = interval // ratio, model.config
+    rows = count * (interval + beacons)
+    weights = sum(p.numel() for p in model.network.model.layers.parameters() if p.ndim == 2)
+    pairs = sum(
+        interval * (n * beacons + interval) + beacons * (n * beacons + interval + beacons)
+        for n in range(count)
+    )
+    attended = 2 * pairs * config.num_attention_heads * config.head_dim * config.num_hidden_layers
+    assert counted.get_total_flops() == 2 * (rows * weights + attended)
 
 
 def test_a_run_costs_little_beside_its_method(bench, tmp_path, monkeypatch):

@@ -83,6 +83,33 @@ def floor(model: LanguageModel, tokens: int) -> Callable[[], object]:
     return work
 
 
+def products(model: LanguageModel, tokens: int, interval: int, ratio: int) -> Callable[[], object]:
+    """All matrix products of one condensing pass: `floor`'s, the beacons' and those of attention, and nothing else.
+
+    An interval's raw tokens attend to the beacons before it and to each other, its beacons to these and to themselves.
+    Queries of the heads that share a key are rows of one product.
+    """
+    config, beacons = model.config, interval // ratio
+    shared, count = config.num_key_value_heads, tokens // interval
+    grouped = config.num_attention_heads // shared
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    whole = floor(model, tokens + count * beacons)
+    made: dict[str, Any] = {"dtype": model.network.dtype, "device": model.network.device}
+    keys = torch.randn(shared, count * beacons + interval, width, **made)
+    queries = torch.randn(shared, grouped * interval, width, **made)
+
+    def work() -> None:
+        whole()
+        with torch.no_grad():
+            for _ in range(config.num_hidden_layers):
+                for number in range(count):
+                    for rows, own in ((interval, 0), (beacons, beacons)):
+                        seen = keys[:, : number * beacons + interval + own]
+                        (queries[:, : grouped * rows] @ seen.transpose(1, 2)) @ seen
+
+    return work
+
+
 def answering(
     model: LanguageModel, name: str, tokens: int, new: int, options: dict[str, Any]
 ) -> Callable[[], object]:
@@ -160,6 +187,7 @@ def rounds(
     half = tokens // 2
     work = {
         "floor": floor(model, tokens),
+        "products": products(model, tokens, options.get("interval", 256), 8),
         "plain": answering(model, "plain", tokens, 1, {}),
         "beacon": answering(model, "lora_experts", tokens, 1, {**options, "ratio": "8"}),
         "two_pass": answering(model, "two_pass", tokens, 1, options),
@@ -192,6 +220,7 @@ def ratios(took: dict[str, float]) -> dict[str, float]:
         "floor seconds": took["floor"],
         "plain / floor": took["plain"] / took["floor"],
         "beacon / floor": took["beacon"] / took["floor"],
+        "beacon / its products": took["beacon"] / took["products"],
         "beacon / plain": took["beacon"] / took["plain"],
         "two_pass / beacon": took["two_pass"] / took["beacon"],
         "two_pass --reuse raw / beacon": took["reusing"] / took["beacon"],

@@ -19,13 +19,14 @@ from harness.inference.forward import turning
 from harness.inference.tensors import sent
 
 from . import together
+from .layout import Engine
 from .pieces import Kept, Known, Piece
 from .ratios import RAW, entries
 from .reading import Reading
 
 
 def condensed_again(
-    engine: together.Engine,
+    engine: Engine,
     tokens: Sequence[Sequence[int]],
     firsts: Sequence[Reading],
     kept: Sequence[Kept],
@@ -69,7 +70,7 @@ def leading(chosen: Sequence[int], first: Sequence[int]) -> int:
 
 
 def _planned(
-    engine: together.Engine,
+    engine: Engine,
     row: int,
     tokens: Sequence[int],
     first: Reading,

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from harness.inference.forward import shallow
 from harness.inference.meter import observe
-from harness.plugins.beacon import together
+from harness.plugins.beacon import layout, together
 from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.lora_projections import LoraExperts
 from harness.plugins.beacon.projections import MultiHeadBeacon
@@ -84,6 +85,41 @@ def test_more_than_a_pass_takes(tiny, monkeypatch, weights, size):
     assert many[2].forwards == (3 if size > 1 else 7) < steps[2].forwards
 
 
+@pytest.mark.parametrize("layers", [None, 1])
+@pytest.mark.parametrize("start,sinks", [("end", 0), ("last", 3)])
+def test_without_hidden_states_the_same_entries_are_left(tiny, monkeypatch, weights, start, sinks, layers):
+    monkeypatch.setitem(together.TOGETHER, "cpu", 3 * INTERVAL)
+    engine = ActivationBeacon(tiny.network, weights, INTERVAL, start, sinks)
+    tokens = [IDS[:330], IDS[50:90], [], IDS[:5]]
+    found = []
+    for heard in (lambda *_: None, None):
+        with torch.no_grad(), shallow(tiny.network, layers):
+            states = engine.read(
+                [Reading()] * len(tokens), tokens, lambda row, window: RATIOS[window + row], heard
+            )
+            # What comes after is read from them as it is.
+            found.append((engine.read(states, [[7, 8]] * len(tokens), lambda *_: 2), {}))
+    alike(*found)
+
+
+def test_what_leaves_no_entry_does_not_get_to_the_last_layers(tiny, weights):
+    engine = ActivationBeacon(tiny.network, weights, INTERVAL, "last", 1)
+    seen = {"mlp": [], "attention": []}
+    blocks = tiny.network.model.layers
+    hooks = [
+        blocks[-2].mlp.register_forward_pre_hook(lambda _, args: seen["mlp"].append(args[0].shape[1])),
+        blocks[-1].self_attn.q_proj.register_forward_pre_hook(
+            lambda _, args: seen["attention"].append(args[0].shape[1])
+        ),
+    ]
+    with torch.no_grad():
+        engine.read([Reading()], [IDS[: 1 + 3 * INTERVAL + 5]], lambda _, window: (4, 0, 2)[window])
+    for hook in hooks:
+        hook.remove()
+    # A sink, the beacons of two windows, a window that stays raw, and what is open.
+    assert seen["mlp"] == seen["attention"] == [1 + INTERVAL // 4 + INTERVAL + INTERVAL // 2 + 5]
+
+
 def test_what_is_kept_takes_no_more_room_than_its_entries(tiny):
     engine = ActivationBeacon(tiny.network, MultiHeadBeacon(tiny.network), INTERVAL)
     with torch.no_grad():
@@ -97,13 +133,15 @@ def test_nothing_hangs_on_the_model_afterwards_even_if_a_pass_fails(tiny, monkey
     engine = ActivationBeacon(tiny.network, weights, INTERVAL)
 
     def hooks():
-        return sum(len(m._forward_hooks) for m in tiny.network.modules())
+        modules = list(tiny.network.modules())
+        own = sum("forward" in vars(m) for m in modules)
+        return own + sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
 
     before = hooks()
     with torch.no_grad():
         engine.read([Reading()], [IDS[:100]], lambda *_: 4)
         assert hooks() == before
-        monkeypatch.setattr(together.attention, "scaled", lambda *_: 1 / 0)
+        monkeypatch.setattr(layout.attention, "scaled", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             engine.read([Reading()], [IDS[:100]], lambda *_: 4)
     assert hooks() == before
