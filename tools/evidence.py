@@ -181,16 +181,20 @@ def draw(tested: Sequence[Tested], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    shown = [
+        [t for t in tested if (t.column == LOSS) == losses and t.difference is not None]
+        for losses in (False, True)
+    ]
+    # A label takes two lines, or three.
+    figure = Figure(figsize=(11, max(4.6, 0.32 * max(map(len, shown)))), layout="constrained")
     FigureCanvasAgg(figure)
-    sides = zip(figure.subplots(1, 2), ("points of 100", "nat"), (1.0, 100.0), (False, True))
-    for axes, unit, scale, losses in sides:
-        rows = [t for t in tested if (t.column == LOSS) == losses and t.difference is not None]
+    sides = zip(figure.subplots(1, 2), shown, ("points of 100", "nat"), (1.0, 100.0), (False, True))
+    for axes, rows, unit, scale, losses in sides:
         for place, one in enumerate(reversed(rows)):
             low, high = one.interval or (one.difference, one.difference)
             axes.plot([low / scale, high / scale], [place, place], color="#89a", linewidth=2)
             axes.plot(one.difference / scale, place, "o", color="#124")
-        labels = [textwrap.fill(f"{t.claim} (n {t.n})", 38) for t in reversed(rows)]
+        labels = [textwrap.fill(f"{t.claim} (n {t.n})", 38 if losses else 60) for t in reversed(rows)]
         axes.set_yticks(range(len(rows)), labels, fontsize=8)
         if losses:
             axes.set_xscale("symlog", linthresh=0.1)
