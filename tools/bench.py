@@ -40,6 +40,8 @@ from harness.testing.tiny import make_model
 
 SHORT = {"lengths": "256", "depths": "50", "trials": "16"}
 """Samples over which the cost of a run beside its method is measured."""
+INTERVAL, RATIO = 256, 8
+"""Intervals of the experts that ship, and by what one pass condenses them."""
 RECORDS = 50_000
 """Records of the report that is timed."""
 
@@ -92,7 +94,7 @@ def products(model: LanguageModel, tokens: int, interval: int, ratio: int) -> Ca
     config, beacons = model.config, interval // ratio
     shared, count = config.num_key_value_heads, tokens // interval
     grouped = config.num_attention_heads // shared
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = model.network.model.layers[0].self_attn.head_dim
     whole = floor(model, tokens + count * beacons)
     made: dict[str, Any] = {"dtype": model.network.dtype, "device": model.network.device}
     keys = torch.randn(shared, count * beacons + interval, width, **made)
@@ -187,9 +189,9 @@ def rounds(
     half = tokens // 2
     work = {
         "floor": floor(model, tokens),
-        "products": products(model, tokens, options.get("interval", 256), 8),
+        "products": products(model, tokens, INTERVAL, RATIO),
         "plain": answering(model, "plain", tokens, 1, {}),
-        "beacon": answering(model, "lora_experts", tokens, 1, {**options, "ratio": "8"}),
+        "beacon": answering(model, "lora_experts", tokens, 1, {**options, "ratio": str(RATIO)}),
         "two_pass": answering(model, "two_pass", tokens, 1, options),
         "reusing": answering(model, "two_pass", tokens, 1, {**options, "reuse": "raw"}),
         "half": answering(model, "plain", half, 1, {}),
@@ -197,7 +199,9 @@ def rounds(
     }
     memory = {
         "plain memory": held(model, answering(model, "plain", tokens, 2, {})),
-        "beacon memory": held(model, answering(model, "lora_experts", tokens, 2, {**options, "ratio": "8"})),
+        "beacon memory": held(
+            model, answering(model, "lora_experts", tokens, 2, {**options, "ratio": str(RATIO)})
+        ),
     }
     with tempfile.TemporaryDirectory() as out:
         for number in range(count + 1):
@@ -234,7 +238,7 @@ def ratios(took: dict[str, float]) -> dict[str, float]:
 
 def measured(args: argparse.Namespace) -> dict[str, Any]:
     """Medians of all rounds, and each round."""
-    options = {"interval": 256} if args.small else {}
+    options = {"interval": INTERVAL} if args.small else {}
     with tempfile.TemporaryDirectory() as kept:
         name = args.model
         if args.small:

@@ -62,8 +62,8 @@ class Layout:
         engine: Engine,
         pieces: Sequence[Piece],
         stores: Sequence[Store],
-        kept: Sequence[Kept] | None = None,
-        wanted: bool = True,
+        kept: Sequence[Kept] | None,
+        wanted: bool,
     ) -> None:
         self.engine, self.pieces, self.stores, self.kept = engine, pieces, stores, kept
         closing = sorted((p for p in pieces if p.beacons), key=lambda p: p.ratio or RAW)
@@ -211,9 +211,8 @@ class Layout:
             return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
         found = query.new_empty(1, self.total, query.shape[1], value.shape[3])
         for piece, (raw, sight) in zip(self.pieces, self.masks):
-            held, stop = self.stores[piece.row].layer(index, key), number + len(piece.ids)
-            own = both[:, :, number:stop] if piece.known is None else piece.known.layer(index)
-            held[:, :, piece.begin : piece.end] = own
+            held = self._put(piece, index, both, number, piece.end - piece.begin)
+            stop = number + len(piece.ids)
             if raw is not None:
                 if self.last is None or index < self.last - 1 or self._staying(piece):
                     seen = held[:, None, :, : piece.end]
@@ -223,8 +222,6 @@ class Layout:
                 else:  # what is left of them is their entries
                     found[0, number:stop] = 0
                 number = stop
-                if self.kept is not None and piece.ratio is not None:
-                    self.kept[piece.row].add(index, own)
             if sight is None:
                 continue
             first = self.first[id(piece)]
@@ -243,21 +240,26 @@ class Layout:
         place = slice(piece.base, piece.base + piece.beacons)
         held[0, :, place], held[1, :, place] = turned[:, own], both[1, :, own]
 
+    def _put(self, piece: Piece, index: int, both: Tensor, number: int, count: int) -> Tensor:
+        """The entries of a piece's row, with the piece's first `count` raw ones in their places.
+
+        They begin at `number` of `both`, unless they are known. Whoever keeps those of windows that close gets them.
+        """
+        held = self.stores[piece.row].layer(index, both)
+        if count:
+            own = both[:, :, number : number + count] if piece.known is None else piece.known.layer(index)
+            held[:, :, piece.begin : piece.begin + count] = own
+            if self.kept is not None and piece.ratio is not None and piece.known is None:
+                self.kept[piece.row].add(index, own)
+        return held
+
     def _leave(self, index: int, both: Tensor, turned: Tensor) -> None:
         """What `__call__` does but for attending, which nobody would see the result of; `both` is narrowed."""
         number = self.beacons
         for piece in self.pieces:
-            held = self.stores[piece.row].layer(index, both)
-            if count := self._staying(piece):
-                own = (
-                    piece.known.layer(index)
-                    if piece.known is not None
-                    else both[:, :, number : number + count]
-                )
-                held[:, :, piece.begin : piece.begin + count] = own
-                number += count if piece.known is None else 0
-                if self.kept is not None and piece.ratio is not None and piece.known is None:
-                    self.kept[piece.row].add(index, own)
+            count = self._staying(piece)
+            held = self._put(piece, index, both, number, count)
+            number += count if piece.known is None else 0
             if piece.beacons:
                 self._condensed(piece, held, both, turned)
 
