@@ -1,22 +1,25 @@
 """Put the calibrations of a fitted `two_pass` adapter where they ship: python tools/ship_calibration.py ADAPTER
 
-Calibrations of other weights than those of the experts that ship are taken away: nobody would find them.
+With `--default WHY` the layers they are of are recorded for the experts that ship: `two_pass` then takes its
+relevance from them unless told otherwise. Calibrations and records of other weights than those of the experts that
+ship are taken away: nobody would find them.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from harness._util.files import write_whole
 from harness.models import adapters
+from harness.plugins.two_pass import layers
 from harness.plugins.two_pass.calibration import Calibration
 
 SHIPPED = Path(__file__).resolve().parents[1] / "baselines"
 
 
-def main(folder: Path) -> None:
-    """Copy every calibration of `folder` under the name it is looked for by."""
+def main(folder: Path, default: str | None) -> None:
+    """Copy every calibration of `folder` under the name it is looked for by; `default` says why its layers are."""
     target = SHIPPED / "calibrations"
     target.mkdir(exist_ok=True)
     experts = adapters.fingerprint(SHIPPED / "adapters" / "smollm2" / "lora_experts")
@@ -37,7 +40,18 @@ def main(folder: Path) -> None:
     for path in target.glob("*.json"):
         if Calibration.from_json(path.read_text(encoding="utf-8"), path).key["beacon_weights"] != experts:
             path.unlink()
+    if default is not None:
+        for path in (SHIPPED / layers.KIND).glob("*.json"):
+            path.unlink()
+        listened = found[0].key.get("layers", layers.ALL)
+        write_whole(
+            SHIPPED / layers.KIND / layers.record_name(experts), layers.record(experts, listened, default)
+        )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("adapter", type=Path)
+    parser.add_argument("--default", metavar="WHY")
+    args = parser.parse_args()
+    main(args.adapter, args.default)

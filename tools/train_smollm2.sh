@@ -30,14 +30,17 @@ harness fit -m lora_experts --data recall --min-length 64 --max-length 1024 --dt
     --rank 8 --batch-size "${BATCH:-2}" --micro-batch "${MICRO:-1}" --learning-rate 1e-3 --warmup-steps 10 --trainer adam_beta2=0.98 \
     --max-steps "$steps" --shared-steps "${SHARED:-$((steps * 2 / 3))}" --save-every 20 --out adapters/experts
 
-# What ships: the experts without their checkpoints, and the calibration that texts of 1 to 2 windows ask for.
+# What ships: the experts without their checkpoints, and the calibrations that texts of 1 to 2 windows ask for: of the
+# layers that two_pass listens to by default, which were found on this model, and of all, the paper's.
 ship=$root/baselines/adapters/smollm2/lora_experts
 rm -rf "$ship" && mkdir -p "$ship"
 cp -r adapters/experts/{adapter.json,loss.jsonl,loss.png,expert-*} "$ship"
 cp corpus/sources.json "$ship/../corpus.json"
-harness fit -m two_pass --adapter "$ship" --dtype bfloat16 --intervals "${INTERVALS:-2-64}" --contexts 12 \
-    --out adapters/two_pass
-python "$root/tools/ship_calibration.py" adapters/two_pass
+for layers in all "${LAYERS:-13-18}"; do
+    harness fit -m two_pass --adapter "$ship" --dtype bfloat16 --intervals "${INTERVALS:-2-64}" --contexts 12 \
+        --first-layers "$layers" --out "adapters/two_pass-$layers"
+    python "$root/tools/ship_calibration.py" "adapters/two_pass-$layers" --default "${WHY:-chosen on 12 passkeys of 3,400 tokens in a window of 2,048; see docs/methods/two_pass.md}"
+done
 
 # Loss after a condensed context, on texts and sentences that were held out.
 python "$root/tools/memory_loss.py" --texts corpus/heldout.jsonl --weights lora_experts="$ship" \

@@ -15,6 +15,7 @@ from ..beacon.adapter_card import Kind
 from ..beacon.base import CondensingMethod
 from ..beacon.form import settle
 from ..beacon.ratios import RAW, capacity, entries, parse_ratio, smallest_ratio
+from . import layers
 from .allocation import Plan
 from .options import TwoPassFitOptions, TwoPassOptions
 
@@ -56,13 +57,11 @@ class CalibratedMethod(CondensingMethod):
         super().__init__(model, options)
         self._first = None if options.first_ratio is None else parse_ratio(options.first_ratio)
         self._relevant = parse_ratio(options.relevant_ratio)
-        layers, there = options.listened, model.config.num_hidden_layers
-        if layers is not None and layers[1] > there:
-            raise UsageError(f"--first-layers {options.first_layers}: {model.name} has {there} layers")
-        if options.interval is not None:  # else the adapter's has to be known first
-            self.check_form()
         self._calibrations: dict[int, Calibration] = {}
         self._fitted: dict[int, Calibration] = {}
+        self._settle_layers()
+        if options.interval is not None:  # else the adapter's has to be known first
+            self.check_form()
 
     @property
     def kind(self) -> Kind:
@@ -100,9 +99,27 @@ class CalibratedMethod(CondensingMethod):
                 text = (folder / name).read_text(encoding="utf-8")
                 made = calibration.Calibration.from_json(text, folder / name)
                 self._fitted[made.key["ratio"]] = made
+        self._settle_layers()
         if lacking := [r for r in self.asked_ratios if r > 1 and r not in self.usable()]:
             there = ", ".join(str(r) for r in self.usable() if r != RAW)
             raise UsageError(f"--adapter {folder}: it has no expert for ratio {lacking[0]}, only for {there}")
+
+    def _settle_layers(self) -> None:
+        """Layers that count: as asked, else the calibration's that was loaded, else those recorded for the weights.
+
+        All layers, the paper's way, are written down as None, as they were before there was a choice.
+        """
+        asked, there = self._given.first_layers, self.model.config.num_hidden_layers
+        if asked is None and self.options.takes_layers and self._fitted:
+            asked = next(iter(self._fitted.values())).key.get("layers")
+        elif asked is None and self.options.takes_layers and self.adapter_hash is not None:
+            asked = layers.recorded(self.adapter_hash)
+        self.options = self.options.model_copy(
+            update={"first_layers": None if asked == layers.ALL else asked}
+        )
+        listened = self.options.listened
+        if listened is not None and listened[1] > there:
+            raise UsageError(f"--first-layers {asked}: {self.model.name} has {there} layers")
 
     def context_limit(self) -> int | None:
         self.check_form()

@@ -10,6 +10,7 @@ from harness import Options
 
 from ..beacon.options import CondensingOptions
 from ..beacon.ratios import parse_ratio
+from .layers import ALL, span
 
 
 class TwoPassOptions(CondensingOptions):
@@ -32,8 +33,8 @@ class TwoPassOptions(CondensingOptions):
     )
     first_layers: str | None = Field(
         None,
-        description="layers whose attention is relevance, as 13-18, counted from 1: the first pass reads no further "
-        "than the last of them; default: all",
+        description="layers whose attention is relevance, as 13-18, counted from 1, or all: the first pass reads no "
+        "further than the last of them; default: those recorded for the adapter, else all",
     )
     reuse: Literal["none", "raw"] = Field(
         "none",
@@ -71,25 +72,26 @@ class TwoPassOptions(CondensingOptions):
             raise ValueError(
                 f"reuse {self.reuse} needs a first pass, which retrieval {self.retrieval} has not"
             )
-        if self.reuse != "none" and self.first_layers is not None:
+        if self.reuse != "none" and self.first_layers not in (None, ALL):
             raise ValueError("reuse needs a first pass by all layers; leave out first_layers or reuse")
         return self
 
     @field_validator("first_layers")
     @classmethod
     def _layers(cls, value: str | None) -> str | None:
-        first, _, last = ("1-1" if value is None else value).partition("-")
-        if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-            raise ValueError(f"{value!r} is no range of layers, which is written 13-18")
+        if value is not None:
+            span(value)
         return value
 
     @property
     def listened(self) -> tuple[int, int] | None:
         """The first of `first_layers`, counted from 0, and one more than the last; None: all."""
-        if self.first_layers is None:
-            return None
-        first, _, last = self.first_layers.partition("-")
-        return int(first) - 1, int(last)
+        return None if self.first_layers is None else span(self.first_layers)
+
+    @property
+    def takes_layers(self) -> bool:
+        """Whether a first pass by some of the layers will do: only its attention is used."""
+        return self.retrieval == "attention" and self.reuse == "none"
 
     @field_validator("first_ratio")
     @classmethod

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.models import adapters
 from harness.plugins.beacon.form import Form, settle, trained_form
-from harness.plugins.two_pass import calibrated, calibration, calibration_text
+from harness.plugins.two_pass import calibrated, calibration, calibration_text, layers
 from harness.plugins.two_pass.options import TwoPassOptions
 
 BASELINES = Path(__file__).parents[2] / "baselines"
@@ -31,17 +31,25 @@ def test_the_adapters_are_small():
 
 
 def test_the_calibrations_are_of_these_experts_and_found_by_the_default_run():
-    found = list((BASELINES / "calibrations").glob("*.json"))
+    experts = adapters.fingerprint(EXPERTS)
+    default = layers.recorded(experts)
+    assert default == "13-18"
     served = set()
-    for path in found:
+    for path in (BASELINES / "calibrations").glob("*.json"):
         made = calibration.Calibration.from_json(path.read_text(encoding="utf-8"), path)
         assert made.name == path.name and made.contexts in calibrated.SHIPPED_CONTEXTS
-        assert made.key["beacon_weights"] == adapters.fingerprint(EXPERTS)
+        assert made.key["beacon_weights"] == experts
         assert made.key["text"] == calibration_text.text_fingerprint()
         assert (made.key["ratio"], made.key["interval"]) == (calibrated.LEAST_FIRST, 256)
-        served |= {(made.contexts, number) for number in made.mean}
+        served |= {(made.key.get("layers"), made.contexts, number) for number in made.mean}
         assert all(abs(sum(made.mean[n]) - 1) < 1e-3 for n in made.mean)
-    assert {n for contexts, n in served if contexts == 50} >= set(range(2, 67)), (
-        "the thesis's 50 contexts, to 17,000 tokens"
-    )
-    assert {n for _, n in served} >= set(range(125, 129)), "texts of 32,768 tokens"
+    for listened in (default, None):  # None: the paper's, all layers
+        assert {n for said, contexts, n in served if (said, contexts) == (listened, 50)} >= set(
+            range(2, 67)
+        ), "the thesis's 50 contexts, to 17,000 tokens"
+        assert {n for said, _, n in served if said == listened} >= set(range(125, 129)), "32,768 tokens"
+
+
+def test_there_is_one_record_of_layers_and_it_is_of_these_experts():
+    [path] = (BASELINES / layers.KIND).glob("*")
+    assert path.name == layers.record_name(adapters.fingerprint(EXPERTS))

@@ -4,15 +4,18 @@ import pytest
 import torch
 
 from harness import Decoding, UsageError
+from harness._util import artifacts
 from harness.inference.forward import shallow
+from harness.models import adapters
 from harness.plugins.beacon import together
 from harness.plugins.beacon.engine import ActivationBeacon
 from harness.plugins.beacon.projections import MultiHeadBeacon
 from harness.plugins.beacon.reading import Reading
-from harness.plugins.two_pass.options import TwoPassOptions
+from harness.plugins.two_pass import layers
+from harness.plugins.two_pass.options import TwoPassFitOptions, TwoPassOptions
 from harness.plugins.two_pass.relevance import BeaconAttention
 
-from .test_condensing import INTERVAL, ask, prompt, two_pass
+from .test_condensing import INTERVAL, ask, beacon, prompt, two_pass
 
 
 def shares(engine, ids, first, stop):
@@ -92,3 +95,69 @@ def test_more_layers_than_there_are_is_said_at_once(tiny):
 def test_what_is_no_range_of_layers_is_refused(said):
     with pytest.raises(ValueError, match="is no range of layers"):
         TwoPassOptions(first_layers=said)
+
+
+def settled(tiny, folder, **options):
+    method = two_pass(tiny, compressor="beacon", **options)
+    method.load(folder)
+    return method.options.first_layers
+
+
+@pytest.fixture
+def weights(tiny, tmp_path, empty_cache):
+    beacon(tiny).save(tmp_path / "weights", {})
+    return tmp_path / "weights"
+
+
+def test_layers_recorded_for_the_adapter_are_the_default(tiny, weights):
+    assert settled(tiny, weights) is None
+    known = adapters.fingerprint(weights)
+    artifacts.store(layers.KIND, layers.record_name(known), layers.record(known, "1-1", "a test"))
+    assert settled(tiny, weights) == "1-1"
+    assert settled(tiny, weights, first_layers="2-2") == "2-2"
+    assert two_pass(tiny, compressor="beacon").options.first_layers is None
+    # All layers go by the name that runs of before have; nothing else needs them, or they are needed.
+    for options in (
+        {"first_layers": "all"},
+        {"reuse": "raw"},
+        {"retrieval": "bm25"},
+        {"retrieval": "random"},
+    ):
+        assert settled(tiny, weights, **options) is None
+
+
+def test_a_damaged_record_is_said_in_one_line(tiny, weights):
+    known = adapters.fingerprint(weights)
+    texts = (
+        "",
+        "[]",
+        '{"first_layers": "1-1"}',
+        layers.record(known, "x", ""),
+        layers.record(known, "3-2", ""),
+    )
+    for text in texts:
+        artifacts.store(layers.KIND, layers.record_name(known), text)
+        with pytest.raises(UsageError, match=r"record of layers .* is damaged"):
+            settled(tiny, weights)
+        assert settled(tiny, weights, first_layers="2-2") == "2-2"
+    artifacts.store(layers.KIND, layers.record_name(known), layers.record(known, "1-9", ""))
+    with pytest.raises(UsageError, match=r"--first-layers 1-9: .* has 2 layers"):
+        settled(tiny, weights)
+
+
+def test_a_record_for_other_weights_counts_for_nothing(tiny, weights):
+    known = adapters.fingerprint(weights)
+    artifacts.store(layers.KIND, layers.record_name(known), layers.record(known[:24] + "0" * 40, "1-1", ""))
+    assert settled(tiny, weights) is None
+
+
+def test_a_calibration_that_is_loaded_says_its_layers(tiny, weights, tmp_path):
+    known = adapters.fingerprint(weights)
+    artifacts.store(layers.KIND, layers.record_name(known), layers.record(known, "2-2", "a test"))
+    for said in ("1-1", "all"):
+        method = two_pass(tiny, compressor="beacon", first_layers=said)
+        method.load(weights)
+        method.fit(None, None, TwoPassFitOptions(intervals="8", contexts=2))
+        method.save(tmp_path / said, {})
+        assert settled(tiny, tmp_path / said) == (None if said == "all" else said)
+    assert settled(tiny, tmp_path / "1-1", first_layers="all") is None
