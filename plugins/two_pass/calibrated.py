@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, TokenizedPrompt, UsageError
-from harness import Options as BaseOptions
-from harness.contracts.fit import FitReport
 from harness.models import adapters
 
 from ..beacon.adapter_card import Kind
@@ -17,10 +15,9 @@ from ..beacon.form import settle
 from ..beacon.ratios import RAW, capacity, entries, parse_ratio, smallest_ratio
 from . import layers
 from .allocation import Plan
-from .options import TwoPassFitOptions, TwoPassOptions
+from .options import TwoPassOptions
 
 if TYPE_CHECKING:
-    from harness.contracts.fit import Schedule, TrainingData
     from harness.models.model import LanguageModel
 
     from .calibration import Calibration
@@ -47,9 +44,6 @@ calibration varies more at 8, and the allocation commits itself less. It also co
 class CalibratedMethod(CondensingMethod):
     """Plans, fitting and calibrations of `two_pass`."""
 
-    FitOptions: ClassVar[type[BaseOptions]] = TwoPassFitOptions
-    fit_trial: ClassVar[Mapping[str, Any]] = {"intervals": "1-3", "contexts": 2}
-    needs_data = False
     aims: ClassVar[bool] = True
     options: TwoPassOptions
 
@@ -153,55 +147,6 @@ class CalibratedMethod(CondensingMethod):
     def highest(self, first: int) -> int:
         """The highest ratio that may be allocated after a first pass by `first`."""
         return max(r for r in self.usable() if r <= max(TRAINED_UP_TO, first))
-
-    def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
-        """Measure the natural attention for each number of intervals, each under the ratio it would be read by."""
-        from . import calibration, calibration_text
-
-        source = None if data is None else calibration_text.DataContexts(data, schedule.seed)
-        for ratio, numbers in sorted(self._wanted(options).items()):
-            key = self._key(ratio, options.contexts, None if source is None else source.fingerprint)
-            with self.announce(
-                f"calibrating ratio {ratio} for {len(numbers)} numbers of intervals"
-            ) as progress:
-                self._fitted[ratio] = calibration.calibrate(
-                    self.model,
-                    self.engine,
-                    key,
-                    ratio,
-                    sorted(numbers),
-                    options.contexts,
-                    progress,
-                    source,
-                    self.options.listened,
-                )
-        measured = {str(r): sorted(c.mean) for r, c in self._fitted.items()}
-        self._learned = {"calibrated": measured, "contexts": options.contexts}
-        return FitReport(0, None, facts=self._learned)
-
-    def check_fit(self, options: Any) -> None:
-        self._wanted(options)
-
-    def _wanted(self, options: TwoPassFitOptions) -> dict[int, set[int]]:
-        """Numbers of intervals to calibrate for, by the ratio the first pass would have."""
-        wanted: dict[int, set[int]] = {}
-        for number in options.numbers_of(options.intervals):
-            tokens = self.sinks + (number + 1) * self.interval
-            limit = self.context_limit()
-            if limit is not None and tokens > limit:
-                raise UsageError(
-                    f"--intervals: {number} intervals are {tokens} tokens, but at most {limit} can be read"
-                )
-            ratio = self._first_ratio(tokens)
-            wanted.setdefault(ratio, set()).add(number)
-        return wanted
-
-    def save(self, folder: Path, facts: dict[str, Any]) -> None:
-        if self._adapter is not None:
-            adapters.copy(self._adapter, folder / COMPRESSOR)
-        texts = {f"calibration-{ratio}.json": c.to_json() for ratio, c in self._fitted.items()}
-        own = {"compressor": self.kind, "interval": self.interval, "start": self.start, "sinks": self.sinks}
-        adapters.write(folder, OWN, self.model, {}, {**facts, **self._learned, **own}, texts)
 
     def prepares(self, tokens: Sequence[int], decoding: Decoding) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -50,7 +50,7 @@ _QUESTIONS = (
 
 def sentences(seed: int) -> Iterator[str]:
     """Endless plain sentences about random nouns: text of no particular interest, the same for one seed."""
-    adjectives, nouns = _words()
+    adjectives, nouns = words()
     rng = np.random.default_rng([seed, TEXT_VERSION])
     while True:
         yield _fill(_FORMS[int(rng.integers(len(_FORMS)))], rng, adjectives, nouns)
@@ -58,7 +58,7 @@ def sentences(seed: int) -> Iterator[str]:
 
 def paragraphs(seed: int) -> Iterator[str]:
     """Endless paragraphs of one kind of text, the kind and the words decided by the seed."""
-    adjectives, nouns = _words()
+    adjectives, nouns = words()
     rng = np.random.default_rng([seed, TEXT_VERSION, 2])
     kind, source = KINDS[seed % len(KINDS)], sentences(seed)
     if kind == "repeated":
@@ -86,13 +86,14 @@ def text_fingerprint() -> str:
 
 def question(seed: int) -> str:
     """A question about a random noun, in the same style."""
-    adjectives, nouns = _words()
+    adjectives, nouns = words()
     rng = np.random.default_rng([seed, TEXT_VERSION, 1])
     return _fill(_QUESTIONS[int(rng.integers(len(_QUESTIONS)))], rng, adjectives, nouns)
 
 
 @cache
-def _words() -> tuple[list[str], list[str]]:
+def words() -> tuple[list[str], list[str]]:
+    """Adjectives and nouns, sorted."""
     from wonderwords import RandomWord
 
     source = RandomWord()
@@ -136,13 +137,14 @@ def context(
     """Token ids of a context of at least `tokens`, as a user's turn, and of the question after it."""
     from harness.prompts import render, tokenize
 
-    text = _plain_text(model, tokens + 64, seed) if source is None else source.text(model, tokens + 64, seed)
+    text = plain_text(model, tokens + 64, seed) if source is None else source.text(model, tokens + 64, seed)
     raw = Prompt("Read the following text.\n\n", text, f"\n\nQuestion: {question(seed)}\nAnswer:")
     whole = tokenize(render(raw, model, chat=True), model)
     return list(whole.head_ids), list(whole.suffix_ids)
 
 
-def _plain_text(model: LanguageModel, tokens: int, seed: int) -> str:
+def plain_text(model: LanguageModel, tokens: int, seed: int) -> str:
+    """Paragraphs of at least `tokens` tokens in all, a line each."""
     parts: list[str] = []
     endless, size = paragraphs(seed), 0
     while size <= tokens:

@@ -16,7 +16,8 @@ from harness.contracts import phase
 
 from ..beacon.ratios import RAW, entries
 from .allocation import CLAMP, Plan, allocate, allocate_top, positive_scores, smooth_z_scores, z_scores
-from .calibrated import TRAINED_UP_TO, CalibratedMethod
+from .calibrated import TRAINED_UP_TO
+from .fitting import FittedMethod
 from .options import TwoPassOptions
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .first_pass import FirstPass
 
 
-class TwoPass(CalibratedMethod):
+class TwoPass(FittedMethod):
     """Relevance of each interval to the question, then Activation Beacon with a ratio for each.
 
     Relevance by attention is the mean over layers, heads and an interval's beacons of the last prompt

@@ -108,6 +108,12 @@ class TwoPassFitOptions(Options):
         "2-15", description="numbers of intervals to calibrate for: a range, or a comma-separated list"
     )
     contexts: int = Field(50, ge=2, description="contexts for each number of intervals")
+    choose_layers: int = Field(
+        0,
+        ge=0,
+        description="plant so many facts in texts of the highest number of intervals, and calibrate for the layers "
+        "whose attention finds them best (ours); 0: for those of --first-layers",
+    )
 
     @field_validator("intervals")
     @classmethod

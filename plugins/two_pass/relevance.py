@@ -58,20 +58,29 @@ class BeaconAttention:
             shares = own.softmax(-1).flatten(0, 1).mean(0)[reading.sinks : reading.memory]
             self._shares[row].append(shares)
 
+    def by_layer(self) -> list[Tensor]:
+        """For each row what each layer gives each interval ``[layers, intervals]``, the mean of its entries."""
+        return [self._by_layer(*both) for both in zip(self.readings, self._shares)]
+
     def relevance(self) -> list[list[float]]:
         """For each row the mean over layers, heads and the interval's entries, normalised to sum to 1."""
-        return [self._relevance(*both) for both in zip(self.readings, self._shares)]
-
-    def _relevance(self, reading: Reading, shares: Sequence[Tensor]) -> list[float]:
-        """Of one row, from what each layer's heads attend to on the average."""
-        if not reading.counts:
-            return []
-        total = torch.zeros(len(reading.counts), dtype=torch.float64)
-        for layer in torch.stack(list(shares)).cpu().double() if shares else ():
-            total += torch.stack([part.mean() for part in torch.split(layer, list(reading.counts))])
-        mean = total / max(len(shares), 1)
-        found: list[float] = (mean / mean.sum()).tolist()
+        found: list[list[float]] = []
+        for layers in self.by_layer():
+            mean = sum(layers, torch.zeros(layers.shape[1], dtype=torch.float64)) / max(len(layers), 1)
+            found.append((mean / mean.sum()).tolist())
         return found
+
+    def _by_layer(self, reading: Reading, shares: Sequence[Tensor]) -> Tensor:
+        """Of one row, from what each layer's heads attend to on the average."""
+        if not reading.counts or not shares:
+            return torch.zeros(len(shares), len(reading.counts), dtype=torch.float64)
+        counts = list(reading.counts)
+        return torch.stack(
+            [
+                torch.stack([part.mean() for part in torch.split(layer, counts)])
+                for layer in torch.stack(list(shares)).cpu().double()
+            ]
+        )
 
 
 def bm25(intervals: Sequence[str], question: str) -> list[float]:

@@ -9,7 +9,7 @@ import string
 import pytest
 
 from harness import UsageError
-from harness.plugins.two_pass import calibration_text
+from harness.plugins.two_pass import calibration_text, planted
 from harness.tasks import passkey
 from harness.tasks.longbench import prompts as longbench
 from harness.tasks.niah import haystack
@@ -220,6 +220,8 @@ def template_texts():
     for sentence, question, answer in recall.FACTS:
         yield from (sentence, question, answer)
     yield from (*recall.COPIED, *recall_dialogues.COPY, *recall_dialogues.GO_ON, *recall_dialogues.BEFORE)
+    for fact, question in planted.FACTS:
+        yield from (fact, question)
     for name in ("_FORMS", "_RECORDS", "_TALK", "_QUESTIONS"):
         yield from getattr(calibration_text, name)
 
