@@ -127,7 +127,7 @@ def calibrate(
     from harness.inference.forward import shallow
 
     from ..beacon.reading import Reading
-    from .relevance import BeaconAttention
+    from .relevance import attended
 
     wanted = sorted(set(numbers))
     seen: dict[int, list[list[float]]] = {n: [] for n in wanted}
@@ -147,9 +147,7 @@ def calibrate(
                 tails.append([*ids[stop : stop + int(room)], *asked][-engine.interval :])
             with torch.no_grad(), shallow(model.network, None if layers is None else layers[1]):
                 states = engine.read(states, [ids[start:stop] for ids, _ in texts], lambda row, window: ratio)
-                branch = engine.read(states, [tail[:-1] for tail in tails], lambda row, window: ratio)
-                probe = BeaconAttention(branch, 0 if layers is None else layers[0])
-                engine.probe(branch, [asked[-1] for _, asked in texts], probe)
+            _, probe = attended(engine, states, tails, lambda row, window: ratio, layers)
             seen[n] += probe.relevance()
             if progress is not None:
                 progress(first * wanted[-1] + n * len(drawn), contexts * wanted[-1])

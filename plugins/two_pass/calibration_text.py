@@ -135,10 +135,15 @@ def context(
     model: LanguageModel, tokens: int, seed: int, source: DataContexts | None = None
 ) -> tuple[list[int], list[int]]:
     """Token ids of a context of at least `tokens`, as a user's turn, and of the question after it."""
+    text = plain_text(model, tokens + 64, seed) if source is None else source.text(model, tokens + 64, seed)
+    return asked_of(model, text, question(seed))
+
+
+def asked_of(model: LanguageModel, text: str, question: str) -> tuple[list[int], list[int]]:
+    """Token ids of a text, as a user's turn, and of a question after it."""
     from harness.prompts import render, tokenize
 
-    text = plain_text(model, tokens + 64, seed) if source is None else source.text(model, tokens + 64, seed)
-    raw = Prompt("Read the following text.\n\n", text, f"\n\nQuestion: {question(seed)}\nAnswer:")
+    raw = Prompt("Read the following text.\n\n", text, f"\n\nQuestion: {question}\nAnswer:")
     whole = tokenize(render(raw, model, chat=True), model)
     return list(whole.head_ids), list(whole.suffix_ids)
 

@@ -231,24 +231,21 @@ class TwoPass(FittedMethod):
         self, prompts: Sequence[TokenizedPrompt], plans: Sequence[Plan], kept: list[FirstPass]
     ) -> list[list[float]]:
         """The first pass: everything at one ratio, then what the last token attends to; `kept` gets its states."""
-        from harness.inference.forward import shallow
-
         from ..beacon.pieces import Kept
         from ..beacon.reading import Reading
         from .first_pass import FirstPass
-        from .relevance import BeaconAttention
+        from .relevance import attended
 
-        ids, layers = [p.ids[:-1] for p in prompts], self.options.listened
+        ids, layers = [p.ids for p in prompts], self.options.listened
         raw = [Kept() for _ in prompts]
-        with shallow(self.model.network, None if layers is None else layers[1]):
-            states = self.engine.read(
-                [Reading()] * len(ids),
-                ids,
-                lambda row, _: plans[row].first,
-                kept=raw if self.options.reuse == "raw" else None,
-            )
-            probe = BeaconAttention(states, 0 if layers is None else layers[0])
-            self.engine.probe(states, [p.ids[-1] for p in prompts], probe)
+        states, probe = attended(
+            self.engine,
+            [Reading()] * len(ids),
+            ids,
+            _first_of(plans),
+            layers,
+            raw if self.options.reuse == "raw" else None,
+        )
         if layers is None:  # else they are no states of the model
             kept.extend(map(FirstPass, states, raw))
         return probe.relevance()

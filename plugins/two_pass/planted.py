@@ -7,8 +7,9 @@ attention they always give, and the few that look for what is asked are drowned.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,9 +77,6 @@ def planted(
     UsageError
         If no place for the fact is found within one interval.
     """
-    from harness import Prompt
-    from harness.prompts import render, tokenize
-
     adjectives, nouns = calibration_text.words()
     rng = np.random.default_rng([number, intervals, calibration_text.TEXT_VERSION, 3])
     size = _read(engine, intervals)
@@ -96,15 +94,12 @@ def planted(
         aim = (number + rng.random()) / count * engine.end_of(intervals) / held * len(text)
         at = min(ends, key=lambda end: abs(end - aim))
         whole = f"{text[:at]}{fact}{text[at - 1] if at else ' '}{text[at:]}"
-        raw = Prompt(
-            "Read the following text.\n\n", whole, f"\n\nQuestion: {asked.format(**filled)}\nAnswer:"
-        )
-        prompt = tokenize(render(raw, model, chat=True), model)
-        head = list(prompt.head_ids)[:size]
+        head, suffix = calibration_text.asked_of(model, whole, asked.format(**filled))
+        head = head[:size]
         for k in range(intervals):
             own = head[0 if k == 0 else engine.end_of(k) : engine.end_of(k + 1)]
             if fact in model.tokenizer.decode(own):
-                return head + list(prompt.suffix_ids), k
+                return head + suffix, k
     raise UsageError(
         f"no fact of {engine.interval} tokens at most could be planted in a text of {intervals} intervals; "
         "raise --interval"
@@ -113,15 +108,10 @@ def planted(
 
 def shares(engine: ActivationBeacon, ids: list[int], intervals: int, ratio: int) -> NDArray[np.float64]:
     """What each layer gives each of the first `intervals` ``[layers, intervals]``, asked by the last token."""
-    import torch
-
     from ..beacon.reading import Reading
-    from .relevance import BeaconAttention
+    from .relevance import attended
 
-    with torch.no_grad():
-        states = engine.read([Reading()], [ids[:-1]], lambda row, window: ratio)
-        probe = BeaconAttention(states)
-        engine.probe(states, [ids[-1]], probe)
+    _, probe = attended(engine, [Reading()], [ids], lambda row, window: ratio)
     [found] = probe.by_layer()
     return found.numpy()[:, :intervals]
 
@@ -168,7 +158,7 @@ def best(
     layers, facts = natural.shape[1], np.arange(len(places))
     sums = [np.concatenate([np.zeros_like(x[:, :1]), x.cumsum(axis=1)], axis=1) for x in (natural, asked)]
     scores: dict[tuple[int, int], Found] = {}
-    for first, stop in _ranges(layers):
+    for first, stop in combinations(range(layers + 1), 2):
         rest, probes = (x[:, stop] - x[:, first] for x in sums)
         rest, probes = (x / x.sum(axis=1, keepdims=True) for x in (rest, probes))
         mean, std = rest.mean(axis=0), rest.std(axis=0)
@@ -198,8 +188,8 @@ def choose(
         If no place for a fact is found.
     """
     natural, asked, places = [], [], []
+    size = _read(engine, intervals)
     for number in range(contexts):
-        size = _read(engine, intervals)
         ids, question = calibration_text.context(model, size, number)
         natural.append(shares(engine, ids[:size] + question, intervals, ratio))
         if progress is not None:
@@ -219,7 +209,3 @@ def choose(
 def _read(engine: ActivationBeacon, intervals: int) -> int:
     """Tokens of a text of so many intervals: half of one more is open, as it is on the average."""
     return int(engine.end_of(intervals)) + engine.interval // 2
-
-
-def _ranges(layers: int) -> Iterator[tuple[int, int]]:
-    return ((first, stop) for first in range(layers) for stop in range(first + 1, layers + 1))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from harness._util.words import search_words
+from harness.inference.forward import shallow
 
 from ..beacon.reading import Reading
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from harness import TokenizedPrompt
 
     from ..beacon.engine import ActivationBeacon
+    from ..beacon.pieces import Kept
+    from ..beacon.reading import ChooseRatio
 
 
 SAME = 1e-9
@@ -81,6 +84,26 @@ class BeaconAttention:
                 for layer in torch.stack(list(shares)).cpu().double()
             ]
         )
+
+
+def attended(
+    engine: ActivationBeacon,
+    states: Sequence[Reading],
+    ids: Sequence[Sequence[int]],
+    ratio: ChooseRatio,
+    layers: tuple[int, int] | None = None,
+    kept: Sequence[Kept] | None = None,
+) -> tuple[list[Reading], BeaconAttention]:
+    """Read `ids` after `states`, all but the last token of each row, and see what that token attends to.
+
+    `layers` are the first that counts and one more than the last, no further than which is read; None: all. `kept` is
+    that of `ActivationBeacon.read`. Nothing learns from it.
+    """
+    with torch.no_grad(), shallow(engine.network, None if layers is None else layers[1]):
+        read = engine.read(states, [row[:-1] for row in ids], ratio, kept=kept)
+        probe = BeaconAttention(read, 0 if layers is None else layers[0])
+        engine.probe(read, [row[-1] for row in ids], probe)
+    return read, probe
 
 
 def bm25(intervals: Sequence[str], question: str) -> list[float]:
