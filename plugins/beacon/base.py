@@ -85,12 +85,27 @@ class CondensingMethod(Method):
             return checkpoint.untrained(self.model, self.start)
         return checkpoint.read_weights(self.kind, self._adapter, self.model)
 
+    @property
+    def scale(self) -> float:
+        """Share of what the adapter learned that is added."""
+        return float(self.options.adapter_scale)  # type: ignore[attr-defined]
+
     @cached_property
     def engine(self) -> ActivationBeacon:
-        """The engine over the model and the weights."""
+        """The engine over the model and the weights, which add as much of what they learned as was asked for."""
+        return self._engine(self.scale)
+
+    def _engine(self, scale: float) -> ActivationBeacon:
         from .engine import ActivationBeacon
 
-        return ActivationBeacon(self.model.network, self.weights, self.interval, self.start, self.sinks)
+        network, weights = self.model.network, self.weights
+        if scale != 1:
+            if self._adapter is None:
+                raise UsageError(
+                    f"--adapter-scale {scale:g}: without an adapter nothing was learned; leave it out"
+                )
+            weights = weights.scaled(network, scale, self.start)
+        return ActivationBeacon(network, weights, self.interval, self.start, self.sinks)
 
     @property
     def adapter_hash(self) -> str | None:
@@ -134,7 +149,7 @@ class CondensingMethod(Method):
 
     def prepare(self, prompts: Sequence[TokenizedPrompt], decoding: Decoding) -> None:
         """Read the weights: an adapter that does not fit is refused once, not by every sample."""
-        _ = self.weights
+        _ = self.engine
 
     def load(self, folder: Path) -> None:
         adapters.check(folder, self.adapter_methods, self.model)
@@ -158,6 +173,10 @@ class CondensingMethod(Method):
             return checkpoint.read_weights(self.kind, self._adapter, self.model, learn=True), []
         return MultiHeadBeacon(self.model.network, learn=True, start=self.start), []
 
+    def _refuse_scale(self) -> None:
+        if self.scale != 1:
+            raise UsageError(f"--adapter-scale {self.scale:g} is for answering: a fit adds all; leave it out")
+
     def _begin_from(self, token: str | None, weights: Any) -> None:
         """Let every beacon embedding begin from that of a token, in place of the end token's."""
         import torch
@@ -174,6 +193,7 @@ class CondensingMethod(Method):
                     parameter.copy_(row.view_as(parameter))
 
     def check_fit(self, options: Any) -> None:
+        self._refuse_scale()
         options.ratios(self.interval)
         if options.beacon_token is not None and self.start == "last":
             raise UsageError("--beacon-token is for --start end: with last a beacon begins as its last token")

@@ -63,6 +63,13 @@ class Expert(LowRank):
         """Everything by the names the constructor takes."""
         return {EMBEDDING: self.beacon_embedding, **super().tensors()}
 
+    def scaled(self, network: Any, scale: float, start: Start) -> Expert:
+        """An expert that adds so much of what this one has learned (see `BeaconWeights.scaled`)."""
+        tensors = self.tensors()
+        begun = first_embedding(network, start).to(tensors[EMBEDDING])
+        tensors[EMBEDDING] = begun.lerp(tensors[EMBEDDING], scale)
+        return Expert(network, self.rank, self.alpha * scale, tensors)
+
 
 class LoraExperts(torch.nn.Module):
     """A battery of experts, one a ratio; a ratio without one is refused.
@@ -101,6 +108,11 @@ class LoraExperts(torch.nn.Module):
 
     def embedding(self, ratio: int) -> Tensor:
         return self.expert(ratio).beacon_embedding
+
+    def scaled(self, network: Any, scale: float, start: Start) -> LoraExperts:
+        return LoraExperts(
+            {r: self.expert(r).scaled(network, scale, start) for r in self.ratios}
+        ).requires_grad_(False)
 
     def run(self, body: Any, ratio: int, **inputs: Any) -> Any:
         return self.expert(ratio).run(body, **inputs)

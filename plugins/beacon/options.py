@@ -15,7 +15,7 @@ from .ratios import parse_ratio
 class CondensingOptions(Options):
     """What every method that condenses by beacons can be asked; what is None is settled by `form.settle`."""
 
-    came_later: ClassVar[tuple[str, ...]] = ()
+    came_later: ClassVar[tuple[str, ...]] = ("adapter_scale",)
     """Options of a method that are written down only where they are used: a run of before keeps its hash."""
 
     interval: int | None = Field(
@@ -28,6 +28,12 @@ class CondensingOptions(Options):
     )
     sinks: int | None = Field(
         None, ge=0, description="first tokens that are never condensed; default: the adapter's, else 0"
+    )
+    adapter_scale: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of what the adapter learned that is added: 1: all; 0: none, untrained",
     )
 
     @model_serializer(mode="wrap")

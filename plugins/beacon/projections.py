@@ -26,6 +26,14 @@ class BeaconWeights(Protocol):
         """The beacon embedding ``[hidden]`` for that ratio."""
         ...
 
+    def scaled(self, network: Any, scale: float, start: Start) -> BeaconWeights:
+        """Weights that add so much (0 to 1) of what these have learned since they began from `start`.
+
+        Source: weights between a model and what it was fine-tuned to, Wortsman et al., "Robust fine-tuning of zero-shot
+        models" (arXiv 2109.01903).
+        """
+        ...
+
     def run(self, body: Any, ratio: int, **inputs: Any) -> Any:
         """One forward pass of the model's `body`, its attention projecting as beacons of that ratio do.
 
@@ -101,6 +109,13 @@ class MultiHeadBeacon(torch.nn.Module):
 
     def embedding(self, ratio: int) -> Tensor:
         return self._embedding[EMBEDDING].reshape(-1)
+
+    def scaled(self, network: Any, scale: float, start: Start) -> MultiHeadBeacon:
+        begun = MultiHeadBeacon(network, start=start).tensors(network)
+        between = {
+            name: begun[name].float().lerp(own.float(), scale) for name, own in self.tensors(network).items()
+        }
+        return MultiHeadBeacon(network, between, start=start)
 
     def run(self, body: Any, ratio: int, **inputs: Any) -> Any:
         swapped = {name: p.to(self._like) for name, p in self._projections.items()}

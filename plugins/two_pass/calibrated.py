@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,7 @@ from .options import TwoPassOptions
 if TYPE_CHECKING:
     from harness.models.model import LanguageModel
 
+    from ..beacon.engine import ActivationBeacon
     from .calibration import Calibration
 
 OWN = "two_pass"
@@ -65,6 +67,15 @@ class CalibratedMethod(CondensingMethod):
     def asked_ratios(self) -> Sequence[int]:
         used = (self._first, self._relevant if self.options.top_k else None)
         return [r for r in used if r is not None]
+
+    @cached_property
+    def first_engine(self) -> ActivationBeacon:
+        """The first pass's engine, and its calibration's: it adds all that was learned."""
+        return self.engine if self.scale == 1 else self._engine(1)
+
+    def forget(self) -> None:
+        super().forget()
+        self.__dict__.pop("first_engine", None)
 
     @property
     def adapter_methods(self) -> tuple[str, ...]:
@@ -187,7 +198,7 @@ class CalibratedMethod(CondensingMethod):
         with self.announce(f"calibrating ratio {ratio} for {sorted(missing)} intervals") as progress:
             made = calibration.calibrate(
                 self.model,
-                self.engine,
+                self.first_engine,
                 key,
                 ratio,
                 sorted(missing),

@@ -38,7 +38,7 @@ class FittedMethod(CalibratedMethod):
             ) as progress:
                 self._fitted[ratio] = calibration.calibrate(
                     self.model,
-                    self.engine,
+                    self.first_engine,
                     key,
                     ratio,
                     sorted(numbers),
@@ -60,7 +60,7 @@ class FittedMethod(CalibratedMethod):
         contexts = min(planted.CONTEXTS, options.contexts)
         with self.announce(f"choosing layers by {options.choose_layers} planted facts") as progress:
             found = planted.choose(
-                self.model, self.engine, ratio, number, options.choose_layers, contexts, progress
+                self.model, self.first_engine, ratio, number, options.choose_layers, contexts, progress
             )
         every = f"1-{self.model.config.num_hidden_layers}"
         taken = None if found.layers == every else found.layers
@@ -68,6 +68,7 @@ class FittedMethod(CalibratedMethod):
         return {"chosen_layers": asdict(found)}
 
     def check_fit(self, options: Any) -> None:
+        self._refuse_scale()
         if options.choose_layers and not (self.options.takes_layers and self._given.first_layers is None):
             raise UsageError(
                 "--choose-layers: leave out --first-layers, --reuse and other --retrieval than attention"

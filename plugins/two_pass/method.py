@@ -62,7 +62,7 @@ class TwoPass(FittedMethod):
 
     def rival_options(self) -> dict[str, Any]:
         """The same form, and as much of the window kept free as here: an interval."""
-        form = self.options.model_dump(include={"interval", "start", "sinks"})
+        form = self.options.model_dump(include={"interval", "start", "sinks", "adapter_scale"})
         return {**form, "margin": self.interval}
 
     def tokens_to_process(self, tokens: int, decoding: Decoding) -> int:
@@ -239,14 +239,14 @@ class TwoPass(FittedMethod):
         ids, layers = [p.ids for p in prompts], self.options.listened
         raw = [Kept() for _ in prompts]
         states, probe = attended(
-            self.engine,
+            self.first_engine,
             [Reading()] * len(ids),
             ids,
             _first_of(plans),
             layers,
             raw if self.options.reuse == "raw" else None,
         )
-        if layers is None:  # else they are no states of the model
+        if layers is None and self.scale == 1:  # else they are no states of the second pass
             kept.extend(map(FirstPass, states, raw))
         return probe.relevance()
 

@@ -16,8 +16,15 @@ from .layers import ALL, span
 class TwoPassOptions(CondensingOptions):
     """Options of `TwoPass`."""
 
-    came_later = ("first_layers", "reuse")
+    came_later = (*CondensingOptions.came_later, "first_layers", "reuse")
 
+    adapter_scale: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of what the compressor's adapter learned that the second pass adds: 1: all; 0: none, "
+        "untrained; the first pass always adds all, as its calibration did",
+    )
     alpha: float = Field(3.0, gt=0, le=100, description="exponent of the relevance: higher trusts it more")
     retrieval: Literal["attention", "bm25", "random"] = Field(
         "attention", description="how relevance is found; attention needs the first pass"
@@ -71,6 +78,10 @@ class TwoPassOptions(CondensingOptions):
         if self.reuse != "none" and self.retrieval != "attention":
             raise ValueError(
                 f"reuse {self.reuse} needs a first pass, which retrieval {self.retrieval} has not"
+            )
+        if self.reuse != "none" and self.adapter_scale != 1:
+            raise ValueError(
+                "reuse takes beacons of the first pass, whose adapter_scale is 1; give one of the two"
             )
         if self.reuse != "none" and self.first_layers not in (None, ALL):
             raise ValueError("reuse needs a first pass by all layers; leave out first_layers or reuse")
