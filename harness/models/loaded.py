@@ -103,6 +103,8 @@ class LoadedModel(LanguageModel):
         import torch
         from transformers import GenerationConfig
 
+        from . import feed_forward
+
         attention.register()
         given = self._given
         config = copy.deepcopy(given.config)
@@ -117,7 +119,9 @@ class LoadedModel(LanguageModel):
                 module._buffers[key] = theirs[place]._buffers[key]
         twin.tie_weights()
         twin.generation_config = GenerationConfig(use_cache=True)
-        return twin.eval().requires_grad_(False)
+        twin = twin.eval().requires_grad_(False)
+        feed_forward.write_over(twin)
+        return twin
 
     @cached_property
     def content_hash(self) -> str:

@@ -101,7 +101,7 @@ class LanguageModel:
         import torch
         from transformers import AutoModelForCausalLM, GenerationConfig
 
-        from . import attention
+        from . import attention, feed_forward
 
         attention.register()
         with reading(self.name, str(self.folder)):
@@ -128,7 +128,9 @@ class LanguageModel:
             network = network.to(self.device)
         except torch.OutOfMemoryError as error:
             raise UsageError(f"model {self.name} does not fit on {self.device} in {self.dtype}") from error
-        return network.eval().requires_grad_(False)
+        network = network.eval().requires_grad_(False)
+        feed_forward.write_over(network)
+        return network
 
     @cached_property
     def chat(self) -> str:
