@@ -85,8 +85,9 @@ def test_scripts_are_bash(script):
 
 def test_the_page_of_evidence_says_what_was_recorded():
     evidence = tool("evidence")
-    found = [*evidence.of_runs(), *evidence.of_losses(json.loads(evidence.LOSSES.read_text("utf-8")))]
-    assert evidence.table(found) in evidence.PAGE.read_text("utf-8"), "run python tools/evidence.py"
+    assert evidence.table(list(evidence.of_all())) in evidence.PAGE.read_text("utf-8"), (
+        "run python tools/evidence.py"
+    )
     assert evidence.FIGURE.is_file()
 
 
@@ -109,10 +110,8 @@ def test_a_claim_on_losses_is_decided_by_its_texts():
     better = {r: [v - 0.2 - 0.01 * (k % 3) for k, v in enumerate(values)] for r, values in own.items()}
     losses = {evidence.PAPERS: own, evidence.LAST: own, evidence.EXPERTS: better, evidence.ONE: better}
     losses |= {evidence.NONE: {"0": [4.0] * 12}, evidence.WHOLE: {"0": [2.9] * 12}}
-    judged = {
-        t.claim: (t, p)
-        for t, p in evidence.judged(list(evidence.of_losses({"losses": losses, "ratios": ratios})))
-    }
+    recorded = {"losses": losses, "ratios": ratios, "interval": 256, "windows": 1}
+    judged = {t.claim: (t, p) for t, p in evidence.judged(list(evidence.of_losses(recorded)))}
     rises, p = judged["the loss rises with the ratio"]
     assert rises.difference == pytest.approx(10) and evidence.amount(rises, rises.difference) == "0.100 nat"
     assert p < 0.05 and evidence.decision(rises, p) == "confirmed"
@@ -120,7 +119,17 @@ def test_a_claim_on_losses_is_decided_by_its_texts():
     assert trained.difference == pytest.approx(21) and evidence.decision(trained, p) == "confirmed"
     same, p = judged["an expert for each ratio is better than one for all"]
     assert same.difference == 0 and p == 1 and evidence.decision(same, p) == "cannot be told"
-    assert evidence.decision(evidence.tested("c", "r", [-0.1 - 0.001 * k for k in texts]), 0.01) == "refuted"
+    assert rises.column == "loss after 256 tokens"
+
+
+def test_what_was_learned_is_judged_after_many_intervals_too():
+    evidence = tool("evidence")
+    losses = {name: {"8": [3 + 0.01 * k for k in range(12)]} for name in (evidence.LAST, evidence.HALF)}
+    losses[evidence.EXPERTS] = {"8": [3.2 + 0.012 * k for k in range(12)]}
+    recorded = {"losses": losses, "ratios": [8], "interval": 256, "windows": 28}
+    (trained, first), (half, second) = evidence.judged(list(evidence.of_long_losses(recorded)))
+    assert evidence.decision(trained, first) == "refuted" and evidence.decision(half, second) == "confirmed"
+    assert half.column == "loss after 7,168 tokens" and evidence.amount(half, half.difference) == "0.211 nat"
 
 
 def test_one_weight_for_all_ratios_condenses_by_every_ratio_alike(tiny):

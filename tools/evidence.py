@@ -3,8 +3,8 @@
 python tools/evidence.py            # rewrite the table and the figure
 python tools/evidence.py --check    # write nothing; exit 1 if the page's table is out of date
 
-Two sources: the samples that the suites `evidence` and `evidence-long` have recorded, and the losses after a
-condensed context (`tools/memory_loss.py`). Holm's correction is over the claims of both.
+Two sources: the samples that the suites `evidence` and `evidence-long` have recorded, and the losses after one
+condensed interval and after many (`tools/memory_loss.py`). Holm's correction is over the claims of both.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ from harness.stats.paired import difference_interval, holm, sign_flips
 ROOT = Path(__file__).resolve().parents[1]
 RECORDED = [ROOT / "baselines" / "smollm2" / suite for suite in ("evidence", "evidence-long")]
 LOSSES = ROOT / "baselines" / "smollm2" / "interval-256" / "memory_loss.json"
+LONG_LOSSES = ROOT / "baselines" / "smollm2" / "interval-256-long" / "memory_loss.json"
 PAGE, FIGURE = ROOT / "docs" / "evidence.md", ROOT / "docs" / "images" / "evidence.png"
 PART = re.compile(r"(<!-- claims -->\n).*?(<!-- /claims -->)", re.DOTALL)
 
 NONE, WHOLE, EXPERTS = "no memory", "whole context", "lora_experts"
 ONE, PAPERS, LAST = "one expert for all", "untrained, the paper's start", "untrained, start last"
-LOSS = "loss after 256 tokens"
+HALF = "lora_experts, half"
+LOSS = "loss after {:,} tokens"
 
 
 def main() -> int:
@@ -42,7 +45,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    tested = [*of_runs(), *of_losses(json.loads(LOSSES.read_text(encoding="utf-8")))]
+    tested = list(of_all())
     old = PAGE.read_text(encoding="utf-8")
     new = PART.sub(lambda match: match[1] + table(tested) + match[2], old)
     if check:
@@ -50,6 +53,13 @@ def main() -> int:
     PAGE.write_text(new, encoding="utf-8")
     draw(tested, FIGURE)
     return 0
+
+
+def of_all() -> Iterator[Tested]:
+    """Every claim, from what is recorded."""
+    yield from of_runs()
+    yield from of_losses(json.loads(LOSSES.read_text(encoding="utf-8")))
+    yield from of_long_losses(json.loads(LONG_LOSSES.read_text(encoding="utf-8")))
 
 
 def of_runs() -> Iterator[Tested]:
@@ -67,11 +77,7 @@ def of_runs() -> Iterator[Tested]:
 
 def of_losses(found: dict[str, Any]) -> Iterator[Tested]:
     """The claims on losses; a positive difference, in hundredths of a nat, is what is claimed."""
-    losses = {
-        name: {int(ratio): np.array(values) for ratio, values in by_ratio.items()}
-        for name, by_ratio in found["losses"].items()
-    }
-    ratios = found["ratios"]
+    losses, ratios, tested = _losses(found), found["ratios"], partial(_tested, _column(found))
 
     def mean(name: str, some: Sequence[int] = ratios) -> Any:
         return np.mean([losses[name][r] for r in some], axis=0)
@@ -114,13 +120,41 @@ def of_losses(found: dict[str, Any]) -> Iterator[Tested]:
         )
 
 
-def tested(claim: str, compared: str, differences: Any) -> Tested:
+def of_long_losses(found: dict[str, Any]) -> Iterator[Tested]:
+    """The claims on losses after many condensed intervals, which the experts were not trained on."""
+    losses, tested = _losses(found), partial(_tested, _column(found))
+    for ratio in found["ratios"]:
+        yield tested(
+            f"training makes a long memory better, ratio {ratio}",
+            f"untrained − experts, ratio {ratio}",
+            losses[LAST][ratio] - losses[EXPERTS][ratio],
+        )
+        yield tested(
+            f"half of what was learned makes a long memory better than all of it, ratio {ratio}",
+            f"experts − half of what they learned, ratio {ratio}",
+            losses[EXPERTS][ratio] - losses[HALF][ratio],
+        )
+
+
+def _losses(found: dict[str, Any]) -> dict[str, dict[int, Any]]:
+    """The losses of each memory by ratio, a text each."""
+    return {
+        name: {int(ratio): np.array(values) for ratio, values in by_ratio.items()}
+        for name, by_ratio in found["losses"].items()
+    }
+
+
+def _column(found: dict[str, Any]) -> str:
+    return LOSS.format(found["windows"] * found["interval"])
+
+
+def _tested(column: str, claim: str, compared: str, differences: Any) -> Tested:
     """One claim on paired differences, a text each, in nats."""
     values = [100 * float(d) for d in differences]
     interval = difference_interval([values], spread=2 * max(map(abs, values)))
     p = sign_flips(values).p
     return Tested(
-        claim, compared, LOSS, len(values), float(np.mean(values)), interval, p, contrasts=(tuple(values),)
+        claim, compared, column, len(values), float(np.mean(values)), interval, p, contrasts=(tuple(values),)
     )
 
 
@@ -147,7 +181,7 @@ def table(tested: Sequence[Tested]) -> str:
         "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |",
     ]
     for one, p in judged(tested):
-        most = math.inf if one.column == LOSS else 100.0
+        most = math.inf if _of_loss(one) else 100.0
         seen = None if p is None else one.detectable(LEVEL / tests, most)
         cells = [one.claim, one.rows.replace(" < ", " → "), one.column, str(one.n), difference(one)]
         cells += [
@@ -173,7 +207,11 @@ def difference(one: Tested) -> str:
 
 def amount(one: Tested, value: float) -> str:
     """A difference in the unit of its claim."""
-    return f"{value / 100:.3f} nat" if one.column == LOSS else f"{value:.0f} points"
+    return f"{value / 100:.3f} nat" if _of_loss(one) else f"{value:.0f} points"
+
+
+def _of_loss(one: Tested) -> bool:
+    return str(one.column).startswith(LOSS.partition("{")[0])
 
 
 def draw(tested: Sequence[Tested], path: Path) -> None:
@@ -182,8 +220,7 @@ def draw(tested: Sequence[Tested], path: Path) -> None:
     from matplotlib.figure import Figure
 
     shown = [
-        [t for t in tested if (t.column == LOSS) == losses and t.difference is not None]
-        for losses in (False, True)
+        [t for t in tested if _of_loss(t) == losses and t.difference is not None] for losses in (False, True)
     ]
     # A label takes two lines, or three.
     figure = Figure(figsize=(11, max(4.6, 0.32 * max(map(len, shown)))), layout="constrained")

@@ -5,7 +5,8 @@ python tools/memory_loss.py --texts heldout.jsonl --weights trained=adapters/exp
 Each text gives a context of `--windows` intervals after `--sinks` tokens, condensed by each ratio, and a continuation,
 whose next-token loss is measured: after the condensed context, after nothing (bound), after the context as it is
 (bound). Each adapter is read in the form it was trained for, an untrained memory in the paper's and in ours.
-`--weights NAME=ADAPTER@16` condenses by every ratio with the weights of one.
+`--weights NAME=ADAPTER@16` condenses by every ratio with the weights of one, `--weights NAME=ADAPTER*0.5` adds half of
+what was learned.
 """
 
 from __future__ import annotations
@@ -46,19 +47,27 @@ def main() -> None:
     parser.add_argument("--continuation", type=int, default=64)
     parser.add_argument("--ratios", default="2,4,8,16,32,64,128")
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--weights", action="append", default=[], metavar="NAME=ADAPTER[@RATIO]")
+    parser.add_argument("--weights", action="append", default=[], metavar="NAME=ADAPTER[@RATIO][*SCALE]")
+    parser.add_argument(
+        "--untrained", default="end,last", help="starts of memories of which nothing was learned"
+    )
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     model = load(args.model, dtype=args.dtype)
     # The bounds are of one text for all: as many tokens before the continuation as the longest form reads.
     ours = Form(args.interval, "last", args.sinks)
+    begun: dict[str, tuple[str, Form]] = {
+        "end": ("untrained, the paper's start", Form(args.interval)),
+        "last": ("untrained, start last", ours),
+    }
     memories: dict[str, tuple[Any, Form]] = {
-        "untrained, the paper's start": (untrained(model), Form(args.interval)),
-        "untrained, start last": (untrained(model, "last"), ours),
+        name: (untrained(model, form.start), form)
+        for name, form in (begun[start] for start in args.untrained.split(",") if start)
     }
     cards = {}
     for named in args.weights:
         name, _, given = named.partition("=")
+        given, _, scale = given.partition("*")
         folder, _, only = given.partition("@")
         card = adapters.read_card(Path(folder))
         adapters.check(Path(folder), (card["method"],), model)
@@ -66,9 +75,12 @@ def main() -> None:
         weights = read_weights(card["method"], Path(folder), model)
         if only:
             one_for_all(weights, int(only))
+        if scale:
+            weights = weights.scaled(model.network, float(scale), form.start)
         memories[name] = weights, form
         cards[name] = {k: card.get(k) for k in ("method", "steps", "loss", "start", "sinks", "train_ratios")}
         cards[name] |= {"only": int(only)} if only else {}
+        cards[name] |= {"scale": float(scale)} if scale else {}
     before = args.windows * args.interval + max(form.sinks for _, form in memories.values())
     texts = list(choose(args.texts, model, before + args.continuation, args.each))
     ratios = [int(r) for r in args.ratios.split(",")]
