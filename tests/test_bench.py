@@ -61,6 +61,7 @@ def test_a_pass_multiplies_what_it_is_said_to(bench, tmp_path):
 
     model = load(str(make_model(tmp_path / "m")), dtype="float32", device="cpu")
     interval, ratio, count = 64, 8, 3
+    assert model.network is not None  # loading it multiplies too
     with FlopCounterMode(display=False) as counted:
         bench.products(model, count * interval, interval, ratio)()
     beacons, config = interval // ratio, model.config

@@ -47,6 +47,12 @@ def test_the_same_bits(activation, dtype):
     assert type(module).__name__ == "Gated"
 
 
+def test_what_a_changed_class_computes_is_known():
+    module = Gated(torch.nn.SiLU())
+    assert feed_forward.written_by(Gated) is Gated
+    assert changed(module) and feed_forward.written_by(type(module)) is Gated
+
+
 def test_one_that_does_more_is_left_alone():
     assert not changed(More(torch.nn.SiLU()))
 
