@@ -45,3 +45,8 @@ done
 # Loss after a condensed context, on texts and sentences that were held out.
 python "$root/tools/memory_loss.py" --texts corpus/heldout.jsonl --weights lora_experts="$ship" \
     --weights "one expert for all=$ship@16" --each 12 --dtype bfloat16 --out "$root/baselines/smollm2/interval-256"
+
+# The same after many intervals, which the experts were not trained on, by all and by half of what they learned.
+python "$root/tools/memory_loss.py" --texts corpus/heldout.jsonl --untrained last --weights lora_experts="$ship" \
+    --weights "lora_experts, half=$ship*0.5" --each 6 --windows 28 --ratios 8,32 --dtype bfloat16 \
+    --out "$root/baselines/smollm2/interval-256-long"

@@ -28,11 +28,11 @@ class ClosedPasses:
     """
 
     def __init__(self, config: Any, modules: Sequence[Any]) -> None:
-        self._config = config
-        self._states = [vars(module) for module in modules]
         from ..models.feed_forward import written_by
 
-        self._kinds = list({written_by(type(module)) for module in modules})
+        self._config = config
+        self._states = [vars(module) for module in modules]
+        self._kinds = [written_by(kind) for kind in {type(module) for module in modules}]
         self._bare = hanging(self._states) == 0
         self._parts = self._children()
 
