@@ -14,6 +14,7 @@ from torch.nn import Parameter
 
 from harness import UsageError
 from harness.inference.tensors import version
+from harness.models.placement import home
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -58,7 +59,6 @@ class LowRank(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.rank, self.alpha = rank, alpha
-        device = network.device
         self.a, self.b = torch.nn.ParameterDict(), torch.nn.ParameterDict()
         self._turned: dict[str, tuple[Any, Any]] = {}
         known = set()
@@ -73,7 +73,7 @@ class LowRank(torch.nn.Module):
                 a, b = tensors[first], tensors[second]
             if a.shape != (rank, inputs) or b.shape != (outputs, rank):
                 raise UsageError(f"{owner}'s LoRA for {place} has another shape than rank and model ask for")
-            key = place.replace(".", "/")
+            key, device = place.replace(".", "/"), home(network.model.get_submodule(place).weight)
             self.a[key] = Parameter(a.detach().to(device, torch.float32).clone())
             self.b[key] = Parameter(b.detach().to(device, torch.float32).clone())
             known |= {first, second}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -27,6 +28,7 @@ def hush_libraries() -> None:
         return
     for name, value in ASKED_BEFORE.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
     if transformers := sys.modules.get("transformers"):
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()

@@ -68,6 +68,10 @@ def named_model(
             raise UsageError(
                 f"{verb}({name}={settings[name]!r}): the loaded model is in {has}; move it, or leave it out"
             )
+    if settings.get("device_map") is not None:
+        raise UsageError(
+            f"{verb}(device_map=...): the loaded model lies on its device; give its name or folder"
+        )
     if settings.get("engine", "local") != "local" or settings.get("join"):
         raise UsageError(
             "other processes cannot use a loaded model: save it, and give its folder as model=..."

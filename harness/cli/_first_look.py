@@ -92,7 +92,7 @@ def carry_out(settings: RunSettings, rival: str) -> FirstLook:
 
 def _window(settings: RunSettings, models: SharedModels, display: RunDisplay) -> int:
     """The model's own window in tokens."""
-    names = ("dtype", "device", "offline", "chat", "trust_remote_code", "allow_unused_weights")
+    names = ("dtype", "device", "device_map", "offline", "chat", "trust_remote_code", "allow_unused_weights")
     wanted = {name: getattr(settings, name) for name in names}
     return models(settings.model, context_length=None, notify=display.note, **wanted).context_length
 

@@ -13,6 +13,8 @@ NAMES = {
     "revision": "revision",
     "dtype": "dtype",
     "device": "device",
+    "device_map": "device_map",
+    "parallelize": "device_map",
     "max_length": "context_length",
     "max_model_length": "context_length",
     "max_model_len": "context_length",
@@ -58,6 +60,10 @@ def _value(name: str, field: str, value: str) -> Any:
         if value.lower() not in TRUTHS:
             raise UsageError(f"--model-args {name}={value}: write true or false")
         return TRUTHS[value.lower()]
+    if name == "parallelize":
+        if value.lower() not in TRUTHS:
+            raise UsageError(f"--model-args {name}={value}: write true or false")
+        return "auto" if TRUTHS[value.lower()] else None
     if field == "context_length" or (field == "batch_size" and value != "auto"):
         if not value.isdecimal():
             raise UsageError(f"--model-args {name}={value}: write a whole number")

@@ -69,7 +69,8 @@ FLAGS = (
     click.option(
         "--model-args",
         metavar="NAME=VALUE,...",
-        help="What lm-eval calls so: pretrained, revision, dtype, max_length, device, batch_size, trust_remote_code.",
+        help="What lm-eval calls so: pretrained, revision, dtype, max_length, device, parallelize, batch_size, "
+        "trust_remote_code.",
     ),
     click.option(
         "--adapter",
@@ -98,6 +99,12 @@ FLAGS = (
     click.option("--seed", type=int, default=42, show_default=True, help="Seed of the tasks' samples."),
     click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ..."),
+    click.option(
+        "--device-map",
+        metavar="auto|FILE.json",
+        help="Spread a model over devices, memory and disk: auto, balanced, balanced_low_0, sequential, or a file of "
+        "places.",
+    ),
     click.option(
         "--batch-size",
         metavar="INTEGER|auto",

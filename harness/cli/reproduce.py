@@ -21,6 +21,7 @@ OVERRIDES = (
     "seed",
     "dtype",
     "device",
+    "device_map",
     "batch_size",
     "data_dir",
     "offline",

@@ -63,6 +63,8 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
     remote
         True if answers come from elsewhere (a server): the model given here lends its tokenizer and template, its
         weights are never read, and what was not measured (KV entries, phases, memory) is ``?`` in every table.
+    takes_device_map
+        False if it cannot work on a model whose layers lie on several devices (``harness run --device-map``).
     family
         None for a method. What stands for a name (``"PRESS"``) if the class is only the door to many methods,
         each asked for as ``<entry point>:<name>`` and made by `variant`.
@@ -88,6 +90,7 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
     lossless: ClassVar[Mapping[str, Any] | None] = None
     aims: ClassVar[bool] = False
     remote: ClassVar[bool] = False
+    takes_device_map: ClassVar[bool] = True
     family: ClassVar[str | None] = None
 
     @classmethod

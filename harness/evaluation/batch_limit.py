@@ -40,13 +40,19 @@ class BatchLimit:
         if not self.automatic:
             return self.most
         if self._room is None:
-            free = memory.free(self._model.device)
-            self._room = float("inf") if free is None else free * SHARE
+            self._room = self._free() * SHARE
         return int(max(1, min(self.most, self._room / self._bytes(tokens))))
 
     def failed(self, rows: int, tokens: int) -> None:
         """So many `rows` were too much: from now on half of them."""
         self._room = self._bytes(tokens) * max(1, rows // 2)
+
+    def _free(self) -> float:
+        """Bytes that are free; of a model that is spread, so that the device with least for its layers has enough."""
+        places = self._model.places
+        shares = {self._model.device: 1.0} if places is None else places.shares
+        found = [(memory.free(at), share) for at, share in shares.items()]
+        return min(float("inf") if free is None else free / share for free, share in found)
 
     def _bytes(self, tokens: int) -> float:
         size = {"float32": 4, "bfloat16": 2, "float16": 2}[self._model.dtype]

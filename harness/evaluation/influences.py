@@ -61,6 +61,7 @@ INFLUENCES: tuple[Influence, ...] = (
     _flag("--seed", YES, "itself"),
     _flag("--dtype", YES, "the type that was chosen"),
     _flag("--device", YES, "its kind: cpu, cuda"),
+    _flag("--device-map", NO, "where layers lie: they compute the same; the kind of device is covered"),
     _flag("--batch-size", YES, "itself"),
     _flag("--query-agnostic", YES, "itself, where the method would else see the question"),
     _flag(

@@ -109,6 +109,7 @@ def plan_run(
         context_length=settings.context_length,
         dtype=settings.dtype,
         device=settings.device,
+        device_map=settings.device_map,
         offline=settings.offline,
         chat=settings.chat,
         trust_remote_code=settings.trust_remote_code,
@@ -116,6 +117,8 @@ def plan_run(
         notify=note,
     )
     method = _made(plugin, model, options)
+    if settings.device_map is not None and not method.takes_device_map:
+        raise UsageError(f"--device-map: method {settings.method} needs the whole model on one device")
     if settings.protocol == "after" and not method.two_phase:
         raise UsageError(
             f"--protocol after: {settings.method} does not compress a context apart from the question; "

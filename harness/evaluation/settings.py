@@ -39,6 +39,7 @@ class RunSettings:
     seed: int = 42
     dtype: str = "auto"
     device: str = "auto"
+    device_map: str | None = None  # None: all on one device
     batch_size: int | Literal["auto"] = 1
     query_agnostic: bool = False
     protocol: str = "auto"
@@ -97,6 +98,10 @@ def check_values(settings: RunSettings) -> None:
         raise UsageError(f"--seed {settings.seed}: must fit in 64 bits")
     if settings.budget is not None:
         Budget.parse(settings.budget)
+    if settings.device_map is not None and settings.engine != "local":
+        raise UsageError(
+            f"--device-map gives one process several devices, --engine {settings.engine} each process one: choose one"
+        )
     tracker.check(settings.track)
     timeouts.check(settings.sample_timeout)
     engines.check(settings.engine, settings.workers, settings.address, settings.join)

@@ -33,7 +33,7 @@ class ClosedPasses:
         self._config = config
         self._states = [vars(module) for module in modules]
         self._kinds = [written_by(kind) for kind in {type(module) for module in modules}]
-        self._bare = hanging(self._states) == 0
+        self._bare = hanging(self._states) == _ours(self._states)
         self._parts = self._children()
 
     def closed(self, kwargs: Mapping[str, Any]) -> bool:
@@ -75,6 +75,14 @@ def modules_of(network: Any) -> list[Any]:
 def hanging(states: Sequence[Mapping[str, Any]]) -> int:
     """Hooks and functions that hang on modules, given what `vars` says of each."""
     return sum(len(s["_forward_hooks"]) + len(s["_forward_pre_hooks"]) + ("forward" in s) for s in states)
+
+
+def _ours(states: Sequence[Mapping[str, Any]]) -> int:
+    """How many of them the harness hung there as it loaded the network."""
+    from ..models.placement import Ours
+
+    hooks = (s[side].values() for s in states for side in ("_forward_hooks", "_forward_pre_hooks"))
+    return sum(isinstance(hook, Ours) for each in hooks for hook in each)
 
 
 def _inert(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -125,8 +126,10 @@ def moved(network: Any, cache: KVCache, shift: Tensor | Sequence[Tensor]) -> KVC
         keys = tuple(turning(network, by)(k) for k, by in zip(cache.keys, shift))
         return KVCache(keys, cache.values, cache.unseen)
     turn = turning(network, shift)
-    if len({(k.shape, k.device) for k in cache.keys}) == 1:  # all layers in a few kernels, not in hundreds
-        return KVCache(tuple(turn(torch.stack(cache.keys)).unbind()), cache.values, cache.unseen)
+    if len({k.shape for k in cache.keys}) == 1:  # all layers of a device in a few kernels, not in hundreds
+        runs = [list(run) for _, run in groupby(cache.keys, key=lambda k: k.device)]
+        keys = tuple(k for run in runs for k in turn(torch.stack(run)).unbind())
+        return KVCache(keys, cache.values, cache.unseen)
     return KVCache(tuple(turn(k) for k in cache.keys), cache.values, cache.unseen)
 
 
@@ -140,12 +143,13 @@ def turning(network: Any, shift: Tensor) -> Callable[[Tensor], Tensor]:
     by = shift.to(network.device)
     like = torch.empty(0, dtype=torch.float32, device=network.device)
     scale = getattr(rotary, "attention_scaling", 1.0)
-    cos, sin = (
-        (part[0] / scale).reshape(*by.shape, part.shape[-1]) for part in rotary(like, by.reshape(1, -1))
-    )
+    made = [(part[0] / scale).reshape(*by.shape, part.shape[-1]) for part in rotary(like, by.reshape(1, -1))]
+    at = {made[0].device: made}  # layers may lie on several devices
 
     def turn(keys: Tensor) -> Tensor:
-        x = keys.float()
+        if keys.device not in at:
+            at[keys.device] = [part.to(keys.device) for part in made]
+        x, (cos, sin) = keys.float(), at[keys.device]
         half = x.shape[-1] // 2
         turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
         result: Tensor = x * cos + turned * sin

@@ -3,7 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+
+
+def reset_peaks(devices: Sequence[str]) -> bool:
+    """`reset_peak` of several devices; False if one of them does not allow it."""
+    begun = [reset_peak(device) for device in devices]  # of each, whatever the others say
+    return all(begun)
+
+
+def peaks(devices: Sequence[str]) -> int | None:
+    """`peak`, the sum of several devices; None if it is not known of one."""
+    found = [peak(device) for device in devices]
+    return None if None in found else sum(size for size in found if size is not None)
+
+
+def wait(devices: Sequence[str]) -> None:
+    """Until GPUs have done what they were asked."""
+    for device in devices:
+        if device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize(device)
 
 
 def free(device: str) -> int | None:

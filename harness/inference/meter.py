@@ -16,8 +16,9 @@ from typing import Any
 
 from ..contracts.phases import PHASES, heard_by
 from ..errors import NotFiniteError
+from ..models import placement
 from ..models.attention import shapes
-from .memory import peak, reset_peak
+from .memory import peaks, reset_peaks, wait
 from .witness import Witness, witnessed
 
 _current: ContextVar[Meter | None] = ContextVar("meter", default=None)
@@ -75,6 +76,8 @@ class Meter:
         Where the model is, as torch writes it.
     batch
         Samples the method was given; None: as many as were seen.
+    devices
+        GPUs that the model is spread over; empty: `device`.
     seconds
         Wall-clock time of each of `PHASES`, nested phases counted once, for the innermost.
     forwards
@@ -82,13 +85,15 @@ class Meter:
     positions
         Token positions those passes computed, padding included: the work that was done.
     peak_bytes
-        Peak memory of the device during the call (of the process, on a CPU); None if not to be had.
+        Peak memory of the device, or the sum of several, during the call (of the process, on a CPU); None if not to
+        be had.
     witness
         What the passes read and would choose; None: nobody looked.
     """
 
     device: str = "cpu"
     batch: int | None = None
+    devices: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     forwards: int = 0
     positions: int = 0
@@ -150,10 +155,7 @@ class Meter:
 
     def _switch(self) -> None:
         """Book the time since the last switch on the innermost phase."""
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.synchronize(self.device)
+        wait(self.devices or (self.device,))
         now = time.perf_counter()
         if self._stack:
             self.seconds[self._stack[-1]] += now - self._since
@@ -296,10 +298,11 @@ def observe(network: Any, device: str, batch: int | None = None) -> Iterator[Met
         means nothing, yet there always is one.
     """
     witness = Witness(network)
-    meter = Meter(device, batch, witness=witness)
+    devices = placement.devices(network, device)
+    meter = Meter(device, batch, devices=devices, witness=witness)
     hooks = _watch(network, meter, witness)
     token = _current.set(meter)
-    fresh = reset_peak(device)
+    fresh = reset_peaks(devices)
     try:
         with heard_by(meter), witnessed(network, witness):
             yield meter
@@ -307,7 +310,7 @@ def observe(network: Any, device: str, batch: int | None = None) -> Iterator[Met
         _current.reset(token)
         for hook in hooks:
             hook.remove()
-        meter.peak_bytes = peak(device) if fresh else None
+        meter.peak_bytes = peaks(devices) if fresh else None
     if not meter.finite:
         raise NotFiniteError(
             "the model's logits are not finite (NaN or infinity), so no token can be chosen: weights or adapter "

@@ -19,7 +19,7 @@ class LastQueries:
         How many tokens, counted from the end; of a shorter pass all.
     weights
         For each layer ``[batch, kv_heads, queries, keys]``: softmax over the keys each query may see, the mean of the
-        query heads that share a KV head. In float32.
+        query heads that share a KV head. In float32, each on its layer's device.
     """
 
     def __init__(self, queries: int) -> None:

@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..models import placement
+from . import memory
+
 if TYPE_CHECKING:
     from ..models.model import LanguageModel
 
@@ -52,8 +55,5 @@ def probe(model: LanguageModel) -> Speed:
 
 
 def _now(model: LanguageModel) -> float:
-    if model.device.startswith("cuda"):
-        import torch
-
-        torch.cuda.synchronize(model.device)
+    memory.wait(placement.devices(model.network, model.device))
     return time.perf_counter()

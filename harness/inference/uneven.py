@@ -47,7 +47,7 @@ class Shapes:
         rows, groups, width = seen.shape
         added = torch.ones(rows, keys - width, dtype=torch.bool, device=seen.device)
         if self.fresh is not None:
-            added[:, : self.fresh.shape[1]] = self.fresh
+            added[:, : self.fresh.shape[1]] = self.fresh.to(seen.device)
         causal = torch.ones(queries, keys, dtype=torch.bool, device=seen.device).tril(keys - queries)
         own = causal & ~torch.ones_like(causal).tril(
             keys - queries - 1

@@ -37,8 +37,8 @@ VERSION = "1"
 RULES = ("left", "none")
 ARGUMENTS = (
     "method", "model", "adapter", "plugin", "context_length", "max_context", "budget", "protocol", "query_agnostic",
-    "truncate", "dtype", "device", "batch_size", "max_batch_size", "max_gen_toks", "offline", "trust_remote_code",
-    "allow_unused_weights",
+    "truncate", "dtype", "device", "device_map", "batch_size", "max_batch_size", "max_gen_toks", "offline",
+    "trust_remote_code", "allow_unused_weights",
 )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
     method, model, adapter, context_length, max_context, budget, protocol, query_agnostic
         As the flags of ``harness run``. ``max_context`` counts lm-eval's whole prompt. ``protocol=before`` has each
         prompt compressed for itself, also where lm-eval asks for several continuations of one.
-    dtype, device, trust_remote_code, offline, allow_unused_weights
+    dtype, device, device_map, trust_remote_code, offline, allow_unused_weights
         As the flags of ``harness run``.
     plugin
         A Python file with methods, as ``harness run --plugin``.
@@ -93,6 +93,7 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
         truncate: str = "left",
         dtype: str = "auto",
         device: str | None = None,
+        device_map: str | None = None,
         batch_size: int | str | None = 1,
         max_batch_size: int | None = None,
         max_gen_toks: int = 256,
@@ -120,7 +121,8 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
             model,
             context_length=context_length,
             dtype=dtype,
-            device=device or "auto",
+            device="auto" if device is None or (device_map and device.startswith("cuda")) else device,
+            device_map=device_map,
             offline=offline,
             trust_remote_code=trust_remote_code,
             allow_unused_weights=allow_unused_weights,
@@ -128,6 +130,8 @@ class HarnessLM(LM):  # type: ignore[misc]  # lm-eval has no types
         self.tokenizer = self.language_model.tokenizer
         self._device = self.language_model.device
         self.method = found.cls(self.language_model, found.cls.Options.parse(options, f"method {method}"))
+        if device_map is not None and not self.method.takes_device_map:
+            raise UsageError(f"device_map: method {method} needs the whole model on one device")
         asked = hold(self.method, method, protocol, query_agnostic, max_context, budget)
         folder = adapters.resolve(None if adapter is None else Path(adapter), self.method.default_adapter)
         if folder is not None:

@@ -142,6 +142,19 @@ def causal_mask(queries: int, keys: int, dtype: torch.dtype, device: torch.devic
     return mask
 
 
+def on(value: Any, device: Any) -> Any:
+    """A tensor on a device, still known to `attend` if it is a mask of `causal_mask`; anything else as it is."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.device == device:
+        return value
+    moved = value.to(device)
+    made = getattr(value, _PLAIN, None)
+    if made is not None and made == _written(value):
+        setattr(moved, _PLAIN, _written(moved))
+    return moved
+
+
 def _written(mask: torch.Tensor) -> int | None:
     """How often a tensor was written to in place; None where torch does not count (`torch.inference_mode`)."""
     return None if mask.is_inference() else int(mask._version)

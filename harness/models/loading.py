@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from .._util.quiet import hush_libraries
 from ..errors import UsageError, unknown_name
-from . import default_model, gguf, hub, precision, window
+from . import default_model, devices, gguf, hub, precision, window
+from . import device_map as placing
 from .model import LanguageModel
 from .precision import DTYPES
-from .reading import reading, reason
+from .reading import reading
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -39,6 +40,7 @@ def load(
     context_length: int | None = None,
     dtype: str = "auto",
     device: str = "auto",
+    device_map: str | None = None,
     offline: bool = False,
     chat: str = "auto",
     trust_remote_code: bool = False,
@@ -58,6 +60,8 @@ def load(
         One of `DTYPES`; ``"auto"``: see `precision.automatic`.
     device
         As torch writes it; ``"auto"``: CUDA if there is any.
+    device_map
+        For a model larger than a device: one of `harness.models.device_map.COMPUTED`, or a JSON file of places.
     offline
         If true, nothing is fetched.
     chat
@@ -76,7 +80,9 @@ def load(
         or quantised; an option is out of range; the cache cannot be written.
     """
     _check_flags(chat, dtype, context_length)
-    device = _device(device)
+    if device_map is not None:
+        placing.check(device_map, device)
+    wanted, device = device, devices.checked(device)
     import transformers  # noqa: F401  (imported first, so that it can be told to be quiet)
 
     hush_libraries()
@@ -84,6 +90,10 @@ def load(
     config = _config(source.folder, name, trust_remote_code)
     window.check_said(source.folder, config, name, context_length)
     window.check_asked(config, name, context_length)
+    places = None
+    if device_map is not None and device_map not in placing.COMPUTED:
+        places = placing.from_file(device_map, config, wanted)
+        device = places.main
     if dtype == "auto":
         dtype = precision.automatic(device, config)
     return LanguageModel(
@@ -93,6 +103,8 @@ def load(
         context_length=context_length,
         dtype=dtype,
         device=device,
+        device_map=device_map,
+        places=places,
         chat=chat,
         trust_remote_code=trust_remote_code,
         allow_unused_weights=allow_unused_weights,
@@ -199,26 +211,3 @@ def check_fields(config: PretrainedConfig, name: str) -> None:
 def _number(value: object) -> bool:
     """Whether it is one, or left out."""
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _device(device: str) -> str:
-    """The device to use, checked; ``"auto"`` resolved."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind, index = torch.device(device).type, torch.device(device).index
-    except RuntimeError as error:
-        raise UsageError(f"--device {device}: not a device; for example cpu, cuda, cuda:1") from error
-    if kind == "meta":
-        raise UsageError(
-            "--device meta: it computes nothing, so there is nothing to measure; take cpu or cuda"
-        )
-    if kind == "cuda" and (index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(f"--device {device}: not available here: {reason(error)}") from error
-    return device

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from .._util import hashing
 from ..errors import UsageError
-from . import chat_template, gguf, hub, tokenizer_file, weights, window
-from .reading import reading
+from . import chat_template, hub, tokenizer_file, window
 from .window import native_length
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+    from .device_map import Places
 
 
 class LanguageModel:
@@ -36,7 +37,11 @@ class LanguageModel:
     dtype
         ``"float32"``, ``"bfloat16"`` or ``"float16"``.
     device
-        As torch writes it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        As torch writes it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``. Of a model that is spread, where its tokens go.
+    device_map
+        How it is spread over devices, as the user said it; None: it is not.
+    places
+        Where its parts lie, known once loaded if accelerate chooses them. None: it is not spread.
     unused_weights
         Names of weights in its files that the model does not use: none, unless that was allowed. Known once loaded.
     """
@@ -50,6 +55,8 @@ class LanguageModel:
         context_length: int | None = None,
         dtype: str = "float32",
         device: str = "cpu",
+        device_map: str | None = None,
+        places: Places | None = None,
         chat: str = "auto",
         trust_remote_code: bool = False,
         allow_unused_weights: bool = False,
@@ -61,6 +68,8 @@ class LanguageModel:
         self.context_length = min(self.native_length, context_length or self.native_length)
         self.dtype = dtype
         self.device = device
+        self.device_map = device_map
+        self.places = places
         self._source = source
         self._chat = chat
         self._trust_remote_code = trust_remote_code
@@ -96,41 +105,28 @@ class LanguageModel:
         """
         if self._lender is not None:
             network: PreTrainedModel = self._lender.network
-            self.unused_weights = self._lender.unused_weights
+            self.unused_weights, self.places = self._lender.unused_weights, self._lender.places
             return network
-        import torch
-        from transformers import AutoModelForCausalLM, GenerationConfig
+        from . import network_files
 
-        from . import attention, feed_forward
+        found = network_files.read(
+            self,
+            self._placed(),
+            trust_remote_code=self._trust_remote_code,
+            allow_unused_weights=self._allow_unused_weights,
+        )
+        self.unused_weights = found.unused
+        return found.network
 
-        attention.register()
-        with reading(self.name, str(self.folder)):
-            weights.check_types(self.name, hub.weight_files(self.folder))
-            network, info = AutoModelForCausalLM.from_pretrained(
-                self.folder,
-                config=self.config,
-                dtype=getattr(torch, self.dtype),
-                attn_implementation=attention.ATTENTION,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=self._trust_remote_code,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # refused below, by name: transformers would point to its log
+    def _placed(self) -> Places | None:
+        """Where parts are to lie; None: all on `device`."""
+        from . import device_map
+
+        if self.device_map is not None and self.places is None:
+            self.places = device_map.computed(
+                self.device_map, self.config, self.dtype, self.device, remote_code=self._trust_remote_code
             )
-        gguf.check_complete(self.name, info)
-        left = weights.unused(info)
-        weights.check_used(self.name, left, self._allow_unused_weights)
-        self.unused_weights = tuple(left)
-        # What a model's publisher suggests for sampling (penalties, suppressed tokens) is no part of any
-        # method; end tokens come from `end_ids`. `generate` would fill every gap of its settings from here.
-        network.generation_config = GenerationConfig(use_cache=True)
-        try:
-            network = network.to(self.device)
-        except torch.OutOfMemoryError as error:
-            raise UsageError(f"model {self.name} does not fit on {self.device} in {self.dtype}") from error
-        network = network.eval().requires_grad_(False)
-        feed_forward.write_over(network)
-        return network
+        return self.places
 
     @cached_property
     def chat(self) -> str:
@@ -276,6 +272,7 @@ class LanguageModel:
             "context_length": self.context_length,
             "dtype": self.dtype,
             "device": self.device,
+            **({} if self.device_map is None else {"device_map": self._map_facts()}),
             "chat": self.chat,
             "reading": {
                 "native_length": window.source(self.config),
@@ -287,3 +284,9 @@ class LanguageModel:
             **({"unused_weights": list(self.unused_weights)} if self.unused_weights else {}),
             "parameters": sum(p.numel() for p in self.network.parameters()) if loaded else None,
         }
+
+    def _map_facts(self) -> dict[str, Any]:
+        from .device_map import used
+
+        where = None if self.places is None else used(self.places.at.items())
+        return {"asked": self.device_map, "places": where}

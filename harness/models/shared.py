@@ -9,6 +9,8 @@ from typing import Any
 from .loading import load as load_model
 from .model import LanguageModel
 
+WEIGHTS = ("dtype", "device", "device_map", "trust_remote_code", "allow_unused_weights")
+"""Settings that decide which weights are read, and where to."""
 Note = Callable[[str], None]
 
 
@@ -25,7 +27,7 @@ class SharedModels:
     def __call__(self, name: str, *, notify: Note | None = None, **wanted: Any) -> LanguageModel:
         weights = [
             name,
-            *(wanted.get(word) for word in ("dtype", "device", "trust_remote_code", "allow_unused_weights")),
+            *(wanted.get(word) for word in WEIGHTS),
         ]
         if weights != self._weights:
             self.drop()  # before the next is loaded: there may be room for one only

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -76,6 +76,7 @@ class Layout:
         self.total = at + sum(len(p.ids) for p in pieces)
         # `shallow` passes end early.
         self.last = None if wanted else engine.network.config.num_hidden_layers - 1
+        self._moved: dict[tuple[int, torch.device], Tensor] = {}
         self.masks = [self._masks(piece) for piece in pieces]
         self.before: dict[int, int] = {}
         for p in pieces:  # what this pass does not compute: memory, and entries that are known
@@ -134,11 +135,12 @@ class Layout:
 
         def narrow(_: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             hidden, *others = args
-            hidden = hidden if hidden.shape[1] == len(rows) else hidden[:, rows]
+            own = self._on(rows, hidden.device)
+            hidden = hidden if hidden.shape[1] == len(own) else hidden[:, own]
             given = {
                 **given,
-                "position_embeddings": tuple(part[:, rows] for part in given["position_embeddings"]),
-                "position_ids": given["position_ids"][:, rows],
+                "position_embeddings": tuple(part[:, own] for part in given["position_embeddings"]),
+                "position_ids": given["position_ids"][:, own],
             }
             return (hidden, *others), given
 
@@ -147,7 +149,7 @@ class Layout:
                 body.layers[self.last].register_forward_pre_hook(narrow, with_kwargs=True).remove
             )
             if self.last and "forward" not in vars(before := body.layers[self.last - 1]):
-                before.forward = partial(_narrowing, before, rows)
+                before.forward = partial(_narrowing, before, partial(self._on, rows))
                 changed.callback(delattr, before, "forward")
             yield
 
@@ -210,7 +212,8 @@ class Layout:
             self._leave(index, both, turned)
             return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
         found = query.new_empty(1, self.total, query.shape[1], value.shape[3])
-        for piece, (raw, sight) in zip(self.pieces, self.masks):
+        for piece, masks in zip(self.pieces, self.masks):
+            raw, sight = (None if mask is None else self._on(mask, key.device) for mask in masks)
             held = self._put(piece, index, both, number, piece.end - piece.begin)
             stop = number + len(piece.ids)
             if raw is not None:
@@ -233,6 +236,15 @@ class Layout:
             )[0].transpose(0, 1)
             self._condensed(piece, held, both, turned)
         return found
+
+    def _on(self, made: Tensor, device: torch.device) -> Tensor:
+        """What was made for all layers on the device of one of them; moved once a pass."""
+        if made.device == device:
+            return made
+        at = (id(made), device)
+        if at not in self._moved:
+            self._moved[at] = attention.on(made, device)
+        return self._moved[at]
 
     def _condensed(self, piece: Piece, held: Tensor, both: Tensor, turned: Tensor) -> None:
         """A piece's beacons in their places among the entries `held`."""
@@ -264,12 +276,12 @@ class Layout:
                 self._condensed(piece, held, both, turned)
 
 
-def _narrowing(layer: Any, rows: Tensor, hidden: Tensor, **given: Any) -> Tensor:
+def _narrowing(layer: Any, rows: Callable[[torch.device], Tensor], hidden: Tensor, **given: Any) -> Tensor:
     """A decoder layer's forward of which only some positions come out; all of them are attended to.
 
     Source: the decoder layer that transformers has for every supported family.
     """
     attended, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden), **given)
-    hidden = (hidden + attended)[:, rows]
+    hidden = (hidden + attended)[:, rows(hidden.device)]
     found: Tensor = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     return found

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from harness import UsageError
+from harness.models.placement import home, present
 
 from ..low_rank import PROJECTIONS
 from .form import PAPERS_START, Start
@@ -85,16 +86,16 @@ class MultiHeadBeacon(torch.nn.Module):
         # In a dictionary: as an attribute a parameter would be registered, and saved, a second time.
         self._embedding = {EMBEDDING: first_embedding(network, start)}
         self._like: Tensor = network.model.embed_tokens.weight.new_empty(0)
-        places = {name: p.shape for name, p in network.model.named_parameters()}
+        places = dict(network.model.named_parameters())
         for name, tensor in (tensors or {}).items():
-            value = tensor.to(self._like)
+            value = tensor.to(self._like.dtype)
             if name == EMBEDDING and value.shape == (1, network.config.hidden_size):
-                self._embedding[EMBEDDING] = value[0]
+                self._embedding[EMBEDDING] = value[0].to(self._like)
                 continue
             place = name.removeprefix("model.").replace("beacon_", "")
-            if places.get(place) != value.shape:
+            if place not in places or places[place].shape != value.shape:
                 raise UsageError(f"the adapter's {name} {tuple(value.shape)} has no place in this model")
-            self._projections[place] = value
+            self._projections[place] = value.to(home(places[place]))
         if learn:
             self._learn(network)
 
@@ -118,7 +119,7 @@ class MultiHeadBeacon(torch.nn.Module):
         return MultiHeadBeacon(network, between, start=start)
 
     def run(self, body: Any, ratio: int, **inputs: Any) -> Any:
-        swapped = {name: p.to(self._like) for name, p in self._projections.items()}
+        swapped = {name: p.to(self._like.dtype) for name, p in self._projections.items()}
         return functional_call(body, swapped, kwargs=inputs)
 
     @contextmanager
@@ -142,14 +143,14 @@ class MultiHeadBeacon(torch.nn.Module):
         """A projection's tensor as beacons have it, in the base model's type."""
         own = self._projections.get(f"{place}.{name}")
         base: Tensor | None = getattr(module, name)
-        return base if own is None else own.to(self._like)
+        return (None if base is None else present(base)) if own is None else own.to(self._like.dtype)
 
     def tensors(self, network: Any) -> dict[str, Tensor]:
         """Everything by the official names; the base model's own values where nothing was learned."""
         found = {EMBEDDING: self.embedding(0)[None]}
         for name, parameter in attention_parameters(network):
             official = f"model.{name.replace('self_attn.', 'self_attn.beacon_')}"
-            found[official] = self._projections.get(name, parameter)
+            found[official] = self._projections[name] if name in self._projections else present(parameter)
         return found
 
 

@@ -67,6 +67,7 @@ class PressMethod(Method):
 
     press: ClassVar[type]
     aims: ClassVar[bool] = True
+    takes_device_map: ClassVar[bool] = False  # presses make tensors on one device and were tried on no two
 
     def aim(self, entries: int) -> None:
         """Of each context as much is kept as leaves room for its question; the press's ratio follows from that."""

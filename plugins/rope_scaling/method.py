@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import Decoding, Generation, UsageError
 from harness.models import adapters
+from harness.models.placement import offloads
 
 from ..plain import Plain
 from ..rotary import check_scalable, rotary, turned
@@ -141,7 +142,12 @@ class RopeScaling(Plain):
                 raise UsageError(
                     f"--adapter {self._adapter}: {name} is missing or of another shape than the model's"
                 )
-        return {name: t.to(network.device) for name, t in tensors.items()}
+        if offloads(network):
+            raise UsageError(
+                f"--adapter {self._adapter}: it takes the place of all weights, so none can be offloaded by "
+                "--device-map; give all layers a device"
+            )
+        return {name: tensors[name].to(parameter.device) for name, parameter in network.named_parameters()}
 
     # --- learning
 

@@ -81,7 +81,7 @@ class BeaconAttention:
         return torch.stack(
             [
                 torch.stack([part.mean() for part in torch.split(layer, counts)])
-                for layer in torch.stack(list(shares)).cpu().double()
+                for layer in torch.stack([share.to(shares[0].device) for share in shares]).cpu().double()
             ]
         )
 

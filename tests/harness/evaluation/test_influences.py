@@ -61,6 +61,7 @@ CHANGES = {
     "limit in batches": ({"limit": 2, "batch_size": 2}, True),
     "seed": ({"seed": 43}, True),
     "dtype": ({"dtype": "bfloat16"}, True),
+    "device_map": ({"device_map": "auto"}, False),
     "batch_size": ({"batch_size": 2}, True),
     "query_agnostic": ({"method": "two_pass", "options": {"interval": "32"}, "query_agnostic": True}, True),
     "protocol": ({"method": "two_pass", "options": {"interval": "32"}, "protocol": "after"}, True),
