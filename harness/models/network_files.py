@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import attention, gguf, hub, placement, weights
 from .reading import reading
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from .device_map import Places
-    from .model import LanguageModel
+
+
+class Described(Protocol):
+    """What is known of a model before its weights are read; see `LanguageModel`."""
+
+    name: str
+    folder: Path
+    config: PretrainedConfig
+    dtype: str
+    device: str
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,7 @@ class Read:
 
 
 def read(
-    model: LanguageModel, places: Places | None, *, trust_remote_code: bool, allow_unused_weights: bool
+    model: Described, places: Places | None, *, trust_remote_code: bool, allow_unused_weights: bool
 ) -> Read:
     """The weights in the model's type, on its device or where `places` has them; evaluation mode, no gradients.
 

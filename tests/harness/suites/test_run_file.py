@@ -95,6 +95,7 @@ def test_every_flag_goes_through_a_file(here):
         "track": ("wandb",),
         "share": False,
         "address": "host:1",
+        "device_map": "auto",
     }
     for each in dataclasses.fields(RunSettings):
         if each.name not in changed and each.name not in TYPED:
