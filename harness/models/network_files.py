@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import UsageError
 from . import attention, gguf, hub, weights
 from .reading import reading
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
-    from .model import LanguageModel
     from .sharding import Shards
+
+
+class Described(Protocol):
+    """What a `LanguageModel` knows of itself before its weights are read."""
+
+    name: str
+    folder: Path
+    config: PretrainedConfig
+    dtype: str
+    device: str
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class Read:
     shards: Shards | None = None
 
 
-def read(model: LanguageModel, *, sharded: bool, trust_remote_code: bool, allow_unused_weights: bool) -> Read:
+def read(model: Described, *, sharded: bool, trust_remote_code: bool, allow_unused_weights: bool) -> Read:
     """The weights in the model's type, on its device or `sharded`; evaluation mode, no gradients.
 
     Raises
@@ -55,7 +65,7 @@ def read(model: LanguageModel, *, sharded: bool, trust_remote_code: bool, allow_
     return found
 
 
-def _on_cpu(model: LanguageModel, trust_remote_code: bool, allow_unused_weights: bool) -> Read:
+def _on_cpu(model: Described, trust_remote_code: bool, allow_unused_weights: bool) -> Read:
     """The network with every weight of its files accounted for."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig

@@ -72,7 +72,7 @@ def plan_fit(
     if settings.shard_base and launched() < 2:
         raise UsageError(
             "--shard-base splits the base model among processes, but there is one; start several, for instance "
-            "torchrun --nproc-per-node 2 -m harness fit ..."
+            "torchrun --nproc-per-node 2 -m -- harness fit ..."
         )
     options = plugin.cls.Options.parse(settings.options, owner)
     fit_options = plugin.cls.FitOptions.parse(settings.fit_options, f"fit of {owner}")
