@@ -40,12 +40,13 @@ class Memory(torch.nn.Module):
     ) -> None:
         super().__init__()
         network: Any = model.network
-        table = network.get_input_embeddings().weight
+        table = network.get_input_embeddings()
         if tensors is None:
-            tokens = table[model.end_ids[0]].detach().float().repeat(memory, 1)
+            end = torch.tensor(model.end_ids[0], device=network.device)
+            tokens = table(end).detach().float().repeat(memory, 1)
             others = None
         else:
-            if TOKENS not in tensors or tensors[TOKENS].shape != (memory, table.shape[1]):
+            if TOKENS not in tensors or tensors[TOKENS].shape != (memory, table.weight.shape[1]):
                 raise UsageError(f"the adapter has no {memory} memory tokens of this model's width")
             tokens = tensors[TOKENS].float()
             others = {name: tensor for name, tensor in tensors.items() if name != TOKENS}

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from .._util import hashing
 from ..errors import UsageError
-from . import chat_template, gguf, hub, tokenizer_file, weights, window
-from .reading import reading
+from . import chat_template, hub, tokenizer_file, window
 from .window import native_length
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+    from .sharding import Shards
 
 
 class LanguageModel:
@@ -39,6 +40,8 @@ class LanguageModel:
         As torch writes it: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     unused_weights
         Names of weights in its files that the model does not use: none, unless that was allowed. Known once loaded.
+    shards
+        This process's part of the weights, if they were loaded sharded; else None.
     """
 
     def __init__(
@@ -67,6 +70,17 @@ class LanguageModel:
         self._allow_unused_weights = allow_unused_weights
         self.unused_weights: tuple[str, ...] = ()
         self._lender: LanguageModel | None = None
+        self.shards: Shards | None = None
+        self._sharded = False
+
+    def shard(self) -> None:
+        """Load the weights sharded among the processes that were started together (see `harness.models.sharding`)."""
+        self._sharded = True
+
+    def settle(self) -> None:
+        """Give other processes their shares of sharded weights until none needs any; all of them call it alike."""
+        if self.shards is not None:
+            self.shards.settle()
 
     def borrow(self, lender: LanguageModel) -> None:
         """Use the weights of `lender` (of the same files, dtype and device); nothing is loaded twice."""
@@ -86,7 +100,7 @@ class LanguageModel:
 
     @cached_property
     def network(self) -> PreTrainedModel:
-        """The weights, loaded on first use: `dtype`, on `device`, evaluation mode, no gradients.
+        """The weights, loaded on first use: `dtype`, on `device`, evaluation mode, no gradients; sharded if asked for.
 
         Raises
         ------
@@ -98,39 +112,16 @@ class LanguageModel:
             network: PreTrainedModel = self._lender.network
             self.unused_weights = self._lender.unused_weights
             return network
-        import torch
-        from transformers import AutoModelForCausalLM, GenerationConfig
+        from . import network_files
 
-        from . import attention, feed_forward
-
-        attention.register()
-        with reading(self.name, str(self.folder)):
-            weights.check_types(self.name, hub.weight_files(self.folder))
-            network, info = AutoModelForCausalLM.from_pretrained(
-                self.folder,
-                config=self.config,
-                dtype=getattr(torch, self.dtype),
-                attn_implementation=attention.ATTENTION,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=self._trust_remote_code,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # refused below, by name: transformers would point to its log
-            )
-        gguf.check_complete(self.name, info)
-        left = weights.unused(info)
-        weights.check_used(self.name, left, self._allow_unused_weights)
-        self.unused_weights = tuple(left)
-        # What a model's publisher suggests for sampling (penalties, suppressed tokens) is no part of any
-        # method; end tokens come from `end_ids`. `generate` would fill every gap of its settings from here.
-        network.generation_config = GenerationConfig(use_cache=True)
-        try:
-            network = network.to(self.device)
-        except torch.OutOfMemoryError as error:
-            raise UsageError(f"model {self.name} does not fit on {self.device} in {self.dtype}") from error
-        network = network.eval().requires_grad_(False)
-        feed_forward.write_over(network)
-        return network
+        found = network_files.read(
+            self,
+            sharded=self._sharded,
+            trust_remote_code=self._trust_remote_code,
+            allow_unused_weights=self._allow_unused_weights,
+        )
+        self.unused_weights, self.shards = found.unused, found.shards
+        return found.network
 
     @cached_property
     def chat(self) -> str:

@@ -181,12 +181,14 @@ class CondensingMethod(Method):
         """Let every beacon embedding begin from that of a token, in place of the end token's."""
         import torch
 
+        from .projections import embedded
+
         if token is None:
             return
         ids = self.model.tokenizer(token, add_special_tokens=False)["input_ids"]
         if not ids:
             raise UsageError(f"--beacon-token {token!r} is no token of {self.model.name}")
-        row = self.model.network.model.embed_tokens.weight[ids[0]]
+        row = embedded(self.model.network, ids[0])
         with torch.no_grad():
             for name, parameter in weights.named_parameters():
                 if "beacon_embed" in name:
@@ -197,6 +199,9 @@ class CondensingMethod(Method):
         options.ratios(self.interval)
         if options.beacon_token is not None and self.start == "last":
             raise UsageError("--beacon-token is for --start end: with last a beacon begins as its last token")
+
+    def check_sharded(self, options: Any) -> None:
+        """Nothing to refuse."""
 
     def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
         import torch

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from harness import UsageError
+from harness.models.sharding import whole
 
 from ..low_rank import PROJECTIONS
 from .form import PAPERS_START, Start
@@ -149,7 +150,8 @@ class MultiHeadBeacon(torch.nn.Module):
         found = {EMBEDDING: self.embedding(0)[None]}
         for name, parameter in attention_parameters(network):
             official = f"model.{name.replace('self_attn.', 'self_attn.beacon_')}"
-            found[official] = self._projections.get(name, parameter)
+            own = self._projections.get(name)
+            found[official] = whole(parameter) if own is None else own
         return found
 
 
@@ -159,7 +161,12 @@ def first_embedding(network: Any, start: Start) -> Tensor:
         zero: Tensor = network.model.embed_tokens.weight.new_zeros(network.config.hidden_size)
         return zero
     eos = network.config.eos_token_id
-    row: Tensor = network.model.embed_tokens.weight[eos[0] if isinstance(eos, list) else eos or 0]
+    return embedded(network, eos[0] if isinstance(eos, list) else eos or 0)
+
+
+def embedded(network: Any, token: int) -> Tensor:
+    """The input embedding ``[hidden]`` of a token."""
+    row: Tensor = network.model.embed_tokens(torch.tensor(token, device=network.device))
     return row
 
 

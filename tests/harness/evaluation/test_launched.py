@@ -41,7 +41,16 @@ LAUNCH = [
     "-m",
     "harness",
 ]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+ACCELERATE = [
+    *LAUNCH[:2],
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "-m",
+    "harness",
+]
+SLOW = os.environ.get("HARNESS_SLOW_TESTS") == "1"
 
 
 def words(folder, out, method="plain"):
@@ -49,20 +58,8 @@ def words(folder, out, method="plain"):
     return ["run", "-m", method, "-t", "passkey", "--model", folder, "--device", "cpu", "--out", out, *grid]
 
 
-def test_two_processes_give_the_records_of_one(tiny_folder, tmp_path):
-    done = subprocess.run(
-        [*LAUNCH, *map(str, words(tiny_folder, tmp_path / "two")), "--engine", "torchrun"],
-        capture_output=True,
-        text=True,
-        env=ENVIRONMENT,
-        timeout=240,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (
-        done.stdout.count("6 samples run") == 1
-        and "torchrun --nproc-per-node 2 -m harness run" in done.stdout
-    )
+def same_as_alone(tiny_folder, tmp_path):
+    """Whether the run in the folder `two` is that of one process, made here."""
     plan = plan_run(wanted(tiny_folder, tmp_path / "one"))
     execute(plan, Watcher())
     [folder] = (tmp_path / "two").glob("plain-*")
@@ -70,6 +67,44 @@ def test_two_processes_give_the_records_of_one(tiny_folder, tmp_path):
     content, by_one = (json.loads((f / "run.json").read_text()) for f in (folder, plan.folder.path))
     assert content["model"] == by_one["model"] and content["method_facts"] == by_one["method_facts"]
     assert execute(plan_run(wanted(tiny_folder, tmp_path / "two")), Watcher()).ran == 0, "the same run"
+
+
+def test_two_processes_give_the_records_of_one(tiny_folder, tmp_path, monkeypatch, capsys, started):
+    """This process is rank 0, the other one is started as a launcher would; the records of both are in order."""
+    line = [*map(str, words(tiny_folder, tmp_path / "two")), "--engine", "torchrun"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with subprocess.Popen(
+        [sys.executable, "-m", "harness", *line],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "RANK": "1", "WORLD_SIZE": "2"},
+    ) as other:
+        monkeypatch.setenv("RANK", "0")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert invoke(line) == 0, capsys.readouterr().err
+        assert other.communicate(timeout=60)[0] == "" and other.returncode == 0
+    said = capsys.readouterr().out
+    assert "6 samples run" in said and "torchrun --nproc-per-node 2 -m harness run --method" in said
+    same_as_alone(tiny_folder, tmp_path)
+
+
+@pytest.mark.skipif(not SLOW, reason="HARNESS_SLOW_TESTS=1 runs it")
+@pytest.mark.parametrize("engine", launched.LAUNCHERS)
+def test_launchers_start_it(tiny_folder, tmp_path, engine):
+    line = [*map(str, words(tiny_folder, tmp_path / "two")), "--engine", engine]
+    began = LAUNCH if engine == "torchrun" else ACCELERATE
+    done = subprocess.run(
+        [*began, *line],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("6 samples run") == 1
+    same_as_alone(tiny_folder, tmp_path)
 
 
 # --- who says what
@@ -243,7 +278,7 @@ def test_an_engine_in_a_file_counts(monkeypatch, tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
-SLOW = """
+METHOD = """
 import time
 from harness.plugins.plain import Plain
 
@@ -256,10 +291,10 @@ class Slow(Plain):
 """
 
 
-@pytest.mark.skipif(os.environ.get("HARNESS_SLOW_TESTS") != "1", reason="HARNESS_SLOW_TESTS=1 runs it")
+@pytest.mark.skipif(not SLOW, reason="HARNESS_SLOW_TESTS=1 runs it")
 @pytest.mark.parametrize("rank, number", [(0, signal.SIGTERM), (0, signal.SIGKILL), (1, signal.SIGKILL)])
 def test_all_end_when_one_is_ended_and_the_same_command_goes_on(tiny_folder, tmp_path, rank, number):
-    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "slow.py").write_text(METHOD)
     line = [*words(tiny_folder, tmp_path / "runs", "slow"), "--plugin", tmp_path / "slow.py"]
     import psutil
 
@@ -268,7 +303,7 @@ def test_all_end_when_one_is_ended_and_the_same_command_goes_on(tiny_folder, tmp
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env=ENVIRONMENT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as launch:
         deadline = time.monotonic() + 120
         while not any(p.stat().st_size for p in (tmp_path / "runs").glob("*/samples.jsonl")):
