@@ -178,6 +178,9 @@ class Gist(Method):
             "warning": warning,
         }
 
+    def check_sharded(self, options: Any) -> None:
+        """Nothing to refuse."""
+
     def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
         import torch
 

@@ -12,6 +12,7 @@ from torch.nn import Parameter
 
 from harness import UsageError
 from harness.inference import KVCache, feed, moved
+from harness.models.sharding import row
 
 from .low_rank import LowRank
 
@@ -42,7 +43,7 @@ class Memory(torch.nn.Module):
         network: Any = model.network
         table = network.get_input_embeddings().weight
         if tensors is None:
-            tokens = table[model.end_ids[0]].detach().float().repeat(memory, 1)
+            tokens = row(table, model.end_ids[0]).detach().float().repeat(memory, 1)
             others = None
         else:
             if TOKENS not in tensors or tensors[TOKENS].shape != (memory, table.shape[1]):

@@ -245,7 +245,7 @@ def headings(text: str) -> set[str]:
     }
 
 
-STARTERS = ("sbatch", "srun", "ssh", "do")
+STARTERS = ("sbatch", "srun", "ssh", "do", "torchrun", "accelerate")
 """Words of a shell that another command follows."""
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from .. import registry
 from ..console.failures import reasons
 from ..errors import UsageError
+from ..evaluation.launched import LAUNCHERS, LEADERS, command
 from ..options import describe
 
 if TYPE_CHECKING:
@@ -22,17 +23,25 @@ if TYPE_CHECKING:
 
 def closing_lines(result: RunResult, plan: RunPlan, args: Sequence[str]) -> RenderableType:
     """Where the run is, and what to type next."""
-    typed = ["harness", *args]
+    typed, begun = ["harness", *args], _begun(plan)
     if result.failed:
-        following = f"{shlex.join(typed)}    # runs the {result.failed} failed samples again"
+        following = f"{shlex.join(begun + typed[1:])}    # runs the {result.failed} failed samples again"
     else:
         swapped = _swap(typed, describe(type(plan.method.options)), _other(plan.settings.method))
-        following = f"{shlex.join(swapped)}    # the same samples under another method"
+        following = f"{shlex.join(begun + swapped[1:])}    # the same samples under another method"
     state = f"{result.ran} samples run" if result.ran else "nothing to do: this run is finished"
     why = "".join(f"{line}\n" for line in reasons(result.folder.records())) if result.failed else ""
     return Text.assemble(
         (why, "red"), f"{state}; records in ", (str(result.folder.path), "bold"), f"\nnext: {following}"
     )
+
+
+def _begun(plan: RunPlan) -> list[str]:
+    """The words with which the command began."""
+    if plan.settings.engine not in LAUNCHERS or not LEADERS:
+        return ["harness"]
+    here = LEADERS[-1].place
+    return command(plan.settings.engine, here.local_world or here.world)
 
 
 def _other(method: str) -> str:

@@ -145,7 +145,10 @@ FLAGS = (
         "--join", is_flag=True, help="Share the run's samples with other processes started with --join."
     ),
     click.option(
-        "--engine", default="local", show_default=True, help="local, or ray: workers on many devices."
+        "--engine",
+        default="local",
+        show_default=True,
+        help="local; ray: workers on many devices; torchrun or accelerate: the processes that either started.",
     ),
     click.option(
         "--workers", type=int, help="Of --engine ray, at most so many. [default: one for each device]"

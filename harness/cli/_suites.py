@@ -97,7 +97,10 @@ def carry_out(
     out: Path = spelled.rows[0].runs[0].out
     display = SuiteDisplay()
     with display, display.announce(f"planning {spelled.suite.name}") as progress:
-        plan = plan_suite(spelled, out, display.note, progress)
+        here = all(run.engine == "local" for row in spelled.rows for run in row.runs)
+        plan = plan_suite(
+            spelled, out, display.note, progress, estimate=here
+        )  # a probe would load weights here
     if dry_run and form == "json":
         emit(plan_facts(plan))
         return 0

@@ -71,6 +71,11 @@ class FitCommand(MethodCommand):
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 ...")
 @click.option("--offline", is_flag=True, help="Fetch nothing.")
 @click.option(
+    "--shard-base",
+    is_flag=True,
+    help="Split the frozen base model's weights among the processes, as FSDP does.",
+)
+@click.option(
     "--trainer", "trainer", multiple=True, metavar="NAME=VALUE", help="One of transformers.TrainingArguments."
 )
 @click.option(

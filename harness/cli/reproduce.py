@@ -7,6 +7,7 @@ from typing import Any
 import rich_click as click
 
 from ..errors import UsageError
+from ._launched import shared_out
 from ._output import emit, json_flag, quiet_flag, say
 from ._suites import carry_out, suite_flags, typed
 from .run import run
@@ -25,6 +26,9 @@ OVERRIDES = (
     "batch_size",
     "data_dir",
     "offline",
+    "engine",
+    "workers",
+    "address",
     "out",
     "trust_remote_code",
     "track",
@@ -42,6 +46,7 @@ OVERRIDES = (
 @json_flag("the table")
 @quiet_flag
 @click.pass_context
+@shared_out
 def reproduce(
     context: click.RichContext,
     /,

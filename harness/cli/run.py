@@ -11,6 +11,7 @@ import rich_click as click
 from ..errors import UsageError
 from . import _model_args
 from ._flags import chosen
+from ._launched import shared_out
 from ._once import check_new
 from ._output import emit, json_flag, quiet_flag, say
 from ._run_flags import RunCommand, run_flags
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @quiet_flag
 @suite_flags
 @click.pass_context
+@shared_out
 def run(
     context: click.RichContext,
     /,

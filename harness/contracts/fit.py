@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,6 +83,9 @@ class Schedule:
     trainer
         More arguments of `transformers.TrainingArguments` (``bf16``, ``optim``, ``max_grad_norm`` …); those that
         are said here otherwise are refused.
+    settle
+        Called where processes wait for each other, before they do: with a base model split among them, who waits has
+        to give the others its share. None: each has all it needs.
     observer
         Who is told how it goes; None: nobody.
     """
@@ -97,6 +100,7 @@ class Schedule:
     seed: int = 42
     micro_batch: int = 1
     trainer: Mapping[str, Any] = field(default_factory=dict)
+    settle: Callable[[], None] | None = None
     observer: FitObserver | None = None
 
     def passes(self, processes: int = 1) -> int:

@@ -315,6 +315,16 @@ class Method(ABC):  # noqa: B024  (compress and generate, or both in one, must b
     def check_fit(self, options: Any) -> None:  # noqa: B027
         """Raise UsageError for what `fit` would refuse of `options`; before data and weights are read."""
 
+    def check_sharded(self, options: Any) -> None:
+        """Raise UsageError if `fit` needs the base model whole in each process (``harness fit --shard-base``).
+
+        One that does not trains none of the base model's weights, and computes with them by calling its modules: the
+        weights themselves read NaN (see `harness.models.sharding`). By default a method says nothing, and is refused.
+        """
+        raise UsageError(
+            f"--shard-base: method {type(self).__name__} does not say that a split base model is enough for it"
+        )
+
     def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
         """Train or calibrate the method.
 

@@ -1,4 +1,6 @@
-"""Who runs samples: this process, or workers that Ray starts. What of it is wrong is said before a model loads."""
+"""Who runs samples: this process, or workers that Ray or a launcher starts. What of it is wrong is said before a model
+loads.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +8,38 @@ import socket
 from importlib import metadata
 
 from ..errors import UsageError
+from . import launched
 
+ENGINES = ("local", "ray", *launched.LAUNCHERS)
 OLDEST = (2, 9)
 INSTALL = "pip install 'long-context-harness[ray]'"
 PATIENCE = 5.0
 """Seconds in which a cluster's address has to answer."""
 
 
-def check(engine: str, workers: int | None, address: str | None, join: bool) -> None:
+def check(engine: str, workers: int | None, address: str | None, join: bool, device: str = "auto") -> None:
     """Refuse what cannot be carried out, before a model is loaded. Raises UsageError."""
-    if engine == "local":
+    if engine not in ENGINES:
+        raise UsageError(f"--engine {engine}: choose {', '.join(ENGINES[:-1])} or {ENGINES[-1]}")
+    if engine != "ray":
         for flag, value in (("workers", workers), ("address", address)):
             if value is not None:
                 raise UsageError(f"--{flag} belongs to --engine ray")
-        return
-    if engine != "ray":
-        raise UsageError(f"--engine {engine}: choose local or ray")
+    if join and engine != "local":
+        raise UsageError(f"--join and --engine {engine} are two ways of sharing out a run; give one")
+    if engine in launched.LAUNCHERS:
+        if device.startswith("cuda:"):
+            raise UsageError(
+                f"--device {device} is one GPU, and with --engine {engine} each process takes its own: give cuda"
+            )
+        launched.check(engine)
+    if engine == "ray":
+        _check_ray(workers, address)
+
+
+def _check_ray(workers: int | None, address: str | None) -> None:
     if workers is not None and not 1 <= workers <= 4096:
         raise UsageError(f"--workers must be 1 to 4,096, not {workers}")
-    if join:
-        raise UsageError("--join and --engine ray are two ways of sharing out a run; give one")
     try:
         found = metadata.version("ray")
     except metadata.PackageNotFoundError:

@@ -139,7 +139,20 @@ INFLUENCES: tuple[Influence, ...] = (
         "for --track alone",
     ),
     Influence("OPENAI_API_KEY", "variable", NO, False, "for harness synth alone"),
-    Influence("LOCAL_RANK, RANK, WORLD_SIZE", "variable", NO, False, "for harness fit alone"),
+    Influence(
+        "LOCAL_RANK, LOCAL_WORLD_SIZE, RANK, WORLD_SIZE",
+        "variable",
+        NO,
+        False,
+        "whoever asks a sample; of a fit, in its card",
+    ),
+    Influence(
+        "MASTER_ADDR, MASTER_PORT, TORCHELASTIC_RESTART_COUNT, TORCHELASTIC_USE_AGENT_STORE",
+        "variable",
+        NO,
+        False,
+        "where the processes of a launcher meet",
+    ),
     Influence(
         "PYTHONHASHSEED", "variable", NO, False, "nothing goes through sets; harness check --strict tries two"
     ),

@@ -24,6 +24,7 @@ from ..results.summary import digest, own_digest, summarise
 from .asking import prepare_task, run_batch
 from .batches import SampleBatch, sample_batches
 from .cores import share
+from .launched_pool import launched_pool
 from .plan import RunPlan, plan_run
 from .ray_pool import ray_pool
 from .run_metadata import dump_prompts, planned_ids, run_content
@@ -149,7 +150,8 @@ def _answers(
         return
     kind, _, plugin = plan.method_origin.partition(" ")
     file = str(Path(plugin).resolve()) if kind == "file" else None
-    with ray_pool(plan.settings, plan.model.device, file, expectations(plan)) as pool:
+    pooled = ray_pool if plan.settings.engine == "ray" else launched_pool
+    with pooled(plan.settings, plan.model.device, file, expectations(plan)) as pool:
         watcher.note(f"{pool.size} workers load {plan.model.name}")
         for record in share_out(plan, pool, pending):
             if record.key not in finished:

@@ -104,4 +104,4 @@ def check_values(settings: RunSettings) -> None:
         )
     tracker.check(settings.track)
     timeouts.check(settings.sample_timeout)
-    engines.check(settings.engine, settings.workers, settings.address, settings.join)
+    engines.check(settings.engine, settings.workers, settings.address, settings.join, settings.device)

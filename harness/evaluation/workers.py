@@ -1,7 +1,8 @@
 """A run's batches shared out among workers, whatever engine starts them; one that dies is replaced.
 
 The driver keeps the run folder and writes every record; a worker makes the same plan from the same request and is asked
-by the names of samples. What an engine has to offer is a `Pool`; `harness.evaluation.ray_pool` has Ray's.
+by the names of samples. What an engine has to offer is a `Pool`; `harness.evaluation.ray_pool` has Ray's,
+`harness.evaluation.launched_pool` that of launchers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from .. import registry
 from .._util.environment import environment
 from ..contracts.record import Key, SampleRecord
 from ..errors import MeasurementError, UsageError
+from ..models.loading import load as load_model
+from ..models.model import LanguageModel
 from ..results.run_folder import identity_hash
 from .asking import prepare_task, run_batch
 from .batches import SampleBatch
@@ -59,9 +62,22 @@ class SampleWorker:
         The request, and the file of its method if that has one.
     expected
         What `expectations` said in the process that shares out.
+    name
+        What messages call it.
+    load
+        See `harness.evaluation.plan.plan_run`.
     """
 
-    def __init__(self, settings: RunSettings, plugin: str | None, expected: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        plugin: str | None,
+        expected: dict[str, Any],
+        name: str | None = None,
+        load: Callable[..., LanguageModel] = load_model,
+    ) -> None:
+        self._name = name or f"worker on {platform.node()}"
+        self._load = load
         self._settings = settings
         self._plugin = plugin
         self._expected = expected
@@ -85,7 +101,7 @@ class SampleWorker:
         except MeasurementError as error:
             return {"caught": str(error)}
         except UsageError as error:
-            return {"refused": f"worker on {platform.node()}: {error}"}
+            return {"refused": f"{self._name}: {error}"}
         return {"records": records, "method_facts": plan.method_facts(), "model": plan.model.facts()}
 
     def _ready(self) -> RunPlan:
@@ -99,7 +115,7 @@ class SampleWorker:
                 )
         if self._plugin is not None:
             registry.register_file(Path(self._plugin))
-        plan = plan_run(self._settings)
+        plan = plan_run(self._settings, load=self._load)
         for name, wanted in self._expected["identity"].items():
             if (found := identity_hash({name: plan.identity.get(name)})) != wanted:
                 raise UsageError(

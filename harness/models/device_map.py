@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,10 +195,17 @@ def free(device: str) -> dict[int | str, Any]:
     return found if device.startswith("cuda") else {"cpu": found["cpu"]}
 
 
-def used(at: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Places in few words: ``{"model.layers.0-15": "cuda:0"}``; neighbours of one place are written as one."""
+def facts(asked: str | None, places: Places | None) -> dict[str, Any]:
+    """What ``run.json`` says of a map: what was asked for, and where parts are, once that is known."""
+    if asked is None:
+        return {}
+    return {"device_map": {"asked": asked, "places": None if places is None else _in_few_words(places.at)}}
+
+
+def _in_few_words(at: Mapping[str, str]) -> dict[str, str]:
+    """``{"model.layers.0-15": "cuda:0"}``: neighbours of one place are written as one."""
     rows: list[tuple[str, str, str]] = []
-    for part, place in at:
+    for part, place in at.items():
         numbered = part.startswith(LAYERS)
         if rows and numbered and rows[-1][0].startswith(LAYERS) and rows[-1][2] == place:
             rows[-1] = (rows[-1][0], part, place)

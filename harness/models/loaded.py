@@ -97,6 +97,12 @@ class LoadedModel(LanguageModel):
         )
         window.check_asked(config, self.name, context_length)
 
+    def shard(self) -> None:
+        """Refused: the weights are in memory, whole. Raises UsageError."""
+        raise UsageError(
+            f"model {self.name} is in memory already, whole; give its name or folder to shard it"
+        )
+
     @cached_property
     def network(self) -> PreTrainedModel:
         """Another network over the same weights: evaluation mode, no gradients, the harness's attention."""

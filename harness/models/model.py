@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from .._util import hashing
 from ..errors import UsageError
-from . import chat_template, hub, tokenizer_file, window
+from . import chat_template, device_map, hub, tokenizer_file, window
 from .window import native_length
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from .device_map import Places
+    from .sharding import Shards
 
 
 class LanguageModel:
@@ -44,6 +45,8 @@ class LanguageModel:
         Where its parts lie, known once loaded if accelerate chooses them. None: it is not spread.
     unused_weights
         Names of weights in its files that the model does not use: none, unless that was allowed. Known once loaded.
+    shards
+        This process's part of the weights, if they were loaded sharded; else None.
     """
 
     def __init__(
@@ -76,6 +79,17 @@ class LanguageModel:
         self._allow_unused_weights = allow_unused_weights
         self.unused_weights: tuple[str, ...] = ()
         self._lender: LanguageModel | None = None
+        self.shards: Shards | None = None
+        self._sharded = False
+
+    def shard(self) -> None:
+        """Load the weights sharded among the processes that were started together (see `harness.models.sharding`)."""
+        self._sharded = True
+
+    def settle(self) -> None:
+        """Give other processes their shares of sharded weights until none needs any; all of them call it alike."""
+        if self.shards is not None:
+            self.shards.settle()
 
     def borrow(self, lender: LanguageModel) -> None:
         """Use the weights of `lender` (of the same files, dtype and device); nothing is loaded twice."""
@@ -95,7 +109,7 @@ class LanguageModel:
 
     @cached_property
     def network(self) -> PreTrainedModel:
-        """The weights, loaded on first use: `dtype`, on `device`, evaluation mode, no gradients.
+        """The weights, loaded on first use: `dtype`, on `device`, evaluation mode, no gradients; sharded if asked for.
 
         Raises
         ------
@@ -111,17 +125,16 @@ class LanguageModel:
 
         found = network_files.read(
             self,
-            self._placed(),
+            sharded=self._sharded,
+            places=self._placed(),
             trust_remote_code=self._trust_remote_code,
             allow_unused_weights=self._allow_unused_weights,
         )
-        self.unused_weights = found.unused
+        self.unused_weights, self.shards = found.unused, found.shards
         return found.network
 
     def _placed(self) -> Places | None:
         """Where parts are to lie; None: all on `device`."""
-        from . import device_map
-
         if self.device_map is not None and self.places is None:
             self.places = device_map.computed(
                 self.device_map, self.config, self.dtype, self.device, remote_code=self._trust_remote_code
@@ -272,7 +285,7 @@ class LanguageModel:
             "context_length": self.context_length,
             "dtype": self.dtype,
             "device": self.device,
-            **({} if self.device_map is None else {"device_map": self._map_facts()}),
+            **device_map.facts(self.device_map, self.places),
             "chat": self.chat,
             "reading": {
                 "native_length": window.source(self.config),
@@ -284,9 +297,3 @@ class LanguageModel:
             **({"unused_weights": list(self.unused_weights)} if self.unused_weights else {}),
             "parameters": sum(p.numel() for p in self.network.parameters()) if loaded else None,
         }
-
-    def _map_facts(self) -> dict[str, Any]:
-        from .device_map import used
-
-        where = None if self.places is None else used(self.places.at.items())
-        return {"asked": self.device_map, "places": where}

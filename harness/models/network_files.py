@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from .device_map import Places
+    from .sharding import Shards
 
 
 class Described(Protocol):
-    """What is known of a model before its weights are read; see `LanguageModel`."""
+    """What a `LanguageModel` knows of itself before its weights are read."""
 
     name: str
     folder: Path
@@ -27,32 +28,62 @@ class Described(Protocol):
 
 @dataclass(frozen=True)
 class Read:
-    """A network, and the names of weights in its files that it does not use."""
+    """A network, the names of weights in its files that it does not use, and what this process has if it is sharded."""
 
     network: PreTrainedModel
     unused: tuple[str, ...]
+    shards: Shards | None = None
 
 
 def read(
-    model: Described, places: Places | None, *, trust_remote_code: bool, allow_unused_weights: bool
+    model: Described,
+    *,
+    sharded: bool,
+    places: Places | None,
+    trust_remote_code: bool,
+    allow_unused_weights: bool,
 ) -> Read:
-    """The weights in the model's type, on its device or where `places` has them; evaluation mode, no gradients.
+    """The weights in the model's type, on its device, where `places` has them, or `sharded`; no gradients.
 
     Raises
     ------
     UsageError
         As `LanguageModel.network` says.
     """
+    from . import feed_forward
+
+    def whole() -> Read:
+        return _loaded(model, places, trust_remote_code, allow_unused_weights)
+
+    with placement.fitting(model.name, model.device, model.dtype):
+        if sharded:
+            from .sharding import in_turn
+
+            with in_turn(model.device) as shard:
+                found = whole()
+                return replace(found, shards=shard(found.network))
+        found = whole()
+        network = found.network
+        if places is None:
+            network = network.to(model.device)
+        else:
+            network = placement.spread(network, places, hub.weight_files(model.folder))
+        found = replace(found, network=network)
+    feed_forward.write_over(found.network)
+    return found
+
+
+def _loaded(
+    model: Described, places: Places | None, trust_remote_code: bool, allow_unused_weights: bool
+) -> Read:
+    """The network with every weight of its files accounted for: on the CPU, or where transformers puts it."""
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    from . import feed_forward
-
     attention.register()
-    files = hub.weight_files(model.folder)
     spread: dict[str, Any] = {} if places is None else {"device_map": places.for_loading()}
-    with placement.fitting(model.name, model.device, model.dtype), reading(model.name, str(model.folder)):
-        weights.check_types(model.name, files)
+    with reading(model.name, str(model.folder)):
+        weights.check_types(model.name, hub.weight_files(model.folder))
         network, info = AutoModelForCausalLM.from_pretrained(
             model.folder,
             config=model.config,
@@ -71,8 +102,4 @@ def read(
     # What a model's publisher suggests for sampling (penalties, suppressed tokens) is no part of any
     # method; end tokens come from `end_ids`. `generate` would fill every gap of its settings from here.
     network.generation_config = GenerationConfig(use_cache=True)
-    with placement.fitting(model.name, model.device, model.dtype):
-        network = network.to(model.device) if places is None else placement.spread(network, places, files)
-    network = network.eval().requires_grad_(False)
-    feed_forward.write_over(network)
-    return Read(network, tuple(left))
+    return Read(network.eval().requires_grad_(False), tuple(left))

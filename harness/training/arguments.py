@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
+from .._util.processes import launched
 from ..contracts.fit import Schedule
 from ..errors import UsageError
 
@@ -51,8 +51,8 @@ REFUSED = {
     "eval_strategy": "a fit evaluates nothing; run the adapter",
     **dict.fromkeys(
         ("deepspeed", "fsdp", "fsdp_config"),
-        "it splits weights among processes, and checkpoints and adapters here are made of whole ones; "
-        "`accelerate launch` shares each batch among processes that hold the model whole",
+        "it splits what is trained, and checkpoints and adapters here are made of whole weights; "
+        "--shard-base splits the base model among the processes",
     ),
     "ddp_find_unused_parameters": "it is on: a step uses the weights of the ratios it drew, and no others",
     **dict.fromkeys(("logging_steps", "logging_strategy", "logging_first_step"), "every step is logged"),
@@ -62,7 +62,7 @@ REFUSED = {
 
 def arguments(schedule: Schedule, device: str) -> TrainingArguments:
     """The trainer's arguments for a schedule; raises UsageError for what is unknown, a flag, or refused."""
-    processes = int(torch.distributed.get_world_size()) if torch.distributed.is_initialized() else _launched()
+    processes = int(torch.distributed.get_world_size()) if torch.distributed.is_initialized() else launched()
     values: dict[str, Any] = {
         "output_dir": str(schedule.folder),
         "per_device_train_batch_size": schedule.micro_batch,
@@ -155,8 +155,3 @@ def _try(made: TrainingArguments, device: str) -> None:
     schedule.step()
     if not bool(torch.isfinite(parameter).all()):
         raise ValueError("a step of the optimizer leaves no number")
-
-
-def _launched() -> int:
-    """Processes started together by `accelerate launch` or `torchrun`."""
-    return int(os.environ.get("WORLD_SIZE", "1"))

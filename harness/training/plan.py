@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import registry
+from .._util.processes import launched
 from .._version import __version__
 from ..contracts import tracker
 from ..contracts.fit import FitObserver, Schedule
@@ -68,6 +69,11 @@ def plan_fit(
     if not plugin.cls.trainable:
         raise UsageError(f"method {settings.method} has nothing to fit")
     owner = f"method {settings.method}"
+    if settings.shard_base and launched() < 2:
+        raise UsageError(
+            "--shard-base splits the base model among processes, but there is one; start several, for instance "
+            "torchrun --nproc-per-node 2 -m -- harness fit ..."
+        )
     options = plugin.cls.Options.parse(settings.options, owner)
     fit_options = plugin.cls.FitOptions.parse(settings.fit_options, f"fit of {owner}")
     for name, least in (
@@ -110,6 +116,9 @@ def plan_fit(
     if adapter is not None:
         method.load(adapter)
     method.check_fit(fit_options)
+    if settings.shard_base:
+        method.check_sharded(fit_options)
+        model.shard()
     if settings.trainer:  # else there is nothing to refuse, and what would refuse it takes seconds to import
         from . import trainer
 

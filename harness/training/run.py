@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -111,6 +111,8 @@ def _carry_out(plan: FitPlan, request: dict[str, Any], view: FitView, first: boo
     if data is not None and first:
         _same_data(out, data.facts)
     plan.method.announce = view.announce
+    if settings.shard_base:
+        schedule = replace(schedule, settle=plan.model.settle)
     report = plan.method.fit(data, schedule, plan.options)
     if not first:
         return FitResult(out, {}, report)
@@ -120,6 +122,7 @@ def _carry_out(plan: FitPlan, request: dict[str, Any], view: FitView, first: boo
         "environment": environment(),
         "device": plan.model.device,
         "dtype": plan.model.dtype,
+        **({"shard_base": shards.facts()} if (shards := plan.model.shards) else {}),
         **({"unused_weights": list(left)} if (left := plan.model.unused_weights) else {}),
     }
     _write_curve(out, report)

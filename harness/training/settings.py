@@ -35,5 +35,6 @@ class FitSettings:
     offline: bool = False
     trust_remote_code: bool = False
     allow_unused_weights: bool = False
+    shard_base: bool = False
     trainer: dict[str, Any] = field(default_factory=dict)
     track: tuple[str, ...] = ()  # trackers, by name

@@ -10,12 +10,13 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -90,6 +91,7 @@ def train(
                 shutil.rmtree(path)
         trainer = _Trainer(
             observer=observer,
+            settle=schedule.settle,
             model=module,
             args=given,
             train_dataset=_Examples(data),
@@ -161,9 +163,12 @@ def _collated(batch: list[Example]) -> dict[str, Any]:
 class _Trainer(Trainer):  # type: ignore[misc]
     """`Trainer` that stops at the first loss that is no number and logs what a step cost."""
 
-    def __init__(self, *, observer: FitObserver | None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, observer: FitObserver | None, settle: Callable[[], None] | None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.observer = observer
+        self.observer, self.settle = observer, settle
+        self._settling: Any = None
         self._tokens = 0
         self._since = time.monotonic()
 
@@ -188,6 +193,17 @@ class _Trainer(Trainer):  # type: ignore[misc]
         self.callback_handler.on_train_end(self.args, state, control)
         return True
 
+    def training_step(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.settle is None:
+            return super().training_step(model, *args, **kwargs)
+        if self._settling is not model and isinstance(model, DistributedDataParallel):
+            # Gradients are waited for before a backward pass ends, while others may need weights for theirs.
+            model.register_comm_hook(self.settle, _settled)
+            self._settling = model
+        loss = super().training_step(model, *args, **kwargs)
+        self.settle()  # and begin the next together: who is at one place gathers once
+        return loss
+
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         loss = model(inputs["input_ids"], inputs["labels"])
         _finite("the loss", float(loss.detach()), self.state.global_step, self.args.output_dir)
@@ -207,6 +223,16 @@ class _Trainer(Trainer):  # type: ignore[misc]
             if self.observer is not None and self.is_world_process_zero():
                 self.observer.step(self.state.global_step, logs["loss"], int(logs["tokens"]), logs["seconds"])
         super().log(logs, start_time)
+
+
+def _settled(settle: Callable[[], None], bucket: Any) -> Any:
+    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+    settle()
+    return allreduce_hook(torch.distributed.group.WORLD, bucket)  # type: ignore[arg-type]  # None without a launcher
+
+
+_settled.__annotations__.clear()  # torch reads them, and takes none that are text
 
 
 class _Guard(TrainerCallback):  # type: ignore[misc]

@@ -181,22 +181,27 @@ class CondensingMethod(Method):
         """Let every beacon embedding begin from that of a token, in place of the end token's."""
         import torch
 
+        from harness.models.sharding import row
+
         if token is None:
             return
         ids = self.model.tokenizer(token, add_special_tokens=False)["input_ids"]
         if not ids:
             raise UsageError(f"--beacon-token {token!r} is no token of {self.model.name}")
-        row = self.model.network.model.embed_tokens.weight[ids[0]]
+        begun = row(self.model.network.model.embed_tokens.weight, ids[0])
         with torch.no_grad():
             for name, parameter in weights.named_parameters():
                 if "beacon_embed" in name:
-                    parameter.copy_(row.view_as(parameter))
+                    parameter.copy_(begun.view_as(parameter))
 
     def check_fit(self, options: Any) -> None:
         self._refuse_scale()
         options.ratios(self.interval)
         if options.beacon_token is not None and self.start == "last":
             raise UsageError("--beacon-token is for --start end: with last a beacon begins as its last token")
+
+    def check_sharded(self, options: Any) -> None:
+        """Nothing to refuse."""
 
     def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
         import torch

@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.inference import KVCache
 from harness.inference.forward import turning
 from harness.inference.tensors import sent
-from harness.models import attention
+from harness.models import attention, masks
 
 from .form import Start
 from .pieces import Kept, Piece, Store
@@ -197,7 +197,7 @@ class Layout:
         """What a piece's raw tokens see, and what its beacons see; one pass makes them once for all layers."""
         network, raw = self.engine.network, None
         if piece.known is None:
-            raw = attention.causal_mask(len(piece.ids), piece.end, network.dtype, network.device)
+            raw = masks.causal_mask(len(piece.ids), piece.end, network.dtype, network.device)
         return raw, self.engine.sight(piece.ratio or 1, piece.base) if piece.beacons else None
 
     def __call__(self, module: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
@@ -212,8 +212,8 @@ class Layout:
             self._leave(index, both, turned)
             return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3])
         found = query.new_empty(1, self.total, query.shape[1], value.shape[3])
-        for piece, masks in zip(self.pieces, self.masks):
-            raw, sight = (None if mask is None else self._on(mask, key.device) for mask in masks)
+        for piece, made in zip(self.pieces, self.masks):
+            raw, sight = (None if mask is None else self._on(mask, key.device) for mask in made)
             held = self._put(piece, index, both, number, piece.end - piece.begin)
             stop = number + len(piece.ids)
             if raw is not None:
@@ -243,7 +243,7 @@ class Layout:
             return made
         at = (id(made), device)
         if at not in self._moved:
-            self._moved[at] = attention.on(made, device)
+            self._moved[at] = masks.on(made, device)
         return self._moved[at]
 
     def _condensed(self, piece: Piece, held: Tensor, both: Tensor, turned: Tensor) -> None:

@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from harness import UsageError
 from harness.models.placement import home, present
+from harness.models.sharding import row, whole
 
 from ..low_rank import PROJECTIONS
 from .form import PAPERS_START, Start
@@ -150,7 +151,8 @@ class MultiHeadBeacon(torch.nn.Module):
         found = {EMBEDDING: self.embedding(0)[None]}
         for name, parameter in attention_parameters(network):
             official = f"model.{name.replace('self_attn.', 'self_attn.beacon_')}"
-            found[official] = self._projections[name] if name in self._projections else present(parameter)
+            own = self._projections.get(name)
+            found[official] = whole(present(parameter)) if own is None else own
         return found
 
 
@@ -160,8 +162,7 @@ def first_embedding(network: Any, start: Start) -> Tensor:
         zero: Tensor = network.model.embed_tokens.weight.new_zeros(network.config.hidden_size)
         return zero
     eos = network.config.eos_token_id
-    row: Tensor = network.model.embed_tokens.weight[eos[0] if isinstance(eos, list) else eos or 0]
-    return row
+    return row(network.model.embed_tokens.weight, eos[0] if isinstance(eos, list) else eos or 0)
 
 
 def attention_parameters(network: Any) -> Iterator[tuple[str, Tensor]]:

@@ -178,6 +178,12 @@ class RopeScaling(Plain):
                     f"--{flag} {getattr(options, name):g}: the adapter's is {self._card[name]:g}"
                 )
 
+    def check_sharded(self, options: Any) -> None:
+        if options.train == "full":
+            raise UsageError(
+                "--shard-base splits weights that stay as they are; --train full trains them all"
+            )
+
     def fit(self, data: TrainingData | None, schedule: Schedule, options: Any) -> FitReport:
         import torch
 

@@ -77,6 +77,11 @@ class FittedMethod(CalibratedMethod):
             raise UsageError("--choose-layers: --intervals must name 2 or more, or there is nothing to find")
         self._wanted(options)
 
+    def check_sharded(self, options: Any) -> None:
+        raise UsageError(
+            "--shard-base: two_pass learns nothing that processes could share: each would calibrate all for itself"
+        )
+
     def _wanted(self, options: TwoPassFitOptions) -> dict[int, set[int]]:
         """Numbers of intervals to calibrate for, by the ratio the first pass would have."""
         wanted: dict[int, set[int]] = {}

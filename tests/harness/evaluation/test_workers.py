@@ -151,7 +151,7 @@ def test_a_worker_that_is_not_alike_says_so(tiny_folder, folder, tmp_path):
     [
         ({"workers": 2}, "--workers belongs to --engine ray"),
         ({"address": "auto"}, "--address belongs to --engine ray"),
-        ({"engine": "dask"}, "choose local or ray"),
+        ({"engine": "dask"}, "choose local, ray, torchrun or accelerate"),
         ({"engine": "ray", "workers": 0}, "--workers must be 1 to"),
         ({"engine": "ray", "join": True}, "two ways of sharing out a run"),
         ({"engine": "ray", "address": "nowhere"}, "give HOST:PORT"),
