@@ -18,7 +18,7 @@ RESERVED_FLAGS = frozenset(
         "adapter address allow-unused-weights batch-size budget chat chat-prompts context-length data "
         "data-dir device dry-run dtype engine epochs format join json learning-rate limit max-context "
         "max-length max-steps method methods micro-batch min-length model model-args offline out plugin "
-        "protocol query-agnostic quick quiet sample-timeout save-config save-every seed set share "
+        "protocol query-agnostic quick quiet sample-timeout save-config save-every seed set shard-base share "
         "skip-unavailable split-documents task tasks track trainer truncate trust-remote-code trust-task-code "
         "var warmup-steps workers"
     ).split()

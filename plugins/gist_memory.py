@@ -12,6 +12,7 @@ from torch.nn import Parameter
 
 from harness import UsageError
 from harness.inference import KVCache, feed, moved
+from harness.models.sharding import row
 
 from .low_rank import LowRank
 
@@ -40,13 +41,12 @@ class Memory(torch.nn.Module):
     ) -> None:
         super().__init__()
         network: Any = model.network
-        table = network.get_input_embeddings()
+        table = network.get_input_embeddings().weight
         if tensors is None:
-            end = torch.tensor(model.end_ids[0], device=network.device)
-            tokens = table(end).detach().float().repeat(memory, 1)
+            tokens = row(table, model.end_ids[0]).detach().float().repeat(memory, 1)
             others = None
         else:
-            if TOKENS not in tensors or tensors[TOKENS].shape != (memory, table.weight.shape[1]):
+            if TOKENS not in tensors or tensors[TOKENS].shape != (memory, table.shape[1]):
                 raise UsageError(f"the adapter has no {memory} memory tokens of this model's width")
             tokens = tensors[TOKENS].float()
             others = {name: tensor for name, tensor in tensors.items() if name != TOKENS}

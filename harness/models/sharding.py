@@ -144,6 +144,12 @@ def whole(weight: Tensor) -> Tensor:
     return weight if share is None else share.whole().clone()
 
 
+def row(weight: Tensor, number: int) -> Tensor:
+    """A row of a weight's values, as `whole` has them."""
+    share: Share | None = getattr(weight, "share", None)
+    return weight[number] if share is None else share.whole()[number].clone()
+
+
 @contextmanager
 def in_turn(device: str) -> Iterator[Callable[[Any], Shards]]:
     """One process after another reads a network on the CPU in the block, and lets it be sharded; all leave together.

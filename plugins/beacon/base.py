@@ -181,18 +181,18 @@ class CondensingMethod(Method):
         """Let every beacon embedding begin from that of a token, in place of the end token's."""
         import torch
 
-        from .projections import embedded
+        from harness.models.sharding import row
 
         if token is None:
             return
         ids = self.model.tokenizer(token, add_special_tokens=False)["input_ids"]
         if not ids:
             raise UsageError(f"--beacon-token {token!r} is no token of {self.model.name}")
-        row = embedded(self.model.network, ids[0])
+        begun = row(self.model.network.model.embed_tokens.weight, ids[0])
         with torch.no_grad():
             for name, parameter in weights.named_parameters():
                 if "beacon_embed" in name:
-                    parameter.copy_(row.view_as(parameter))
+                    parameter.copy_(begun.view_as(parameter))
 
     def check_fit(self, options: Any) -> None:
         self._refuse_scale()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from harness import UsageError
-from harness.models.sharding import whole
+from harness.models.sharding import row, whole
 
 from ..low_rank import PROJECTIONS
 from .form import PAPERS_START, Start
@@ -161,13 +161,7 @@ def first_embedding(network: Any, start: Start) -> Tensor:
         zero: Tensor = network.model.embed_tokens.weight.new_zeros(network.config.hidden_size)
         return zero
     eos = network.config.eos_token_id
-    return embedded(network, eos[0] if isinstance(eos, list) else eos or 0)
-
-
-def embedded(network: Any, token: int) -> Tensor:
-    """The input embedding ``[hidden]`` of a token."""
-    row: Tensor = network.model.embed_tokens(torch.tensor(token, device=network.device))
-    return row
+    return row(network.model.embed_tokens.weight, eos[0] if isinstance(eos, list) else eos or 0)
 
 
 def attention_parameters(network: Any) -> Iterator[tuple[str, Tensor]]:

@@ -140,10 +140,12 @@ def test_a_weight_can_be_had_whole(network, together):
             sharding.whole(layer.v_proj.weight),
             sharding.whole(own.lm_head.weight),
             own.model.norm.weight,
+            sharding.row(own.get_input_embeddings().weight, 7),
         ]
 
     layer = network.model.layers[1].self_attn
     whole = [layer.v_proj.weight, network.lm_head.weight, network.model.norm.weight]
+    whole.append(network.get_input_embeddings().weight[7])
     for found in together(network, both, both):
         assert equal(found, whole)
     assert sharding.whole(layer.v_proj.weight) is layer.v_proj.weight
