@@ -48,12 +48,12 @@ def _asked(context: click.Context) -> Mapping[str, Any]:
         content = read_yaml(file)
         for said in (content, content.get("settings")) if isinstance(content, Mapping) else ():
             found |= {str(name): value for name, value in said.items()} if isinstance(said, Mapping) else {}
-    return {**found, **typed(context, {n: context.params.get(n) for n in ("engine", "join")})}
+    return {**found, **typed(context, {n: context.params.get(n) for n in ("engine", "join", "device")})}
 
 
 @contextmanager
 def _part(here: Place, asked: Mapping[str, Any]) -> Iterator[None]:
-    """Rank 0's part is the block. A worker does not get there, and does not come back.
+    """Rank 0's part is the block, or with ``--join`` everybody's. A worker does not get there, and does not come back.
 
     Raises
     ------
@@ -62,6 +62,7 @@ def _part(here: Place, asked: Mapping[str, Any]) -> Iterator[None]:
     """
     from ..evaluation.launched import LAUNCHERS, hide_place
     from ..evaluation.launched_leader import leading
+    from ..evaluation.launched_worker import own_gpu, serve
 
     engine = asked.get("engine", "local")
     if engine not in LAUNCHERS:
@@ -72,11 +73,11 @@ def _part(here: Place, asked: Mapping[str, Any]) -> Iterator[None]:
                 f"{here.world} processes were started together, and each would run everything: add --engine torchrun, "
                 "or --join"
             )
+        if here.world > 1 and asked.get("device", "auto") in ("auto", "cuda"):
+            own_gpu(here.local_rank)
         yield
         return
     if here.rank:
-        from ..evaluation.launched_worker import serve
-
         serve(here)
     hide_place()
     with leading(here):

@@ -265,6 +265,21 @@ def test_processes_that_would_all_do_everything_are_refused_once(monkeypatch, ca
     assert "nowhere/at/all" in capsys.readouterr().err, "one process is one process"
 
 
+@pytest.mark.parametrize("device, left", [("auto", "1"), ("cpu", None), ("cuda:0", None)])
+def test_processes_that_join_have_a_gpu_each(monkeypatch, device, left):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in (
+        ("RANK", "1"),
+        ("LOCAL_RANK", "1"),
+        ("WORLD_SIZE", "2"),
+        ("CUDA_VISIBLE_DEVICES", ""),
+    ):
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert invoke(["run", "-m", "plain", "--join", "--model", "nowhere/at/all", "--device", device]) == 2
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == left
+
+
 def test_an_engine_in_a_file_counts(monkeypatch, tmp_path, capsys):
     file = tmp_path / "run.yaml"
     monkeypatch.setenv("WORLD_SIZE", "2")
