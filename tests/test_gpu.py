@@ -40,13 +40,13 @@ def test_attention_with_the_mask_built_in_is_that_with_the_mask(tiny_folder):
     """An interval read after a memory, in the type and on the kernel that a GPU prefers."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    from harness.models import attention, masks
+    from harness.models import attention
 
     model = loading.load(str(tiny_folder), device="cuda", dtype="bfloat16")
     layer = model.network.model.layers[0].self_attn
     sizes = ((4, 256), (2, 1280), (2, 1280))
     query, key, value = (torch.randn(1, h, n, 64, device="cuda", dtype=torch.bfloat16) for h, n in sizes)
-    mask = masks.causal_mask(256, 1280, torch.bfloat16, "cuda")
+    mask = attention.causal_mask(256, 1280, torch.bfloat16, "cuda")
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         found, _ = attention.attend(layer, query, key, value, mask, scaling=0.125)
     expected, _ = attention.attend(layer, query, key, value, mask.clone(), scaling=0.125)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models import masks
+from ..models import attention
 from .uneven import Shapes
 
 
@@ -180,7 +180,7 @@ class Batch:
         padded = any(n != self.width for n in self.lengths) or any(n != longest for n in new)
         if not padded and (self.width == 0 or longest == 1):
             return None
-        causal = masks.causal_mask(longest, self.width + longest, dtype, device)
+        causal = attention.causal_mask(longest, self.width + longest, dtype, device)
         if not padded:
             return causal
         valid = self.padding_mask(new, device).bool()[:, None, None]

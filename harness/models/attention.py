@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import masks
-
 if TYPE_CHECKING:
     import torch
 
@@ -55,6 +53,9 @@ def shaped_by(found: Shapes) -> Iterator[None]:
 
 ATTENTION = "harness_sdpa"
 """The name to give as ``attn_implementation``; known to transformers after `register`."""
+
+_PLAIN = "_harness_plainly_causal"
+"""On a mask of `causal_mask`: how often it had been written to when it was made."""
 
 
 class AttentionProbe(Protocol):
@@ -127,6 +128,25 @@ def heard_by(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+def causal_mask(queries: int, keys: int, dtype: torch.dtype, device: torch.device | str) -> torch.Tensor:
+    """Additive mask ``[1, 1, queries, keys]``: the last query sees every key, each one before it one key less.
+
+    `attend` knows it again, and need not read it where a kernel has such a mask built in. Masked places hold the
+    type's lowest finite value.
+    """
+    import torch
+
+    mask = torch.full((queries, keys), torch.finfo(dtype).min, dtype=dtype, device=device)
+    mask = mask.triu_(keys - queries + 1)[None, None]
+    setattr(mask, _PLAIN, _written(mask))
+    return mask
+
+
+def _written(mask: torch.Tensor) -> int | None:
+    """How often a tensor was written to in place; None where torch does not count (`torch.inference_mode`)."""
+    return None if mask.is_inference() else int(mask._version)
+
+
 def _built_in(query: torch.Tensor, mask: torch.Tensor) -> bool:
     """Whether a GPU's flash kernel takes the place of a mask: it has plain causal attention with an offset built in.
 
@@ -134,7 +154,9 @@ def _built_in(query: torch.Tensor, mask: torch.Tensor) -> bool:
     """
     import torch
 
-    return masks.known(mask) and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
+    made = getattr(mask, _PLAIN, None)
+    known = made is not None and made == _written(mask)  # of `causal_mask`, and not written to since
+    return known and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
 
 
 def _shares_heads(query: torch.Tensor) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from . import masks, weights
+from . import attention, weights
 from .device_map import DISK, Places
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Arriving(Ours):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Hidden states come by place, and are another tensor for each layer; what all layers get comes by name."""
         moved = {name: self._once(value) for name, value in kwargs.items()}
-        return tuple(masks.on(value, self.device) for value in args), moved
+        return tuple(on(value, self.device) for value in args), moved
 
     def _once(self, value: Any) -> Any:
         if isinstance(value, tuple):
@@ -47,7 +47,7 @@ class Arriving(Ours):
             return value
         key = (id(value), str(self.device))
         if key not in self._known:
-            self._known[key] = (value, masks.on(value, self.device))
+            self._known[key] = (value, on(value, self.device))
         return self._known[key][1]
 
 
@@ -188,6 +188,19 @@ def _file_reader(
         return values
 
     return read
+
+
+def on(value: Any, device: Any) -> Any:
+    """A tensor on a device, known to attention as before if it is a plain causal mask; anything else as it is."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or value.device == device:
+        return value
+    moved = value.to(device)
+    made = getattr(value, attention._PLAIN, None)
+    if made is not None and made == attention._written(value):
+        setattr(moved, attention._PLAIN, attention._written(moved))
+    return moved
 
 
 def present(parameter: Any) -> Any:

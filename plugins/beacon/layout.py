@@ -14,7 +14,8 @@ from torch import Tensor
 from harness.inference import KVCache
 from harness.inference.forward import turning
 from harness.inference.tensors import sent
-from harness.models import attention, masks
+from harness.models import attention
+from harness.models.placement import on
 
 from .form import Start
 from .pieces import Kept, Piece, Store
@@ -197,7 +198,7 @@ class Layout:
         """What a piece's raw tokens see, and what its beacons see; one pass makes them once for all layers."""
         network, raw = self.engine.network, None
         if piece.known is None:
-            raw = masks.causal_mask(len(piece.ids), piece.end, network.dtype, network.device)
+            raw = attention.causal_mask(len(piece.ids), piece.end, network.dtype, network.device)
         return raw, self.engine.sight(piece.ratio or 1, piece.base) if piece.beacons else None
 
     def __call__(self, module: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
@@ -243,7 +244,7 @@ class Layout:
             return made
         at = (id(made), device)
         if at not in self._moved:
-            self._moved[at] = masks.on(made, device)
+            self._moved[at] = on(made, device)
         return self._moved[at]
 
     def _condensed(self, piece: Piece, held: Tensor, both: Tensor, turned: Tensor) -> None:

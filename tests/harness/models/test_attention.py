@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from harness.models import attention, loading, masks
+from harness.models import attention, loading
 from harness.testing.tiny import make_model
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -113,7 +113,7 @@ def test_a_kernel_with_the_mask_built_in_gives_what_the_mask_gives(model, monkey
     """On a GPU in sixteen bits; here by the same call, on the CPU."""
     layer, asked = model.network.model.layers[0].self_attn, []
     query, key, value = rotated(queries, keys)
-    mask = masks.causal_mask(queries, keys, torch.float32, "cpu")
+    mask = attention.causal_mask(queries, keys, torch.float32, "cpu")
     expected, _ = attention.attend(layer, query, key, value, mask, scaling=0.25)
 
     def built_in(_query, given):
@@ -136,13 +136,13 @@ def test_only_a_mask_that_nobody_changed_is_known_again():
     def known(mask):
         return attention._built_in(OnGpu(), mask)
 
-    mask = masks.causal_mask(3, 8, torch.bfloat16, "cpu")
+    mask = attention.causal_mask(3, 8, torch.bfloat16, "cpu")
     assert known(mask) and not known(mask.clone()) and not known(mask[:, :, 1:])
     mask[..., 0] = torch.finfo(torch.bfloat16).min
     assert not known(mask)
     with torch.inference_mode():  # where nobody counts
-        assert not known(masks.causal_mask(3, 8, torch.bfloat16, "cpu"))
-    assert not attention._built_in(torch.zeros(1), masks.causal_mask(3, 8, torch.float32, "cpu"))
+        assert not known(attention.causal_mask(3, 8, torch.bfloat16, "cpu"))
+    assert not attention._built_in(torch.zeros(1), attention.causal_mask(3, 8, torch.float32, "cpu"))
 
 
 @pytest.mark.parametrize("kind", ["additive", "boolean"])
@@ -152,7 +152,7 @@ def test_heads_that_share_keys_are_not_copied_and_give_the_same(model, monkeypat
 
     layer = model.network.model.layers[0].self_attn
     query, key, value = rotated(5, 12)
-    mask = masks.causal_mask(5, 12, torch.float32, "cpu").clone()
+    mask = attention.causal_mask(5, 12, torch.float32, "cpu").clone()
     mask = mask > -1 if kind == "boolean" else mask
     expected, _ = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.25)
     monkeypatch.setattr(attention, "_shares_heads", lambda _: shares)

@@ -11,7 +11,7 @@ from harness import UsageError
 from harness.inference import KVCache, feed, kept
 from harness.inference.closed_pass import ClosedPasses, modules_of
 from harness.inference.meter import observe
-from harness.models import LanguageModel, SharedModels, device_map, loading, masks, placement
+from harness.models import LanguageModel, SharedModels, attention, device_map, loading, placement
 from harness.models.device_map import Places
 
 from ...conftest import make_model
@@ -147,12 +147,12 @@ def test_the_meter_asks_every_gpu(deep, monkeypatch):
 
 def test_a_moved_mask_is_still_known(deep_folder):
     with PretendedDevices():
-        mask = masks.causal_mask(3, 5, torch.float32, "cpu")
-        moved = masks.on(mask, torch.device("xla:1"))
-        assert getattr(moved, masks.PLAIN, None) == moved._version and moved is not mask
-        assert masks.on(moved, torch.device("xla:1")) is moved
+        mask = attention.causal_mask(3, 5, torch.float32, "cpu")
+        moved = placement.on(mask, torch.device("xla:1"))
+        assert getattr(moved, attention._PLAIN, None) == moved._version and moved is not mask
+        assert placement.on(moved, torch.device("xla:1")) is moved
         mask.fill_(0)
-        assert not hasattr(masks.on(mask, torch.device("xla:0")), masks.PLAIN)
+        assert not hasattr(placement.on(mask, torch.device("xla:0")), attention._PLAIN)
 
 
 @pytest.mark.parametrize("how", device_map.COMPUTED)
