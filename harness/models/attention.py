@@ -147,6 +147,12 @@ def _written(mask: torch.Tensor) -> int | None:
     return None if mask.is_inference() else int(mask._version)
 
 
+def _known(mask: torch.Tensor) -> bool:
+    """Whether a mask is one of `causal_mask`, and was not written to since."""
+    made = getattr(mask, _PLAIN, None)
+    return made is not None and made == _written(mask)
+
+
 def _built_in(query: torch.Tensor, mask: torch.Tensor) -> bool:
     """Whether a GPU's flash kernel takes the place of a mask: it has plain causal attention with an offset built in.
 
@@ -154,9 +160,7 @@ def _built_in(query: torch.Tensor, mask: torch.Tensor) -> bool:
     """
     import torch
 
-    made = getattr(mask, _PLAIN, None)
-    known = made is not None and made == _written(mask)  # of `causal_mask`, and not written to since
-    return known and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
+    return _known(mask) and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
 
 
 def _shares_heads(query: torch.Tensor) -> bool:
@@ -165,7 +169,7 @@ def _shares_heads(query: torch.Tensor) -> bool:
 
 
 def scaled(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
 ) -> torch.Tensor:
     """Attention under a mask by the fastest kernel a device has for it, without copying keys that heads share.
 
@@ -176,7 +180,8 @@ def scaled(
     key, value
         ``[batch, kv_heads, keys, head_dim]``.
     mask
-        ``[batch | 1, 1, queries, keys]``, boolean or additive.
+        ``[batch | 1, 1, queries, keys]``, boolean or additive; None: each query sees the keys up to its own, and there
+        are as many of both.
     scaling
         Factor of the scores.
 
@@ -188,7 +193,16 @@ def scaled(
     from torch.nn.attention.bias import causal_lower_right
     from torch.nn.functional import scaled_dot_product_attention
 
+    from .attention_by_products import by_products, suits
+
+    causal = mask is None or _known(mask)
+    if suits(query, key, value, mask):
+        return by_products(query, key, value, None if causal else mask, scaling)
     heads, shared = query.shape[1], query.shape[1] // key.shape[1]
+    if mask is None:
+        return scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=shared > 1
+        )
     if _built_in(query, mask):
         bias: Any = causal_lower_right(query.shape[2], key.shape[2])
         return scaled_dot_product_attention(query, key, value, bias, scale=scaling, enable_gqa=True)
@@ -199,15 +213,25 @@ def scaled(
     return scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=shared > 1)
 
 
-def _plain(query: torch.Tensor, mask: torch.Tensor | None, dropout: float, kwargs: dict[str, Any]) -> bool:
+def _plain(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: float,
+    kwargs: dict[str, Any],
+) -> bool:
     """Whether a layer asks for nothing but what `scaled` does. Single tokens are packed by transformers itself."""
+    if mask is None:  # each query sees the keys up to its own; torch's kernels know that by themselves
+        known = query.shape[2] == key.shape[2] and getattr(module, "is_causal", True)
+    else:
+        known = mask.shape[1] == 1
     return (
-        mask is not None
-        and mask.shape[1] == 1
+        known
         and query.shape[2] > 1
         and query.device.type in ("cpu", "cuda")
         and not dropout
-        and all(kwargs.get(name) is None for name in ("position_bias", "softcap", "cache"))
+        and all(kwargs.get(name) is None for name in ("position_bias", "softcap", "cache", "is_causal"))
     )
 
 
@@ -280,8 +304,8 @@ def attend(
         attention_probe(layer, query[:, :, -1] if last is None else query[:, :, -last:], key, scaling)
     if attention_pattern is not None:
         return attention_pattern(module, query, key, value, scaling), None
-    if _plain(query, attention_mask, dropout, kwargs):
-        found = scaled(query, key, value, attention_mask, scaling)  # type: ignore[arg-type]
+    if _plain(module, query, key, attention_mask, dropout, kwargs):
+        found = scaled(query, key, value, attention_mask, scaling)
         return found.transpose(1, 2).contiguous(), None
     output: tuple[torch.Tensor, None] = sdpa_attention_forward(
         module, query, key, value, attention_mask, dropout, scaling=scaling, **kwargs

@@ -1,0 +1,100 @@
+"""Attention in bfloat16 as products of blocks of queries, for processors whose kernel is slower than its products.
+
+torch's attention kernel multiplies bfloat16 by MKL, which on a processor with AVX512-BF16 and no AMX takes five times
+as long as oneDNN does. Here the products are oneDNN's; sums and softmax are in float32, as in the kernel. One thread of
+an AMD EPYC, 9 heads of 64 that share 3 keys, 256 queries, 768 keys: 1.7 ns a query, key and head for the kernel's 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import product
+
+import torch
+from torch import Tensor
+
+SCORES = 1 << 20
+"""Scores of a block at most: 4 MiB in float32; more leave a core's caches, fewer are too few rows for a product."""
+ROWS = 8
+"""Queries of a block, at least: fewer are no faster."""
+
+
+@cache
+def faster_here() -> bool:
+    """Whether this processor is one of those; decided by what it is, so that a run's numbers do not hang on timings."""
+    # Not part of torch's public interface: a release without them says no more than "unknown".
+    native, tiles = (
+        bool(getattr(torch.cpu, name, bool)())
+        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return native and not tiles and hasattr(torch.backends.mkldnn, "matmul")
+
+
+def suits(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    """Whether attention of these is to be computed here: bfloat16 on such a processor, and nothing that is learned."""
+    learned = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    return (
+        query.device.type == "cpu"
+        and query.dtype == torch.bfloat16
+        and (mask is None or mask.is_floating_point())
+        and not learned
+        and faster_here()
+    )
+
+
+def by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """Attention under an additive mask; shapes as for `harness.models.attention.scaled`.
+
+    None stands for `harness.models.attention.causal_mask`: keys behind a block are not multiplied.
+    """
+    batch, heads, queries, width = query.shape
+    shared, keys = key.shape[1:3]
+    grouped = heads // shared
+    size = _block(queries, grouped * keys)
+    found = query.new_empty(batch, shared, grouped, queries, value.shape[3])
+    asked = (query.float() * scaling).view(batch, shared, grouped, queries, width)
+    key, value = key.float(), value.float()
+    room = torch.empty(grouped * size * keys)
+    after = torch.full((size, size), -torch.inf).triu_(1) if mask is None else mask.float()
+    with _by_onednn():
+        for row, head in product(range(batch), range(shared)):
+            for begin in range(0, queries, size):
+                part = slice(begin, end := min(begin + size, queries))
+                number, seen = end - begin, keys if mask is not None else keys - queries + end
+                scores = room[: grouped * number * seen].view(grouped * number, seen)
+                rows = asked[row, head, :, part].reshape(grouped * number, width)
+                torch.mm(rows, key[row, head, :seen].t(), out=scores)
+                each = scores.view(grouped, number, seen)
+                if mask is None:
+                    each[..., seen - number :] += after[:number, :number]
+                else:
+                    each += after[row % len(after), :, part]
+                torch.softmax(scores, -1, out=scores)
+                found[row, head, :, part] = torch.mm(scores, value[row, head, :seen]).view(
+                    grouped, number, -1
+                )
+    return found.view(batch, heads, queries, -1)
+
+
+def _block(queries: int, row: int) -> int:
+    """Queries of a block, where one has so many scores: equal blocks, as few as `SCORES` allows."""
+    count = -(-queries // max(ROWS, SCORES // row))
+    return -(-queries // count)
+
+
+@contextmanager
+def _by_onednn() -> Iterator[None]:
+    """Within the block products of float32 are oneDNN's.
+
+    torch takes it only where it may round to bfloat16. What is multiplied here are bfloat16 numbers, which that leaves
+    as they are, and weights, which the kernel rounds too; without AMX nothing is rounded at all.
+    """
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = products.fp32_precision
+    products.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
