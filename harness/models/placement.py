@@ -98,7 +98,8 @@ def fitting(name: str, device: str, dtype: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise UsageError(
-            f"model {name} does not fit on {device} in {dtype}; --device-map auto spreads it over devices"
+            f"model {name} does not fit on {device} in {dtype}; harness run --device-map auto spreads it over devices, "
+            "harness fit --shard-base over processes"
         ) from error
 
 

@@ -6,9 +6,12 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+import harness
 from harness import UsageError
 from harness.evaluation.plan import plan_run
 from harness.evaluation.runner import execute
+from harness.inference import KVCache, feed, loglikelihood
+from harness.interop.lm_eval_model import HarnessLM
 from harness.models import adapters, device_map, loading, placement
 from harness.models.device_map import Places
 from harness.plugins.beacon import together
@@ -17,9 +20,12 @@ from harness.plugins.beacon.lora_projections import Expert, LoraExperts
 from harness.plugins.beacon.projections import MultiHeadBeacon
 from harness.plugins.beacon.reading import Reading
 from harness.plugins.gist_memory import Memory, condense
+from harness.plugins.plain import Plain
 from harness.plugins.rope_scaling.method import RopeScaling
+from harness.plugins.streaming import Streaming
 
 from ..conftest import make_model
+from ..helpers.asking import prompt
 from ..helpers.pretended import PretendedDevices
 from ..helpers.running import Watcher, settings
 from .test_gist import MEMORY, RANK
@@ -154,9 +160,19 @@ def test_gist_that_learned(pairs, folder, devices):
     assert all(map(torch.equal, *found))
 
 
-def feed_once(model):
-    from harness.inference import KVCache, feed
+def test_likelihoods(pairs):
+    """Over chunks of a text, of several continuations, in a batch."""
+    found = []
+    for model in pairs["two devices"][:2]:
+        method = Streaming(model, Streaming.Options.parse(KEPT, "it"))
+        asked = [prompt(model, words) for words in (60, 40)]
+        with PretendedDevices():
+            scored = loglikelihood(method, asked, [[[5, 6, 7], [8, 9]], [[5], [6, 8]]])
+            found.append([(x.logprob, x.greedy) for each in scored for x in each.likelihoods])
+    assert found[0] == found[1] and len(found[0]) == 4
 
+
+def feed_once(model):
     [cache], hidden = feed(model.network, [KVCache()], [IDS[:10]])
     return cache, hidden
 
@@ -187,12 +203,15 @@ def test_an_adapter_in_place_of_all_weights(pairs, folder, tmp_path, devices):
 
 
 def test_what_cannot_be_spread_is_refused_before_anything_is_read(folder, tmp_path, monkeypatch):
-    from harness.plugins.plain import Plain
-
     with pytest.raises(UsageError, match="--engine ray each process one"):
         plan_run(settings(folder, tmp_path, device_map="auto", engine="ray"))
     with pytest.raises(UsageError, match="no such file; give one, or choose from auto"):
         plan_run(settings(folder, tmp_path, device_map="everywhere"))
+    whole = loading.load(str(folder), device="cpu")
+    with pytest.raises(UsageError, match="the loaded model lies on its device"):
+        harness.run(model=whole.network, tokenizer=whole.tokenizer, device_map="auto")
     monkeypatch.setattr(Plain, "takes_device_map", False)
+    with pytest.raises(UsageError, match="method plain needs the whole model on one device"):
+        HarnessLM(model=str(folder), device_map="auto")
     with pytest.raises(UsageError, match="method plain needs the whole model on one device"):
         plan_run(settings(folder, tmp_path, device_map="auto"))

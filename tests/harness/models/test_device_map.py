@@ -2,6 +2,7 @@
 
 import json
 
+import accelerate
 import accelerate.utils
 import pytest
 import torch
@@ -96,6 +97,15 @@ def test_passes_over_two_devices(deep_folder, places):
         assert resting == ("cpu" if places[1] == "c" else "xla:1")
     assert torch.equal(hidden, wanted)
     assert all(map(torch.equal, mine.keys, theirs.keys))
+
+
+def test_what_accelerate_hung_on_a_network_is_gone(deep_folder, deep):
+    network = loading.load(str(deep_folder), device="cpu").network
+    accelerate.cpu_offload(network, torch.device("cpu"))
+    assert network.model.norm.weight.is_meta and "forward" in vars(network.model.norm)
+    placement.spread(network, Places(dict.fromkeys(device_map.parts(network.config), "cpu")))
+    assert not any("forward" in vars(module) for module in network.modules())
+    assert torch.equal(read(network)[1], read(deep.network)[1])
 
 
 def test_what_is_pretended_fails_where_devices_meet(deep_folder):
