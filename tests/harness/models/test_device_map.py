@@ -95,6 +95,8 @@ def test_passes_over_two_devices(deep_folder, places):
         assert str(hidden.device) == "xla:0"
         resting = str(two.network.model.layers[1].self_attn.q_proj.weight.device)
         assert resting == ("cpu" if places[1] == "c" else "xla:1")
+        hooks = two.network.model.layers[1]._forward_pre_hooks.values()
+        assert not any(hook._known for hook in hooks if isinstance(hook, placement.Arriving))  # nothing stays
     assert torch.equal(hidden, wanted)
     assert all(map(torch.equal, mine.keys, theirs.keys))
 
