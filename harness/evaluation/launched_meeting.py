@@ -107,7 +107,7 @@ def store_of(here: Place) -> Any:
     if not distributed.is_available():
         raise UsageError("this torch was built without torch.distributed, which a launcher's engine needs")
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name, "").strip()]
-    if missing or not os.environ["MASTER_PORT"].isdecimal():
+    if missing or not (os.environ["MASTER_PORT"].isdecimal() and int(os.environ["MASTER_PORT"]) < 2**16):
         raise UsageError(
             "MASTER_ADDR and MASTER_PORT do not say where rank 0 is: start the command by torchrun"
         )

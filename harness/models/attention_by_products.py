@@ -38,6 +38,7 @@ def suits(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> boo
     return (
         query.device.type == "cpu"
         and query.dtype == torch.bfloat16
+        and query.numel() > 0
         and (mask is None or mask.is_floating_point())
         and not learned
         and faster_here()

@@ -7,13 +7,13 @@ or in the model's files (``disk``); they are brought to the first device for eac
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._util.json_rows import json_row
 from ..errors import UsageError
 from . import devices
 
@@ -99,7 +99,7 @@ def from_file(asked: str, config: PretrainedConfig, device: str) -> Places:
     """
     flag, known = f"--device-map {asked}:", parts(config)
     try:
-        said = json.loads(Path(asked).read_text(encoding="utf-8"))
+        said = json_row(Path(asked).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{flag} not JSON that can be read ({error})") from None
     if not isinstance(said, dict) or not said:
@@ -122,7 +122,9 @@ def from_file(asked: str, config: PretrainedConfig, device: str) -> Places:
 
 def _named(flag: str, name: str, place: Any) -> str:
     if isinstance(place, bool) or not isinstance(place, int | str):
-        raise UsageError(f"{flag} {name} is at {place!r}; write a GPU's number, a device, cpu or disk")
+        raise UsageError(
+            f"{flag} {name or 'all'} is at {place!r}; write a GPU's number, a device, cpu or disk"
+        )
     said = f"cuda:{place}" if isinstance(place, int) or place.isdecimal() else place
     return said if said == DISK else devices.checked("cuda:0" if said == "cuda" else said, flag)
 

@@ -69,7 +69,7 @@ def plan_fit(
     if not plugin.cls.trainable:
         raise UsageError(f"method {settings.method} has nothing to fit")
     owner = f"method {settings.method}"
-    if settings.shard_base and launched() < 2:
+    if launched() < 2 and settings.shard_base:
         raise UsageError(
             "--shard-base splits the base model among processes, but there is one; start several, for instance "
             "torchrun --nproc-per-node 2 -m -- harness fit ..."

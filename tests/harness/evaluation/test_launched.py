@@ -293,6 +293,14 @@ def test_an_engine_in_a_file_counts(monkeypatch, tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("port", ["65536", "x", ""])
+def test_a_port_that_is_none_is_one_line(monkeypatch, port):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", port)
+    with pytest.raises(UsageError, match="MASTER_ADDR and MASTER_PORT do not say where rank 0 is"):
+        launched_meeting.store_of(Place(0, 1, 0, 1))
+
+
 METHOD = """
 import time
 from harness.plugins.plain import Plain

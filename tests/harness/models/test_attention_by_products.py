@@ -62,6 +62,12 @@ def test_any_other_mask_is_added_row_by_row(faster, masks):
     close(attention.scaled(query, key, value, mask, 0.3), exact(query, key, value, mask, 0.3))
 
 
+def test_of_no_queries_there_is_nothing(faster):
+    query, key, value = drawn(2, 0, 5)
+    mask = attention.causal_mask(0, 5, BFLOAT16, "cpu")
+    assert attention.scaled(query, key, value, mask, 0.3).shape == (2, 6, 0, 16)
+
+
 def test_rows_of_padding_that_see_nothing_stay_finite(faster):
     query, key, value = drawn(1, 4, 9)
     mask = torch.full((1, 1, 4, 9), torch.finfo(BFLOAT16).min, dtype=BFLOAT16)

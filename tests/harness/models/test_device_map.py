@@ -191,6 +191,7 @@ def test_a_model_that_memory_has_no_room_for_is_run_from_disk(deep, deep_folder,
 BAD = {
     "not JSON": ("{", {}),
     "an object": ([], {}),
+    "'model.layers.1' stands twice": ('{"": "cpu", "model.layers.1": "disk", "model.layers.1": "cpu"}', {}),
     "no part of this model": ({"": "cpu", "model.layers.9": "cpu"}, {}),
     "part of what stays whole": ({"": "cpu", "model.layers.1.mlp": "cpu"}, {}),
     "no place for model.layers.1 and 2 more": (
@@ -199,7 +200,7 @@ BAD = {
     ),
     "this machine has 0 CUDA devices": ({"": 0}, {}),
     "not a device": ({"": "gpu"}, {}),
-    "write a GPU's number": ({"": None}, {}),
+    "map.json: all is at None; write a GPU's number": ({"": None}, {}),
     "only layers can be offloaded": ({"": "cpu", "lm_head": "disk"}, {}),
     "not on --device cuda": ({"": "cpu"}, {"device": "cuda"}),
     "so does --device cpu:0": ({"": "cpu"}, {"device": "cpu:0"}),

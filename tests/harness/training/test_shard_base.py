@@ -44,6 +44,10 @@ def words(model, data, out, *more, method="lora_experts"):
     return found
 
 
+STARTED = {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+"""What a launcher says beside how many processes there are."""
+
+
 class Pair:
     """Two processes started together, as `torchrun` does it."""
 
@@ -126,6 +130,8 @@ def test_sharded_or_whole_a_method_learns_the_same(tiny_folder, data, tmp_path, 
 def test_what_cannot_be_sharded_is_refused(
     tiny_folder, data, tmp_path, monkeypatch, capsys, method, more, processes, said
 ):
+    for name, value in STARTED.items() if processes == "2" else ():
+        monkeypatch.setenv(name, value)
     if processes is not None:
         monkeypatch.setenv("WORLD_SIZE", processes)
     given = ["fit", "-m", method, "--model", tiny_folder, "--device", "cpu", "--out", tmp_path / "out"]
