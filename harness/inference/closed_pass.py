@@ -86,13 +86,19 @@ def _ours(states: Sequence[Mapping[str, Any]]) -> int:
 
 
 def _inert(value: Any) -> bool:
-    """Whether an argument of a pass runs no code of its own: numbers, plain tensors, caches of transformers."""
+    """Whether an argument of a pass runs no code of its own: numbers, plain tensors, caches of transformers or ours."""
     import torch
+
+    from .growing import GrowingLayer
 
     if value is None or type(value) in (bool, int, float, str, torch.Tensor, torch.nn.Parameter):
         return True
     layers = getattr(value, "layers", None)
-    return isinstance(layers, list) and _of_library(type(value)) and all(_of_library(type(x)) for x in layers)
+    return (
+        isinstance(layers, list)
+        and _of_library(type(value))
+        and all(type(x) is GrowingLayer or _of_library(type(x)) for x in layers)
+    )
 
 
 def _of_library(thing: Any) -> bool:

@@ -61,11 +61,15 @@ def decode(
             for row, last in zip(rows, last_tokens)
         ]
         return [cache for [cache], _ in pairs], [answer for _, [answer] in pairs]
+    from .growing import GrowingLayer
+
     ends = end_token_ids(model, decoding)
     limit = decoding.max_new_tokens - produced
     if at_most is not None:
         limit = min(limit, at_most)
     batch = stack(rows)
+    if not batch.own:
+        batch.cache.layers = [GrowingLayer.of(layer) for layer in batch.cache.layers]
     device = model.network.device
     mask = batch.padding_mask([1] * len(rows), device)
     # Left-padding the ids to the cache's width makes them as long as the mask, which every transformers

@@ -196,7 +196,7 @@ def scaled(
     from .attention_by_products import by_products, suits
 
     causal = mask is None or _known(mask)
-    if suits(query, key, value, mask):
+    if suits(query, key, value):
         return by_products(query, key, value, None if causal else mask, scaling)
     heads, shared = query.shape[1], query.shape[1] // key.shape[1]
     if mask is None:
@@ -217,18 +217,22 @@ def _plain(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
+    value: torch.Tensor,
     mask: torch.Tensor | None,
     dropout: float,
     kwargs: dict[str, Any],
 ) -> bool:
     """Whether a layer asks for nothing but what `scaled` does. Single tokens are packed by transformers itself."""
-    if mask is None:  # each query sees the keys up to its own; torch's kernels know that by themselves
-        known = query.shape[2] == key.shape[2] and getattr(module, "is_causal", True)
-    else:
+    from .attention_by_products import suits
+
+    single = query.shape[2] == 1
+    if mask is not None:
         known = mask.shape[1] == 1
+    else:  # each query sees the keys up to its own; torch's kernels know that by themselves
+        known = single or (query.shape[2] == key.shape[2] and getattr(module, "is_causal", True))
     return (
         known
-        and query.shape[2] > 1
+        and (not single or suits(query, key, value))
         and query.device.type in ("cpu", "cuda")
         and not dropout
         and all(kwargs.get(name) is None for name in ("position_bias", "softcap", "cache", "is_causal"))
@@ -304,7 +308,7 @@ def attend(
         attention_probe(layer, query[:, :, -1] if last is None else query[:, :, -last:], key, scaling)
     if attention_pattern is not None:
         return attention_pattern(module, query, key, value, scaling), None
-    if _plain(module, query, key, attention_mask, dropout, kwargs):
+    if _plain(module, query, key, value, attention_mask, dropout, kwargs):
         found = scaled(query, key, value, attention_mask, scaling)
         return found.transpose(1, 2).contiguous(), None
     output: tuple[torch.Tensor, None] = sdpa_attention_forward(

@@ -32,51 +32,61 @@ def faster_here() -> bool:
     return native and not tiles and hasattr(torch.backends.mkldnn, "matmul")
 
 
-def suits(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+def suits(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether attention of these is to be computed here: bfloat16 on such a processor, and nothing that is learned."""
     learned = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
     return (
         query.device.type == "cpu"
         and query.dtype == torch.bfloat16
         and query.numel() > 0
-        and (mask is None or mask.is_floating_point())
         and not learned
         and faster_here()
     )
 
 
 def by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    """Attention under an additive mask; shapes as for `harness.models.attention.scaled`.
+    """Attention under a mask; shapes as for `harness.models.attention.scaled`.
 
-    None stands for `harness.models.attention.causal_mask`: keys behind a block are not multiplied.
+    None stands for `harness.models.attention.causal_mask`: keys behind a block are not multiplied. A query that sees
+    nothing gets the mean of all values.
     """
     batch, heads, queries, width = query.shape
     shared, keys = key.shape[1:3]
-    grouped = heads // shared
+    rows, grouped = batch * shared, heads // shared
     size = _block(queries, grouped * keys)
-    found = query.new_empty(batch, shared, grouped, queries, value.shape[3])
-    asked = (query.float() * scaling).view(batch, shared, grouped, queries, width)
-    key, value = key.float(), value.float()
-    room = torch.empty(grouped * size * keys)
-    after = torch.full((size, size), -torch.inf).triu_(1) if mask is None else mask.float()
+    together = (
+        rows if rows * grouped * queries * keys <= SCORES else 1
+    )  # a decoded token's heads, for instance
+    found = query.new_empty(rows, grouped, queries, value.shape[3])
+    asked = (query.float() * scaling).reshape(rows, grouped, queries, width)
+    key, value = (t.float().reshape(rows, keys, -1) for t in (key, value))
+    room = torch.empty(together * grouped * size * keys)
+    after = torch.full((size, size), -torch.inf).triu_(1) if mask is None else _additive(mask)
     with _by_onednn():
-        for row, head in product(range(batch), range(shared)):
-            for begin in range(0, queries, size):
-                part = slice(begin, end := min(begin + size, queries))
-                number, seen = end - begin, keys if mask is not None else keys - queries + end
-                scores = room[: grouped * number * seen].view(grouped * number, seen)
-                rows = asked[row, head, :, part].reshape(grouped * number, width)
-                torch.mm(rows, key[row, head, :seen].t(), out=scores)
-                each = scores.view(grouped, number, seen)
-                if mask is None:
-                    each[..., seen - number :] += after[:number, :number]
-                else:
-                    each += after[row % len(after), :, part]
-                torch.softmax(scores, -1, out=scores)
-                found[row, head, :, part] = torch.mm(scores, value[row, head, :seen]).view(
-                    grouped, number, -1
-                )
+        for first, begin in product(range(0, rows, together), range(0, queries, size)):
+            here, part = slice(first, first + together), slice(begin, end := min(begin + size, queries))
+            number, seen = end - begin, keys if mask is not None else keys - queries + end
+            scores = room[: together * grouped * number * seen].view(together, grouped * number, seen)
+            own = asked[here, :, part].reshape(together, grouped * number, width)
+            torch.bmm(own, key[here, :seen].transpose(1, 2), out=scores)
+            if mask is None:
+                each = scores.view(together, grouped, number, seen)[..., seen - number :]
+                each += after[:number, :number]
+            elif together == 1:
+                scores.view(grouped, number, seen).add_(after[first // shared % len(after), :, part])
+            else:
+                scores.view(batch, heads, number, seen).add_(after[:, :, part])
+            torch.softmax(scores, -1, out=scores)
+            summed = torch.bmm(scores, value[here, :seen])
+            found[here, :, part] = summed.view(together, grouped, number, -1)
     return found.view(batch, heads, queries, -1)
+
+
+def _additive(mask: Tensor) -> Tensor:
+    """In float32, whether it was additive or says what is seen."""
+    if mask.is_floating_point():
+        return mask.float()
+    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
 
 
 def _block(queries: int, row: int) -> int:

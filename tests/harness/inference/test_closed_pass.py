@@ -4,6 +4,8 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from harness import Decoding
+from harness.inference import KVCache, decode, feed
 from harness.inference.closed_pass import modules_of
 from harness.inference.meter import observe
 
@@ -49,6 +51,16 @@ def test_nobody_listens_while_only_the_models_own_code_can_run(tiny, monkeypatch
         plainly(tiny.network)
         after = listeners()
     assert set(during) == {0} and after == 1 and listeners() == 0
+
+
+def test_nobody_listens_while_tokens_are_decoded(tiny, monkeypatch):
+    rows, _ = feed(tiny.network, [KVCache()], [[5, 6, 7]])
+    during, real = [], torch.nn.functional.scaled_dot_product_attention
+    counting = lambda *args, **kwargs: during.append(listeners()) or real(*args, **kwargs)  # noqa: E731
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counting)
+    with observe(tiny.network, "cpu"):
+        decode(tiny, rows, [8], Decoding(max_new_tokens=3, min_new_tokens=3))
+    assert len(during) == 3 * tiny.config.num_hidden_layers and set(during) == {0}
 
 
 def through_cache(network):

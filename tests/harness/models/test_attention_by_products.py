@@ -42,7 +42,7 @@ def close(found, wanted):
     torch.testing.assert_close(found.double(), wanted, atol=8e-3, rtol=8e-3)
 
 
-@pytest.mark.parametrize(("queries", "keys"), [(2, 2), (29, 29), (29, 64), (7, 200)])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 50), (2, 2), (29, 29), (29, 64), (7, 200)])
 def test_a_causal_mask_is_known_and_not_read(faster, queries, keys):
     query, key, value = drawn(1, queries, keys)
     mask = attention.causal_mask(queries, keys, BFLOAT16, "cpu")
@@ -53,13 +53,17 @@ def test_a_causal_mask_is_known_and_not_read(faster, queries, keys):
         close(attention.scaled(query, key, value, None, 0.3), wanted)
 
 
+@pytest.mark.parametrize("scores", [400, 1 << 20])
 @pytest.mark.parametrize("masks", [1, 3])
-def test_any_other_mask_is_added_row_by_row(faster, masks):
+def test_any_other_mask_is_added_row_by_row(faster, monkeypatch, masks, scores):
+    monkeypatch.setattr(attention_by_products, "SCORES", scores)
     query, key, value = drawn(3, 21, 40, value_width=8)
     seen = torch.rand(masks, 1, 21, 40, generator=torch.Generator().manual_seed(1)) < 0.4
     seen[..., 0] = True
     mask = torch.zeros(seen.shape, dtype=BFLOAT16).masked_fill_(~seen, torch.finfo(BFLOAT16).min)
-    close(attention.scaled(query, key, value, mask, 0.3), exact(query, key, value, mask, 0.3))
+    wanted = exact(query, key, value, mask, 0.3)
+    close(attention.scaled(query, key, value, mask, 0.3), wanted)
+    close(attention.scaled(query, key, value, seen, 0.3), wanted)
 
 
 def test_of_no_queries_there_is_nothing(faster):
@@ -89,7 +93,6 @@ def test_what_learns_or_is_of_another_type_is_left_to_torch(faster, monkeypatch)
     monkeypatch.setattr(attention_by_products, "by_products", called)
     query, key, value = drawn(1, 5, 5)
     mask = attention.causal_mask(5, 5, BFLOAT16, "cpu")
-    attention.scaled(query, key, value, torch.ones(1, 1, 5, 5, dtype=torch.bool), 0.3)
     attention.scaled(query.float(), key.float(), value.float(), mask.float(), 0.3)
     attention.scaled(query.requires_grad_(), key, value, mask, 0.3).sum().backward()
     assert query.grad is not None
