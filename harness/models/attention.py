@@ -222,7 +222,10 @@ def _plain(
     dropout: float,
     kwargs: dict[str, Any],
 ) -> bool:
-    """Whether a layer asks for nothing but what `scaled` does. Single tokens are packed by transformers itself."""
+    """Whether a layer asks for nothing but what `scaled` does.
+
+    Single tokens are packed by transformers itself, but for those that are faster by products.
+    """
     from .attention_by_products import suits
 
     single = query.shape[2] == 1
