@@ -21,7 +21,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     def of(cls, layer: DynamicLayer) -> GrowingLayer:
         """A layer of the same entries, which it shares until it is extended."""
         made = cls()
-        vars(made).update(vars(layer))
+        made.__dict__.update(layer.__dict__)
         return made
 
     def __init__(self) -> None:

@@ -137,7 +137,11 @@ def causal_mask(queries: int, keys: int, dtype: torch.dtype, device: torch.devic
     import torch
 
     mask = torch.full((queries, keys), torch.finfo(dtype).min, dtype=dtype, device=device)
-    mask = mask.triu_(keys - queries + 1)[None, None]
+    return marked_causal(mask.triu_(keys - queries + 1)[None, None])
+
+
+def marked_causal(mask: torch.Tensor) -> torch.Tensor:
+    """The same tensor, to be known again as one of `causal_mask`: it has to hold what that makes."""
     setattr(mask, _PLAIN, _written(mask))
     return mask
 
@@ -147,8 +151,8 @@ def _written(mask: torch.Tensor) -> int | None:
     return None if mask.is_inference() else int(mask._version)
 
 
-def _known(mask: torch.Tensor) -> bool:
-    """Whether a mask is one of `causal_mask`, and was not written to since."""
+def known_causal(mask: torch.Tensor) -> bool:
+    """Whether a tensor is one of `causal_mask`, and was not written to since."""
     made = getattr(mask, _PLAIN, None)
     return made is not None and made == _written(mask)
 
@@ -160,7 +164,7 @@ def _built_in(query: torch.Tensor, mask: torch.Tensor) -> bool:
     """
     import torch
 
-    return _known(mask) and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
+    return known_causal(mask) and query.is_cuda and query.dtype in (torch.float16, torch.bfloat16)
 
 
 def _shares_heads(query: torch.Tensor) -> bool:
@@ -195,7 +199,7 @@ def scaled(
 
     from .attention_by_products import by_products, suits
 
-    causal = mask is None or _known(mask)
+    causal = mask is None or known_causal(mask)
     if suits(query, key, value):
         return by_products(query, key, value, None if causal else mask, scaling)
     heads, shared = query.shape[1], query.shape[1] // key.shape[1]

@@ -198,10 +198,7 @@ def on(value: Any, device: Any) -> Any:
     if not isinstance(value, torch.Tensor) or value.device == device:
         return value
     moved = value.to(device)
-    made = getattr(value, attention._PLAIN, None)
-    if made is not None and made == attention._written(value):
-        setattr(moved, attention._PLAIN, attention._written(moved))
-    return moved
+    return attention.marked_causal(moved) if attention.known_causal(value) else moved
 
 
 def present(parameter: Any) -> Any:

@@ -161,10 +161,10 @@ def test_a_moved_mask_is_still_known(deep_folder):
     with PretendedDevices():
         mask = attention.causal_mask(3, 5, torch.float32, "cpu")
         moved = placement.on(mask, torch.device("xla:1"))
-        assert getattr(moved, attention._PLAIN, None) == moved._version and moved is not mask
+        assert attention.known_causal(moved) and moved is not mask
         assert placement.on(moved, torch.device("xla:1")) is moved
         mask.fill_(0)
-        assert not hasattr(placement.on(mask, torch.device("xla:0")), attention._PLAIN)
+        assert not attention.known_causal(placement.on(mask, torch.device("xla:0")))
 
 
 @pytest.mark.parametrize("how", device_map.COMPUTED)
