@@ -113,15 +113,18 @@ def store_of(here: Place) -> Any:
         )
     launchers = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    opens = here.rank == 0 and not launchers
     try:
+        if opens:  # or torch tries a name that nobody has for minutes, with its stack for each try
+            socket.getaddrinfo(host, port)
         return distributed.TCPStore(  # type: ignore[attr-defined]
             host,
             port,
-            is_master=here.rank == 0 and not launchers,
+            is_master=opens,
             timeout=timedelta(seconds=PATIENCE),
             wait_for_workers=False,
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         said = str(error).strip().splitlines()[0]
         raise UsageError(f"MASTER_ADDR and MASTER_PORT, {host}:{port}, cannot be used: {said}") from None
 

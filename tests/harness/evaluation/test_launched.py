@@ -301,6 +301,20 @@ def test_a_port_that_is_none_is_one_line(monkeypatch, port):
         launched_meeting.store_of(Place(0, 1, 0, 1))
 
 
+def test_an_address_that_nobody_has_is_one_line_at_once(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(launched_meeting, "PATIENCE", 1.0)
+    monkeypatch.setenv("MASTER_ADDR", "nobody.invalid")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+    with pytest.raises(UsageError, match=r"nobody\.invalid:29500, cannot be used: .*not known") as error:
+        launched_meeting.store_of(Place(0, 1, 0, 1))
+    assert "\n" not in str(error.value)
+
+
 METHOD = """
 import time
 from harness.plugins.plain import Plain
