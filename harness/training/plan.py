@@ -148,8 +148,8 @@ def schedule_of(settings: FitSettings, observer: FitObserver | None = None) -> S
 
 def _own_device(device: str) -> str:
     """The device of this process among those started together: the one of its local rank."""
-    rank = os.environ.get("LOCAL_RANK")
-    if rank is None or device not in ("auto", "cuda"):
+    rank = os.environ.get("LOCAL_RANK", "-1")
+    if rank == "-1" or device not in ("auto", "cuda"):
         return device
     import torch
 

@@ -32,6 +32,8 @@ def test_how_many_processes_there_are(monkeypatch, said, count):
         ({"WORLD_SIZE": ""}, "WORLD_SIZE is '', no number"),
         ({"LOCAL_RANK": "0"}, "but RANK and WORLD_SIZE and MASTER_ADDR and MASTER_PORT are not set"),
         ({"WORLD_SIZE": "2", "RANK": "0"}, "but LOCAL_RANK and MASTER_ADDR and MASTER_PORT are not set"),
+        ({"RANK": "1"}, "but WORLD_SIZE and LOCAL_RANK and MASTER_ADDR and MASTER_PORT are not set"),
+        ({**ALL, "RANK": "4"}, "RANK is 4, but WORLD_SIZE 4: they are counted from 0"),
         ({**ALL, "MASTER_PORT": ""}, "but MASTER_PORT is not set"),
     ],
 )

@@ -72,13 +72,23 @@ def test_loss_falls_and_the_base_model_stays_as_it_is(words, tiny, tmp_path, mon
     assert "next: harness run" in capsys.readouterr().out
 
 
+LAUNCHED = {
+    "RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+}
+
+
 def test_the_same_command_after_the_end_does_nothing(words, tmp_path, capsys, monkeypatch):
     assert invoke(words()) == 0
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.safetensors")}
     capsys.readouterr()
     assert invoke(words()) == 0
     assert "holds this very fit, finished; nothing was done" in capsys.readouterr().out
-    monkeypatch.setenv("RANK", "1")  # as one of several processes: it must not wait for the first
+    for name, value in LAUNCHED.items():  # as one of several processes: it must not wait for the first
+        monkeypatch.setenv(name, value)
     assert invoke(words()) == 0
     assert capsys.readouterr().out == ""
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.safetensors")} == before
