@@ -35,12 +35,14 @@ def lines(found: dict[str, Any]) -> list[str]:
     """The findings for people."""
     about, memory, cache = found["environment"], found["memory"], found["cache"]
     versions = ", ".join(f"{name} {version or 'missing'}" for name, version in about["packages"].items())
-    commit = f", commit {about['commit'][:12]}" if about["commit"] else ""
+    at, _, changes = (about["commit"] or "").partition("+")
+    commit = f", commit {at[:12]}{' with changes' if changes else ''}" if at else ""
+    named = f"{about['processor']}, " if about["processor"] else ""
     shown = [
         f"harness   {about['harness']}{commit}",
         f"python    {about['python']} on {about['system']}",
         f"packages  {versions}",
-        f"cpu       {about['cpus']} cores, torch uses {about['threads']}; memory {_of(memory)}",
+        f"cpu       {named}{about['cpus']} cores, torch uses {about['threads']}; memory {_of(memory)}",
     ]
     for device in found["devices"]:
         shown.append(f"{device['device']:9} {device['name']}; memory {_of(device)}")
