@@ -131,7 +131,8 @@ def bench() -> str:
         [part, f"{value:.2f}", ", ".join(f"{each[part]:.2f}" for each in found["rounds"])]
         for part, value in found["medians"].items()
     ]
-    said = f"{found['model']}, {found['tokens']:,} tokens, {found['dtype']}, {found['device']}, "
+    said = f"{found['model']}, {found['tokens']:,} tokens, {found['dtype']}, {found['device']} "
+    said += f"({found['environment']['gpu'] or found['environment'].get('processor') or 'unknown'}), "
     said += f"threads: {found['threads']}, torch {found['environment']['packages']['torch']}"
     return f"{said}.\n\n" + table(["measured", "median", "rounds"], rows)
 
