@@ -31,6 +31,7 @@ RUN = {
     "conformance": "tests/test_examples.py",
     "own row": "tests/test_examples.py",
     "prediction": "tests/test_examples.py",
+    "device map": "tests/harness/models/test_device_map.py",
 }
 """Who runs the block between ``<!-- marker -->`` and the closing comment; markers may go on after such a name."""
 
@@ -41,7 +42,9 @@ SHOWN = {
 """Blocks that are nothing to be run."""
 
 OUTSIDE = {
-    r"(\.venv/bin/)?harness |.*\bharness (run|view|doctor) ": "parsed: test_every_command_of_the_documentation_parses",
+    r"(\.venv/bin/)?harness |.*\bharness (run|fit|view|doctor) ": (
+        "parsed: test_every_command_of_the_documentation_parses"
+    ),
     r"python3 -m venv \S+ && \S+/pip install (-q )?-c constraints\S*\.txt -e ": "as .ci/run types",
     r"uv venv && uv pip install -c constraints\.txt -e \. --torch-backend cpu$": "another installer, and a network",
     r"pip install (-e )?'?(long-context-harness|harness-[\w-]+)(\[\w+\])?'?( && pytest harness-[\w-]+)?$": (

@@ -1,5 +1,6 @@
 """Models spread over devices by a map: how it is said, what is refused, and that nothing computes otherwise."""
 
+import copy
 import json
 
 import accelerate
@@ -17,6 +18,7 @@ from harness.models.device_map import Places
 
 from ...conftest import make_model
 from ...helpers.pretended import PretendedDevices
+from ...test_docs import block, document
 
 IDS = list(range(3, 60))
 
@@ -186,6 +188,20 @@ def test_a_model_that_memory_has_no_room_for_is_run_from_disk(deep, deep_folder,
     model = SharedModels()(str(deep_folder), device="cpu", device_map="auto")
     assert torch.equal(read(model.network)[1], read(deep.network)[1])
     assert model.facts()["device_map"]["asked"] == "auto" and "disk" in model.places.at.values()
+
+
+def test_the_documents_file_says_what_the_page_says(deep, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        device_map.devices, "checked", lambda device, flag: device
+    )  # as if there were two GPUs
+    path = tmp_path / "map.json"
+    path.write_text(block(document("docs/models.md"), "device map"))
+    config = copy.deepcopy(deep.config)
+    config.num_hidden_layers = 24
+    places = device_map.from_file(str(path), config, "cuda")
+    layers = [places.at[f"model.layers.{number}"] for number in range(24)]
+    assert layers == [*["cuda:0"] * 20, "cuda:1", "cpu", "disk", "cuda:0"]
+    assert places.main == places.at["lm_head"] == places.at["model.embed_tokens"] == "cuda:0"
 
 
 BAD = {
