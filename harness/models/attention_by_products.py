@@ -19,6 +19,8 @@ SCORES = 1 << 20
 """Scores of a block at most: 4 MiB in float32; more leave a core's caches, fewer are too few rows for a product."""
 ROWS = 8
 """Queries of a block, at least: fewer are no faster."""
+STEP = 64
+"""Keys are filled up to a multiple: oneDNN compiles a kernel for each size it meets, and keeps a thousand of them."""
 
 
 @cache
@@ -53,25 +55,27 @@ def by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, 
     batch, heads, queries, width = query.shape
     shared, keys = key.shape[1:3]
     rows, grouped = batch * shared, heads // shared
-    size = _block(queries, grouped * keys)
+    filled = _filled(keys)
+    size = _block(queries, grouped * filled)
     together = (
-        rows if rows * grouped * queries * keys <= SCORES else 1
-    )  # a decoded token's heads, for instance
+        rows if rows * grouped * queries * filled <= SCORES else 1
+    )  # all heads of a token, for instance
     found = query.new_empty(rows, grouped, queries, value.shape[3])
     asked = (query.float() * scaling).reshape(rows, grouped, queries, width)
-    key, value = (t.float().reshape(rows, keys, -1) for t in (key, value))
-    room = torch.empty(together * grouped * size * keys)
-    after = torch.full((size, size), -torch.inf).triu_(1) if mask is None else _additive(mask)
+    key, value = (_widened(t.reshape(rows, keys, -1), filled) for t in (key, value))
+    room = torch.empty(together * grouped * size * filled)
+    after = torch.full((size, size + STEP), -torch.inf).triu_(1) if mask is None else _additive(mask, filled)
     with _by_onednn():
         for first, begin in product(range(0, rows, together), range(0, queries, size)):
             here, part = slice(first, first + together), slice(begin, end := min(begin + size, queries))
-            number, seen = end - begin, keys if mask is not None else keys - queries + end
+            number, before = end - begin, keys - queries + begin
+            seen = filled if mask is not None else _filled(before + number)
             scores = room[: together * grouped * number * seen].view(together, grouped * number, seen)
             own = asked[here, :, part].reshape(together, grouped * number, width)
             torch.bmm(own, key[here, :seen].transpose(1, 2), out=scores)
             if mask is None:
-                each = scores.view(together, grouped, number, seen)[..., seen - number :]
-                each += after[:number, :number]
+                each = scores.view(together, grouped, number, seen)[..., before:]
+                each += after[:number, : seen - before]
             elif together == 1:
                 scores.view(grouped, number, seen).add_(after[first // shared % len(after), :, part])
             else:
@@ -82,11 +86,25 @@ def by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, 
     return found.view(batch, heads, queries, -1)
 
 
-def _additive(mask: Tensor) -> Tensor:
-    """In float32, whether it was additive or says what is seen."""
-    if mask.is_floating_point():
-        return mask.float()
-    return torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
+def _filled(keys: int) -> int:
+    """So many keys with those they are filled up by."""
+    return -(-keys // STEP) * STEP
+
+
+def _widened(entries: Tensor, filled: int) -> Tensor:
+    """Keys or values ``[rows, keys, width]`` in float32, with zeros behind them."""
+    found = torch.zeros(len(entries), filled, entries.shape[2])
+    found[:, : entries.shape[1]] = entries
+    return found
+
+
+def _additive(mask: Tensor, filled: int) -> Tensor:
+    """In float32, whether it was additive or says what is seen; nothing is seen of what is filled up."""
+    found = torch.full((*mask.shape[:3], filled), -torch.inf)
+    if not mask.is_floating_point():
+        mask = torch.zeros(mask.shape).masked_fill_(~mask, torch.finfo(torch.float32).min)
+    found[..., : mask.shape[3]] = mask
+    return found
 
 
 def _block(queries: int, row: int) -> int:
