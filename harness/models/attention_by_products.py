@@ -117,8 +117,8 @@ def _block(queries: int, row: int) -> int:
 def _by_onednn() -> Iterator[None]:
     """Within the block products of float32 are oneDNN's.
 
-    torch takes it only where it may round to bfloat16. What is multiplied here are bfloat16 numbers, which that leaves
-    as they are, and weights, which the kernel rounds too; without AMX nothing is rounded at all.
+    torch takes it only where it may round to bfloat16. Without AMX it rounds nothing; with it, queries that were scaled
+    and weights would be rounded once, as the kernel does with weights.
     """
     products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = products.fp32_precision
