@@ -98,9 +98,8 @@ def carry_out(
     display = SuiteDisplay()
     with display, display.announce(f"planning {spelled.suite.name}") as progress:
         here = all(run.engine == "local" for row in spelled.rows for run in row.runs)
-        plan = plan_suite(
-            spelled, out, display.note, progress, estimate=here
-        )  # a probe would load weights here
+        # To estimate times a probe would load weights here.
+        plan = plan_suite(spelled, out, display.note, progress, estimate=here)
     if dry_run and form == "json":
         emit(plan_facts(plan))
         return 0

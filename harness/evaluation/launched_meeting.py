@@ -27,6 +27,11 @@ HELLO = 10.0
 """Seconds in which whoever connects has to say who it is."""
 
 
+def called(rank: int, node: str) -> str:
+    """What messages call a worker."""
+    return f"worker of rank {rank} on {node}"
+
+
 @dataclass
 class Link:
     """A process that reported to rank 0."""
@@ -37,7 +42,7 @@ class Link:
 
     @property
     def name(self) -> str:
-        return f"worker of rank {self.rank} on {self.node}"
+        return called(self.rank, self.node)
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Raises UsageError if it is gone."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .._util.quiet import hush_libraries, hush_warnings
 from ..errors import UsageError, in_words
 from .launched import Place, hide_place
-from .launched_meeting import connected, hello, report
+from .launched_meeting import called, connected, hello, report
 
 if TYPE_CHECKING:
     from ..models.shared import SharedModels
@@ -135,4 +135,4 @@ def _made(request: dict[str, Any], here: Place, models: SharedModels) -> SampleW
 
 
 def _name(here: Place) -> str:
-    return f"worker of rank {here.rank} on {platform.node()}"
+    return called(here.rank, platform.node())

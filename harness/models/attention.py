@@ -199,8 +199,8 @@ def scaled(
 
     from .attention_by_products import by_products, suits
 
-    causal = mask is None or known_causal(mask)
     if suits(query, key, value):
+        causal = mask is None or known_causal(mask)
         return by_products(query, key, value, None if causal else mask, scaling)
     heads, shared = query.shape[1], query.shape[1] // key.shape[1]
     if mask is None:

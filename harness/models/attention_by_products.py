@@ -15,6 +15,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from .precision import processor_has
+
 SCORES = 1 << 20
 """Scores of a block at most: 4 MiB in float32; more leave a core's caches, fewer are too few rows for a product."""
 ROWS = 8
@@ -26,12 +28,8 @@ STEP = 64
 @cache
 def faster_here() -> bool:
     """Whether this processor is one of those; decided by what it is, so that a run's numbers do not hang on timings."""
-    # Not part of torch's public interface: a release without them says no more than "unknown".
-    native, tiles = (
-        bool(getattr(torch.cpu, name, bool)())
-        for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return native and not tiles and hasattr(torch.backends.mkldnn, "matmul")
+    without_amx = processor_has("avx512_bf16") and not processor_has("amx_tile")
+    return without_amx and hasattr(torch.backends.mkldnn, "matmul")
 
 
 def suits(query: Tensor, key: Tensor, value: Tensor) -> bool:
@@ -57,9 +55,8 @@ def by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, 
     rows, grouped = batch * shared, heads // shared
     filled = _filled(keys)
     size = _block(queries, grouped * filled)
-    together = (
-        rows if rows * grouped * queries * filled <= SCORES else 1
-    )  # all heads of a token, for instance
+    # All heads at once where they are few scores, as those of a single token.
+    together = rows if rows * grouped * queries * filled <= SCORES else 1
     found = query.new_empty(rows, grouped, queries, value.shape[3])
     asked = (query.float() * scaling).reshape(rows, grouped, queries, width)
     key, value = (_widened(t.reshape(rows, keys, -1), filled) for t in (key, value))

@@ -32,17 +32,21 @@ def automatic(device: str, config: PretrainedConfig) -> str:
     return "bfloat16"
 
 
+def processor_has(feature: str) -> bool:
+    """Whether torch says that the processor has ``amx_tile``, ``avx512_bf16`` ..."""
+    import torch
+
+    # Not part of torch's public interface: a release without them says no more than "unknown".
+    return bool(getattr(torch.cpu, f"_is_{feature}_supported", bool)())
+
+
 def native_bfloat16(kind: str) -> bool:
     """Whether a kind of device multiplies bfloat16 matrices in hardware: of CPUs those with AMX or
     AVX512-BF16, of NVIDIA's GPUs those since Ampere."""
     import torch
 
     if kind == "cpu":
-        return any(
-            # Not part of torch's public interface: a release without them says no more than "unknown".
-            bool(getattr(torch.cpu, name, bool)())
-            for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        )
+        return processor_has("amx_tile") or processor_has("avx512_bf16")
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     module: Any = getattr(torch, kind, None)

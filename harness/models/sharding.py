@@ -66,9 +66,8 @@ class Shards:
             self._shard(modules, device)
         self.held = sum(len(unit) for unit in self._units)
         for parameter in network.parameters():
-            if not hasattr(
-                parameter, "share"
-            ):  # copied: a view would keep the file it was read from in memory
+            if not hasattr(parameter, "share"):
+                # Copied: a view would keep the file it was read from in memory.
                 parameter.data = parameter.data.to(device, copy=True)
         network.to(device)
 
