@@ -56,14 +56,11 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def _value(name: str, field: str, value: str) -> Any:
-    if field == "trust_remote_code":
+    if name in ("trust_remote_code", "parallelize"):
         if value.lower() not in TRUTHS:
             raise UsageError(f"--model-args {name}={value}: write true or false")
-        return TRUTHS[value.lower()]
-    if name == "parallelize":
-        if value.lower() not in TRUTHS:
-            raise UsageError(f"--model-args {name}={value}: write true or false")
-        return "auto" if TRUTHS[value.lower()] else None
+        true = TRUTHS[value.lower()]
+        return true if name == field else "auto" if true else None
     if field == "context_length" or (field == "batch_size" and value != "auto"):
         if not value.isdecimal():
             raise UsageError(f"--model-args {name}={value}: write a whole number")

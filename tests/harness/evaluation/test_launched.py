@@ -27,20 +27,11 @@ from harness.evaluation.settings import RunSettings
 from harness.evaluation.workers import expectations
 from harness.models.shared import SharedModels
 
+from ...helpers.launching import LAUNCH, launch
 from ...helpers.running import Watcher
 from .test_workers import told, wanted
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="no torch.distributed")
-LAUNCH = [
-    sys.executable,
-    "-m",
-    "torch.distributed.run",
-    "--standalone",
-    "--nproc-per-node",
-    "2",
-    "-m",
-    "harness",
-]
 ACCELERATE = [
     *LAUNCH[:2],
     "accelerate.commands.launch",
@@ -92,17 +83,8 @@ def test_two_processes_give_the_records_of_one(tiny_folder, tmp_path, monkeypatc
 @pytest.mark.skipif(not SLOW, reason="HARNESS_SLOW_TESTS=1 runs it")
 @pytest.mark.parametrize("engine", launched.LAUNCHERS)
 def test_launchers_start_it(tiny_folder, tmp_path, engine):
-    line = [*map(str, words(tiny_folder, tmp_path / "two")), "--engine", engine]
-    began = LAUNCH if engine == "torchrun" else ACCELERATE
-    done = subprocess.run(
-        [*began, *line],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        timeout=240,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    line = [*words(tiny_folder, tmp_path / "two"), "--engine", engine]
+    done = launch(line, LAUNCH if engine == "torchrun" else ACCELERATE)
     assert done.stdout.count("6 samples run") == 1
     same_as_alone(tiny_folder, tmp_path)
 

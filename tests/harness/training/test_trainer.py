@@ -18,6 +18,7 @@ from harness.training.checkpoints import last_whole
 from harness.training.trainer import TrainingError, check, train
 
 from ...helpers.fits import fit_words, random_examples, repeating, same, tensors
+from ...helpers.launching import launch
 from ..evaluation.test_kill import kill_when
 
 
@@ -342,17 +343,8 @@ def test_two_processes_share_each_batch(tiny_folder, tmp_path, method):
     data = repeating(tmp_path / "data.jsonl")
     words = fit_words(tiny_folder, data, tmp_path / "out", "--batch-size", 4, method=method)
     # What `accelerate launch` does for GPUs; for several processes of one CPU it would need MPI.
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     for expected in ("4 steps, loss", "nothing was done"):
-        done = subprocess.run(
-            [sys.executable, *launch, "-m", "harness", *words],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-            timeout=240,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        done = launch(words)
         assert done.stdout.count(expected) == 1, done.stdout
     card = adapters.read_card(tmp_path / "out")
     assert card["processes"] == 2 and card["steps"] == 4 and tensors(tmp_path / "out")
